@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from safetensors.torch import load_file, save_file
 
 from ledits import core
-from ledits.backbones import Phrase, fingerprint, load
+from ledits.backbones import fingerprint, load
 
 from conftest import BUNDLED_FOLDER, SCHEDULER, random_parts, random_xl_parts
 
@@ -90,27 +90,6 @@ def test_contract_words(backbone):
         assert not embedded.words[0]
     with pytest.raises(ValueError, match="shorten it"):
         prompts.embed("a " * (longest - 1))
-
-
-def test_contract_phrases(backbone):
-    """The whole text conditions the network; the map is that of the words named, wherever they stand."""
-    prompts = backbone.prompts
-    whole, part = prompts.embed("a cat and a red heart"), prompts.embed("a cat and a red heart", words="red heart")
-    assert torch.equal(part.states, whole.states)
-    assert part.words.nonzero().flatten().tolist() == [5, 6]
-    with pytest.raises(ValueError, match="does not hold the words 'dog'"):
-        prompts.embed("a cat", words="dog")
-    schedule = backbone.schedule(2, 0.15)
-    x = torch.randn(1, 1, *backbone.encode(images(1, 2 * backbone.multiple, backbone.multiple)).shape[1:])
-    with backbone.denoiser(schedule, maps=True) as denoise:
-        asked = [
-            "a cat and a red heart",
-            Phrase("a cat and a red heart", "cat"),
-            Phrase("a cat and a red heart", "red"),
-        ]
-        x0, maps = denoise(x, [1], asked)
-    assert torch.equal(x0[0], x0[1])
-    assert (maps[1] + maps[2] <= maps[0] + 1e-6).all()
 
 
 def test_prediction_types_mean_the_same_picture(random_model):

@@ -105,13 +105,13 @@ def test_a_recipe_repeats_the_result_bit_for_bit(ledits, cat, tmp_path):
     assert "no recipe" in ledits("edit", "--recipe", cat, cat, "-o", tmp_path / "no.png")[2]
 
 
-def test_a_described_source_costs_nothing_unless_it_guides(ledits, cat, tmp_path):
-    """Named words are swapped within the description; only --source-scale asks for the source prompt at every step."""
+def test_what_a_source_costs(ledits, cat, tmp_path):
+    """A description finds its edits' places at every second level and takes the place of the null prompt."""
     found = []
     for k, options in enumerate(([], ["--source", "a cat beside a dog"], ["--source", "a cat", "--source-scale", "2"])):
         out = tmp_path / f"{k}.png"
         found.append(json.loads(ledits("edit", cat, "cat->owl", "-o", out, "--json", *options, *FAST)[1]))
-    assert [answer["network_evaluations"] for answer in found] == [3 + 8, 3 + 8, 6 + 8 + 2]
+    assert [answer["network_evaluations"] for answer in found] == [3 + 8, 3 + 2 + 5, 6 + 8 + 2]
     assert (pixels(tmp_path / "0.png") != pixels(tmp_path / "1.png")).any()
 
 
@@ -265,6 +265,7 @@ def test_bad_edits_are_one_sentence(ledits, cat, tmp_path, edit):
     "options",
     [
         ["--model", "nowhere"], ["--source-scale", "2"],
+        ["--source", "a cat", "--mask", "noise"], ["--source", "a cat", "--negative", "dark"],
         ["--model", "no/such/thing"], ["--steps", "0"], ["--steps", "5000"], ["--skip", "1"],
         ["--skip", "nan"], ["--device", "abacus"], ["--dtype", "int4"], ["--size", "2"], ["-o", "none/o.png"],
         ["-o", "o.bmp"], ["-o", "o"], ["-o", "."], ["--inversion", "missing.safetensors"], ["--inversion", "cat.png"],
@@ -293,6 +294,21 @@ def test_a_pickle_only_model_is_one_sentence(ledits, cat, tmp_path):
     result = ledits("edit", cat, "+hat", "-o", tmp_path / "o.png", "--model", model)
     refuses(result)
     assert "pickle" in result[2]
+
+
+@pytest.mark.parametrize("edit", ["dog->owl", "-dog", "-cat"])
+def test_a_description_without_the_word_is_one_sentence(ledits, cat, tmp_path, edit):
+    refuses(ledits("edit", cat, edit, "-o", tmp_path / "o.png", "--source", "a cat"))
+
+
+def test_an_inversion_remembers_its_description(ledits, cat, tmp_path):
+    """An edit from it is the edit made in one go."""
+    kept, once, again = (tmp_path / name for name in ("cat.safetensors", "once.png", "again.png"))
+    source = ["--source", "a cat on a meadow"]
+    assert ledits("invert", cat, "-o", kept, *source, *FAST, "--skip", "0.1")[0] == 0
+    assert ledits("edit", cat, "cat->dog", "-o", once, *source, *FAST)[0] == 0
+    assert ledits("edit", cat, "cat->dog", "-o", again, "--inversion", kept)[0] == 0
+    assert np.array_equal(pixels(once), pixels(again))
 
 
 def test_an_inversion_of_another_picture_is_refused(ledits, cat, tmp_path, scene_pictures):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ledits import files
 from ledits.core import Inversion, Schedule
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Origin:
     dtype: str
     device: str
     format: int = FORMAT
+
+    @property
+    def described(self) -> bool:
+        """Whether edits start from the source prompt as the picture's description."""
+        return bool(self.source) and not self.source_scale
 
 
 def save(path: Path, inversion: Inversion, origin: Origin, *, overwrite: bool = False) -> None:
@@ -95,7 +100,8 @@ def load(path: Path) -> tuple[Inversion, Origin]:
             raise ValueError("it holds values that are not finite")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is a damaged inversion ({error}): make it again with `ledits invert`") from None
-    return Inversion(schedule, x, x0, null_x0, origin.negative, origin.source, origin.source_scale), origin
+    null, source = (origin.source, "") if origin.described else (origin.negative, origin.source)
+    return Inversion(schedule, x, x0, null_x0, null, source, origin.source_scale), origin
 
 
 def check(origin: Origin, where: Path, *, fingerprint: str, model: str, picture: str) -> None:

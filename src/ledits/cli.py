@@ -69,7 +69,8 @@ def edit_command(
     edits: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="EDIT...", help="'+sunglasses', '-hat', 'cat->dog'; each with :SCALE @THRESHOLD [FIRST..END]."
+            metavar="EDIT...",
+            help="'+sunglasses', '-hat', 'cat->dog', '->a whole caption'; also :SCALE @THRESHOLD [FIRST..END].",
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="[default: PICTURE-edited.png]")] = None,
@@ -79,7 +80,8 @@ def edit_command(
     skip: SkipOption = None,
     seed: SeedOption = None,
     mask: Annotated[
-        Mask | None, typer.Option("--mask", help="Which implicit mask keeps an edit in place. [default: intersect]")
+        Mask | None,
+        typer.Option("--mask", help="Which implicit mask keeps an edit by words in place. [default: intersect]"),
     ] = None,
     composite: Annotated[
         bool, typer.Option("--composite", help="Change nothing outside the used masks, not by one bit.")
@@ -159,9 +161,11 @@ def edit_command(
     if old and old.fingerprint != backbone.fingerprint:
         raise ValueError(f"{recipe} was made with another version of model {old.model!r}: its result can't be repeated")
     d, composite = backbone.defaults, old.composite if old else composite
+    made = kept[1] if kept else _settings(backbone, old, steps, skip, seed, source, source_scale, negative, size)
+    if made.described and mask is not None:
+        raise ValueError("--mask is for edits by words: what a described picture's edits change is found without it")
     rule = cast("core.MaskRule", old.mask if old else (mask or Mask.intersect).value)
-    described = old.source if old else kept[1].source if kept else source
-    concepts = editing.concepts(asked, d, described or "")
+    concepts = editing.concepts(asked, d, made.source if made.described else "")
 
     with _progress(as_json) as report:
         if kept is not None:
@@ -173,13 +177,13 @@ def edit_command(
             core.check_windows(concepts, len(path.schedule))
             evaluations = 0
         else:
-            made = _settings(backbone, old, steps, skip, seed, source, source_scale, negative, size)
+            assert isinstance(made, editing.Settings)
             core.check_windows(concepts, made.steps)
             report("inverting", 0, made.steps)
             path, origin, evaluations = editing.invert(backbone, shown, made)
         masks = list[Any]()
         last, replayed = path.x[-1], 0
-        for step, so_far in editing.replay(backbone, path, concepts, rule):
+        for step, so_far in editing.replay(backbone, path, concepts, None if made.described else rule):
             report("editing", step.i + 1, len(path.schedule))
             last, replayed = step.x, so_far
             if any(concept.active(step.i) for concept in concepts):
@@ -310,7 +314,7 @@ def _settings(
     d = backbone.defaults
     return Settings(
         int(d["steps"]) if steps is None else steps,
-        d["skip"] if skip is None else skip,
+        d["described_skip" if source and not source_scale else "skip"] if skip is None else skip,
         seed or 0,
         source or "",
         source_scale or 0.0,

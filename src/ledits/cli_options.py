@@ -32,7 +32,8 @@ SeedOption = Annotated[
     int | None, typer.Option("--seed", help="Of the noise; the same seed gives the same bytes. [default: 0]")
 ]
 SourceOption = Annotated[
-    str | None, typer.Option("--source", help="What the picture shows: a swap of its words keeps the rest of it.")
+    str | None,
+    typer.Option("--source", help="What the picture shows; edits change what makes the difference."),
 ]
 SourceScaleOption = Annotated[
     float | None,

@@ -23,12 +23,16 @@ def weights(masks: Sequence[Tensor], origin: Origin) -> NDArray[np.float32]:
     """
     if not masks:
         return np.zeros((origin.height, origin.width), np.float32)
-    used = torch.stack(list(masks)).amax((0, 1)).clamp(0, 1).float()[None, None]
-    wide = F.max_pool2d(used, 3, stride=1, padding=1)
-    soft = F.interpolate(wide, (origin.padded_height, origin.padded_width), mode="bilinear")[0, 0]
+    soft = spread(torch.stack(list(masks)).amax((0, 1)), origin.padded_height, origin.padded_width)
     seen = soft[: origin.working_height, : origin.working_width].cpu().numpy()
     size = (origin.width, origin.height)
     return np.asarray(Image.fromarray(seen).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
+
+
+def spread(used: Tensor, height: int, width: int) -> Tensor:
+    """A mask of cells (h w) and one cell around it, falling to 0 there, over height x width pixels."""
+    wide = F.max_pool2d(used.clamp(0, 1).float()[None, None], 3, stride=1, padding=1)
+    return F.interpolate(wide, (height, width), mode="bilinear")[0, 0]
 
 
 def onto(

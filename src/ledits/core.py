@@ -114,7 +114,7 @@ class Concept:
 
     prompt: Prompt
     scale: float = 5.0  # s_e of the paper
-    threshold: float = 0.9  # share of the picture left alone, in (0, 1); lambda of the paper
+    threshold: float | None = 0.9  # share of the picture left alone, in (0, 1); lambda of the paper; None: no such
     warmup: int = 0  # first step that is guided
     cooldown: int | None = None  # first step that is guided no more; None: guided to the end
     region: Tensor | None = None  # (1 or b, 1, H, W) in 0..1, where this edit may act; any size, soft values allowed
@@ -122,7 +122,7 @@ class Concept:
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
             raise ValueError(f"scale {self.scale} of {self.prompt!r}: a finite number is needed, such as 5 or -5")
-        if not 0 < self.threshold < 1:
+        if self.threshold is not None and not 0 < self.threshold < 1:
             raise ValueError(
                 f"threshold {self.threshold} of {self.prompt!r}: it is the share of the picture left alone, "
                 "between 0 and 1 and neither, such as 0.5 for a style and 0.9 for an object"
@@ -260,8 +260,10 @@ def implicit_mask(i: int, psi: Tensor, attention: Tensor | None, concept: Concep
     return result
 
 
-def top(values: Tensor, threshold: float, region: Tensor) -> Tensor:
+def top(values: Tensor, threshold: float | None, region: Tensor) -> Tensor:
     """1 where values (b h w) reach their `threshold` quantile in the region, else 0: a share of 1 - threshold."""
+    if threshold is None:
+        raise ValueError("an implicit mask needs a threshold, the share of the picture left alone, such as 0.9")
     inside = torch.where(region > 0, values, torch.nan).flatten(1)
     # "higher" is one of the values itself: a number between two of them by interpolation might round to either.
     return (values >= inside.nanquantile(threshold, 1, interpolation="higher")[:, None, None]).to(values)

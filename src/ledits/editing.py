@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ledits import core, image
+from ledits import core, described, image
 from ledits.artifact import Origin
-from ledits.backbones import Backbone, Phrase
+from ledits.backbones import Backbone
 from ledits.core import Concept, Inversion, Schedule, Step
 from ledits.recipe import Edit
 
@@ -25,9 +25,21 @@ class Settings:
     skip: float
     seed: int = 0
     source: str = ""
-    source_scale: float = 0.0  # of guidance by the source prompt; 0 only lets it say what a swap keeps
+    source_scale: float = 0.0  # of guidance by the source prompt; 0: it describes the picture, and edits start from it
     negative: str = ""
     area: int | None = None  # work at no more than this many pixels
+
+    @property
+    def described(self) -> bool:
+        """Whether edits start from the source prompt as the picture's description."""
+        return bool(self.source) and not self.source_scale
+
+    def __post_init__(self) -> None:
+        if self.described and self.negative:
+            raise ValueError(
+                f"negative prompt {self.negative!r} with source {self.source!r}: edits of a described picture "
+                "move away from its description, so leave the negative prompt out, or give the source a scale"
+            )
 
 
 def noise(schedule: Schedule, shape: Sequence[int], seed: int) -> Tensor:
@@ -67,7 +79,8 @@ def invert(backbone: Backbone, picture: image.Picture, settings: Settings) -> tu
     with torch.inference_mode(), backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(
             denoise, schedule, x0, noise(schedule, x0.shape[1:], settings.seed).to(x0.device),
-            null=settings.negative, source=settings.source, source_scale=settings.source_scale,
+            null=settings.source if settings.described else settings.negative,
+            source="" if settings.described else settings.source, source_scale=settings.source_scale,
         )  # fmt: skip
         evaluations = denoise.evaluations
     origin = Origin(
@@ -89,17 +102,14 @@ def on(backbone: Backbone, inversion: Inversion) -> Inversion:
 def concepts(edits: Sequence[Edit], defaults: Mapping[str, float], source: str = "") -> list[Concept]:
     """What the core is asked for: one concept for an addition or a removal, two for a swap.
 
-    Swaps of words that the `source` prompt has ask for that prompt with all the new words, and away from it as it is:
-    the rest of the picture is named too, and stays. On scenes of two objects the other one survives 96 % of swaps
-    instead of 4 % (LOG.md).
+    With the `source` prompt that describes the picture, one concept for each edit: the description after it.
     """
+    if source:
+        return [_described(edit, defaults, source) for edit in edits]
     asked: list[Concept] = []
-    described = [edit for edit in edits if edit.kind == "swap" and _word(edit.old).search(source)]
-    words = {edit.old: edit.new for edit in described}
-    # All at once, so that what one swap writes is not read by the next: "cat->dog" and "dog->cat" change places.
-    target = _word(*words).sub(lambda found: words[found[0]], source) if words else source
     for edit in edits:
-        old, new = (Phrase(source, edit.old), Phrase(target, edit.new)) if edit in described else (edit.old, edit.new)
+        if edit.kind == "become":
+            raise ValueError(f"edit '{edit}' says what the picture becomes: say what it shows now with --source")
         parts = {"add": ("add",), "remove": ("remove",), "swap": ("swap_old", "swap_new")}[edit.kind]
         for part in parts:
             scale = defaults[f"{part}_scale"]
@@ -109,7 +119,7 @@ def concepts(edits: Sequence[Edit], defaults: Mapping[str, float], source: str =
             comes = part in ("add", "swap_new")
             asked.append(
                 Concept(
-                    new if comes else old,
+                    edit.new if comes else edit.old,
                     scale if comes else -scale,
                     defaults[f"{part}_threshold"] if edit.threshold is None else edit.threshold,
                     int(defaults["warmup"]) if edit.warmup is None else edit.warmup,
@@ -119,18 +129,61 @@ def concepts(edits: Sequence[Edit], defaults: Mapping[str, float], source: str =
     return asked
 
 
-def _word(*texts: str) -> re.Pattern[str]:
-    """Any of the texts as whole words, the longest first."""
-    return re.compile("|".join(rf"\b{re.escape(text)}\b" for text in sorted(texts, key=len, reverse=True)))
+def _described(edit: Edit, defaults: Mapping[str, float], source: str) -> Concept:
+    return Concept(
+        target(edit, source),
+        defaults["described_scale"] if edit.scale is None else edit.scale,
+        edit.threshold,  # None: found in each picture
+        int(defaults["warmup"]) if edit.warmup is None else edit.warmup,
+        edit.cooldown,
+    )
+
+
+def target(edit: Edit, source: str) -> str:
+    """The description `source` after one edit, such as "a dog on a beach" after cat->dog in "a cat on a beach"."""
+    if edit.kind == "become":
+        return edit.new
+    if edit.kind == "add":
+        return f"{source}, {edit.new}"
+    if not (found := re.search(rf"\b{re.escape(edit.old)}\b", source)):
+        raise ValueError(
+            f"edit '{edit}': {edit.old!r} is not in the source {source!r}; name it as the source does, or write "
+            "'->' and what the picture becomes"
+        )
+    before, after = source[: found.start()], source[found.end() :]
+    article = re.search(r"\b(an?|the) $", before, re.IGNORECASE)
+    if edit.kind == "swap":
+        if article and article[1].lower() != "the":
+            letter = article[1][0]
+            before = before[: article.start()] + letter + ("n " if edit.new[0].lower() in "aeiou" else " ")
+        return before + edit.new + after
+    # What goes takes its article along, and what joins it to the rest.
+    before = before[: article.start()] if article else before
+    joined = re.sub(r"(,? and|,|,? with|,? beside|,? next to) $", "", before)
+    if joined == before:
+        after = re.sub(r"^(,? and|,|,? with|,? beside|,? next to) ", " ", after)
+    text = f"{joined.rstrip()} {after.strip()}".strip() if after.strip()[:1] not in {",", "."} else joined + after
+    if not text:
+        raise ValueError(f"edit '{edit}' leaves nothing of the source {source!r}: write '->' and what should be there")
+    return text
 
 
 def replay(
-    backbone: Backbone, inversion: Inversion, asked: Sequence[Concept], mask: core.MaskRule = "intersect"
+    backbone: Backbone, inversion: Inversion, asked: Sequence[Concept], mask: core.MaskRule | None = "intersect"
 ) -> Iterator[tuple[Step, int]]:
-    """The steps of an edit, each with how many network evaluations there were so far."""
+    """The steps of an edit, each with how many network evaluations there were so far.
+
+    With a mask rule edits are by words, as in the paper. None is for those of a described picture, whose regions are
+    found first.
+    """
     maps = mask in ("intersect", "attention") and bool(asked)
     with torch.inference_mode(), backbone.denoiser(inversion.schedule, maps=maps) as denoise:
-        for step in core.edit(denoise, inversion, asked, mask):
+        if mask is None:
+            asked = described.locate(denoise, inversion, asked)
+            steps = described.edit(denoise, inversion, asked)
+        else:
+            steps = core.edit(denoise, inversion, asked, mask)
+        for step in steps:
             yield step, denoise.evaluations
 
 

@@ -1,6 +1,7 @@
 """What was asked of a picture: edits as people type them, and the settings that repeat a result bit for bit.
 
     +sunglasses        add            -hat        remove            cat->dog        remove one, add the other
+    "->a dog at night"                the whole picture becomes this
 
 Each may end in :SCALE, @THRESHOLD and [WARMUP..COOLDOWN], in any order: "+oil painting:12@0.5", "-hat:6[3..40]".
 """
@@ -10,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-Kind = Literal["add", "remove", "swap"]
-FORMAT = 1
+Kind = Literal["add", "remove", "swap", "become"]
+FORMAT = 2
 
 _MODIFIER = re.compile(r"(:[^:@\[\]]*|@[^:@\[\]]*|\[[^\[\]]*\])$")
 _GRAMMAR = (
@@ -25,7 +26,7 @@ class Edit:
 
     kind: Kind
     old: str = ""  # what goes, for "remove" and "swap"
-    new: str = ""  # what comes, for "add" and "swap"
+    new: str = ""  # what comes, for "add" and "swap"; all that is there after "become"
     scale: float | None = None
     threshold: float | None = None
     warmup: int | None = None
@@ -33,8 +34,8 @@ class Edit:
 
     @property
     def name(self) -> str:
-        """The words alone: "+hat", "-hat", "cat->dog"."""
-        return {"add": f"+{self.new}", "remove": f"-{self.old}", "swap": f"{self.old}->{self.new}"}[self.kind]
+        """The words alone: "+hat", "-hat", "cat->dog", "->a dog at night"."""
+        return {"add": f"+{self.new}", "remove": f"-{self.old}"}.get(self.kind, f"{self.old}->{self.new}")
 
     def __str__(self) -> str:
         text = self.name
@@ -56,9 +57,9 @@ def parse(text: str) -> Edit:
     old, arrow, new = (part.strip() for part in body.partition("->"))
     sign, words = body[:1], body[1:].strip()
     if arrow:
-        if not old or not new or old[0] in "+-":
+        if not new or old[:1] in ("+", "-"):
             raise ValueError(f"edit {text!r} needs plain words on both sides of '->': {_GRAMMAR}")
-        edit = Edit("swap", old=old, new=new)
+        edit = Edit("swap", old=old, new=new) if old else Edit("become", new=new)
     elif sign and sign in "+-":
         if not words:
             raise ValueError(f"edit {text!r} names nothing: {_GRAMMAR}")

@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,14 +19,6 @@ _FAMILIES = (
     "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "LEditsPPPipelineStableDiffusionXL",
 )  # fmt: skip
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Phrase:
-    """A prompt of which only some words say where to edit: "a dog beside a tree", "dog"."""
-
-    text: str
-    words: str
 
 
 class Backbone(Protocol):

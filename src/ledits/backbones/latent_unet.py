@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ledits.attention import TokenMaps, token_maps
-from ledits.backbones import Phrase
 from ledits.core import Prompt, Schedule
 from ledits.schedule import from_config
 
@@ -21,6 +20,7 @@ DEFAULTS = {
     "steps": 50, "skip": 0.15, "warmup": 0,
     "add_scale": 12.0, "add_threshold": 0.9, "remove_scale": 8.0, "remove_threshold": 0.9,
     "swap_new_scale": 12.0, "swap_new_threshold": 0.9, "swap_old_scale": 8.0, "swap_old_threshold": 0.9,
+    "described_scale": 7.5, "described_skip": 0.15,
 }  # fmt: skip
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
@@ -44,11 +44,8 @@ class Text:
 class Prompts(Protocol):
     """The text encoders of a family."""
 
-    def embed(self, text: str, *, clip_skip: int | None = None, words: str | None = None) -> Text:
-        """The prompt as the network takes it; `clip_skip` leaves out the last layers of the text encoder.
-
-        `words` are those of the text that say where to edit, all of them if None.
-        """
+    def embed(self, text: str, *, clip_skip: int | None = None) -> Text:
+        """The prompt as the network takes it; `clip_skip` leaves out the last layers of the text encoder."""
         ...
 
     def conditions(self, texts: Sequence[Text], height: int, width: int) -> dict[str, Any]:
@@ -203,10 +200,7 @@ class _Denoiser:
         if isinstance(prompt, Text):
             return prompt
         if prompt not in self._texts:
-            if isinstance(prompt, Phrase):
-                self._texts[prompt] = self._backbone.prompts.embed(prompt.text, words=prompt.words)
-            else:
-                self._texts[prompt] = self._backbone.prompts.embed(str(prompt))
+            self._texts[prompt] = self._backbone.prompts.embed(str(prompt))
         return self._texts[prompt]
 
     def _batch(self, x: Tensor) -> int:
@@ -223,12 +217,10 @@ class _Denoiser:
         return max(1, min(32, free // 2 // need))
 
 
-def tokenize(tokenizer: Any, text: str, only: str | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids (1 n), attention mask (1 n) and which tokens are words (n,) bool, padded to what the encoder reads;
-    of the words those of `only`, at the first place where they stand, if it is given.
+def tokenize(tokenizer: Any, text: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids (1 n), attention mask (1 n) and which tokens are words (n,) bool, padded to what the encoder reads.
 
-    Raises ValueError for a text that is too long, for a cut one would edit something else than was asked for, and where
-    it does not hold `only`.
+    Raises ValueError for a text that is too long, for a cut one would edit something else than was asked for.
     """
     longest = tokenizer.model_max_length
     with TOKENIZING:
@@ -239,15 +231,6 @@ def tokenize(tokenizer: Any, text: str, only: str | None = None) -> tuple[Tensor
     # words.
     marks = torch.tensor([tokenizer.bos_token_id, tokenizer.eos_token_id])
     words = out.attention_mask[0].bool() & ~torch.isin(out.input_ids[0], marks)
-    if only is not None:
-        with TOKENIZING:
-            wanted = torch.tensor(tokenizer(only).input_ids[1:-1])
-        places = out.input_ids[0].unfold(0, max(1, len(wanted)), 1)
-        found = (places == wanted).all(1).nonzero() if len(wanted) else places[:0]
-        if not len(found):
-            raise ValueError(f"prompt {text!r} does not hold the words {only!r}")
-        place = torch.arange(len(words))
-        words = (place >= found[0]) & (place < found[0] + len(wanted))
     return out.input_ids, out.attention_mask, words
 
 

@@ -18,8 +18,8 @@ class ClipPrompts:
     device: torch.device
 
     @torch.no_grad()
-    def embed(self, text: str, *, clip_skip: int | None = None, words: str | None = None) -> Text:
-        ids, mask, marked = tokenize(self.tokenizer, text, words)
+    def embed(self, text: str, *, clip_skip: int | None = None) -> Text:
+        ids, mask, marked = tokenize(self.tokenizer, text)
         masked = getattr(self.text_encoder.config, "use_attention_mask", False)
         out = self.text_encoder(
             ids.to(self.device),

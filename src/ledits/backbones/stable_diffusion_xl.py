@@ -25,15 +25,13 @@ class ClipPairPrompts:
     target: tuple[int, int] | None = None
 
     @torch.no_grad()
-    def embed(
-        self, text: str, *, clip_skip: int | None = None, words: str | None = None, second: str | None = None
-    ) -> Text:
+    def embed(self, text: str, *, clip_skip: int | None = None, second: str | None = None) -> Text:
         """`second` is the prompt of the second encoder, where it differs."""
         states, pooled, marked = list[torch.Tensor](), torch.empty(0), torch.empty(0)
         both = zip(self.tokenizers, self.text_encoders, strict=True)
         for tokenizer, encoder in both:
             last = encoder is self.text_encoders[-1]
-            ids, _, marked = tokenize(tokenizer, second if last and second is not None else text, words)
+            ids, _, marked = tokenize(tokenizer, second if last and second is not None else text)
             out = encoder(ids.to(self.device), output_hidden_states=True)
             states.append(out.hidden_states[-2 if clip_skip is None else -(clip_skip + 2)][0])
             pooled = out[0][0]

@@ -22,6 +22,7 @@ KINDS: tuple[Kind, ...] = ("swap", "colour", "add", "remove", "background", "two
 Split = Literal["scored", "tuning"]
 SIZES: dict[Split, int] = {"scored": 80 * len(KINDS), "tuning": 12 * len(KINDS)}
 QUICK = 40
+OBJECTS_SHARE = 0.2  # of a picture, about; the threshold of an edit of the background
 # In turn: nothing held out twice as often as a pair of objects, and as an object on a background.
 HELD_OUT = ("", "objects", "", "background")
 
@@ -55,6 +56,19 @@ class Case:
         if self.kind == "add":
             return f"{self.edits[0].new} {scenes.where(self.twin.background)}"
         return self.twin.caption()
+
+    def described(self) -> tuple[Edit, ...]:
+        """The edits for a method that knows the source's caption: the caption after each of them alone.
+
+        A background is told by what the whole picture becomes, as in "->a cat at night", and with the share of it that
+        is not background.
+        """
+        if self.kind in ("add", "remove"):
+            return (Edit("become", new=self.target()),)
+        if self.source.background == self.twin.background:
+            return self.edits
+        moved = self.source.move(self.twin.background).caption()
+        return (*self.edits[:-1], Edit("become", new=moved, threshold=OBJECTS_SHARE))
 
     def wanted(self) -> list[Placed]:
         """The objects that the edit asks for."""

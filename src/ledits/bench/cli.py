@@ -65,6 +65,7 @@ def scenes_command(
     sweep: Annotated[bool, typer.Option("--sweep", help="Run every setting of the curves too.")] = False,
     model: ScenesModelOption = None,
     device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Edit scenes with known answers by every method: ledits bench scenes --quick
 
@@ -77,7 +78,7 @@ def scenes_command(
     suite = cases.suite("scored", cases.QUICK if quick else count)
     names = ["ours"] if quick and methods is None else _names(methods)
     jobs = run.plan(suite, names) + (run.sweep(suite, names) if sweep else [])
-    errors = _perform(_backbone(model, device), out, jobs, run.stamp_of_settings())
+    errors = _perform(_backbone(model, device, dtype), out, jobs, run.stamp_of_settings())
     _report(out)
     if errors:
         raise typer.Exit(1)
@@ -90,6 +91,7 @@ def tune_command(
     methods: MethodsOption = None,
     model: ScenesModelOption = None,
     device: DeviceOption = None,
+    dtype: DtypeOption = None,
 ) -> None:
     """Try every setting of every method on the tuning split, and write the best of each to FOLDER/settings.json.
 
@@ -103,10 +105,11 @@ def tune_command(
     jobs = [
         run.Job(case, name, settings, False)
         for name in _names(methods)
+        if not run.METHODS[name].composite  # it has the settings of what it is laid on
         for settings in run.METHODS[name].grid
         for case in suite
     ]
-    errors = _perform(_backbone(model, device), out, jobs, "tuning")
+    errors = _perform(_backbone(model, device, dtype), out, jobs, "tuning")
     with written(out / "settings.json", overwrite=True) as path:
         path.write_text(json.dumps(merged(run.tuned(run.results(out))), indent=1) + "\n")
     typer.echo(out / "settings.json")
@@ -190,11 +193,11 @@ def _names(methods: str | None) -> list[str]:
     return names
 
 
-def _backbone(model: str | None, device: str | None) -> "LatentUNet":
+def _backbone(model: str | None, device: str | None, dtype: str | None) -> "LatentUNet":
     from ledits.backbones.latent_unet import LatentUNet
     from ledits.backbones.stable_diffusion import ClipPrompts
 
-    backbone = load(model, device, None)
+    backbone = load(model, device, dtype)
     if not isinstance(backbone, LatentUNet) or not isinstance(backbone.prompts, ClipPrompts):
         raise ValueError(f"model {model!r}: the methods of the comparison are written for Stable Diffusion's layout")
     return backbone

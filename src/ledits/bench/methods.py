@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ledits import core, editing
+from ledits import core, described, editing
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.bench import attention_control, reference
 from ledits.bench.cases import Case
@@ -40,21 +40,44 @@ class Method:
     run: Run
     batch: int  # pictures at once: as many as it can take without a change of its results
     grid: tuple[Settings, ...]  # what tuning chooses from: as many settings for each method
-    masks: tuple[Settings, ...] = ()  # each mask rule at the model's own scales
+    masks: tuple[Settings, ...] = ()  # each threshold of its masks at the model's own scales
+    composite: bool = False  # the result is laid onto the source's own pixels
 
     def curve(self) -> tuple[Settings, ...]:
         """The settings of success against preservation: the grid, and part of it at fewer and at more steps."""
-        return self.grid + tuple(replace(s, steps=steps) for steps in (10, 50) for s in self.grid if s.skip == 0.35)
+        few = self.grid[:: len(self.grid) // 3]
+        return self.grid + tuple(replace(s, steps=steps) for steps in (10, 50) for s in few)
 
 
 def ours(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
-    """LEDITS++ as this package does it."""
+    """Edits of a described picture as `ledits edit --source` makes them."""
+    schedule = backbone.schedule(settings.steps, settings.skip)
+    asked = [
+        editing.concepts(
+            [
+                replace(e, scale=settings.scale, threshold=settings.threshold if e.threshold is None else e.threshold)
+                for e in case.described()
+            ],
+            backbone.defaults,
+            case.source.caption(),
+        )
+        for case in cases
+    ]
+    with backbone.denoiser(schedule, maps=False) as denoise:
+        inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), null=_captions(cases)[0])
+        concepts = described.locate(denoise, inversion, _together(asked))
+        steps = list(described.edit(denoise, inversion, concepts))
+        return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
+
+
+def words(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+    """LEDITS++ of the paper, told the edits' words alone, as this package does it."""
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0))
         evaluations = denoise.evaluations
     with backbone.denoiser(schedule, maps=settings.mask in ("intersect", "attention")) as denoise:
-        steps = list(core.edit(denoise, inversion, _concepts(backbone, cases, settings, described=True), settings.mask))
+        steps = list(core.edit(denoise, inversion, _concepts(backbone, cases, settings), settings.mask))
         evaluations += denoise.evaluations
     acted = torch.stack([step.masks.amax(0) for step in steps]).mean(0)
     return Outcome(steps[-1].x, acted, evaluations)
@@ -138,22 +161,21 @@ def prompt_to_prompt(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, se
     return Outcome(x, None, evaluations + more)
 
 
-def _concepts(
-    backbone: LatentUNet, cases: Sequence[Case], settings: Settings, *, described: bool = False
-) -> list[Concept]:
-    """What LEDITS++ is asked for: one concept for all cases at once, each with its own words.
+def _concepts(backbone: LatentUNet, cases: Sequence[Case], settings: Settings) -> list[Concept]:
+    """What LEDITS++ is asked for by words."""
+    return _together(
+        [
+            editing.concepts(
+                [replace(edit, scale=settings.scale, threshold=settings.threshold) for edit in case.edits],
+                backbone.defaults,
+            )
+            for case in cases
+        ]
+    )
 
-    `described` tells it the source's caption, which the methods that take a target prompt are told too; diffusers'
-    pipeline has no place for it in an edit.
-    """
-    asked = [
-        editing.concepts(
-            [replace(edit, scale=settings.scale, threshold=settings.threshold) for edit in case.edits],
-            backbone.defaults,
-            case.source.caption() if described else "",
-        )
-        for case in cases
-    ]
+
+def _together(asked: Sequence[Sequence[Concept]]) -> list[Concept]:
+    """One concept for all cases at once at each place, each case with its own words."""
     return [replace(group[0], prompt=tuple(c.prompt for c in group)) for group in zip(*asked, strict=True)]
 
 
@@ -205,18 +227,22 @@ def _grid(
 RULES: tuple[core.MaskRule, ...] = ("attention", "noise", "intersect")
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 MASKS = tuple(Settings(threshold=t, mask=rule) for rule in RULES for t in THRESHOLDS)
-# 24 settings for each: what masks or attention control leave to choose, the others get in finer steps of guidance.
+REGIONS = tuple(Settings(threshold=t) for t in (*THRESHOLDS, None))
+# 12 settings for each: what masks or attention control leave to choose, the others get in finer steps of guidance.
 # A new background needs masks that leave less than half of the picture alone.
-_MASKED = _grid((0.1, 0.35), (3.0, 5.0, 8.0, 12.0), (0.3, 0.6, 0.8))
-_PLAIN = _grid((0.1, 0.2, 0.35, 0.5), (1.0, 2.0, 3.5, 5.0, 7.5, 12.0))
+_OURS = _grid((0.1, 0.3), (3.0, 4.5, 6.5), (None, 0.8))
+_MASKED = _grid((0.1, 0.35), (3.0, 6.0, 10.0), (0.3, 0.75))
+_PLAIN = _grid((0.1, 0.25, 0.4), (2.0, 3.5, 5.0, 7.5))
 METHODS = {
-    "ours": Method("ours", ours, 25, _MASKED, MASKS),
+    "ours": Method("ours", ours, 25, _OURS, REGIONS),
+    "ours-composite": Method("ours, composite", ours, 25, _OURS, composite=True),
+    "words": Method("LEDITS++ by words, this package", words, 25, _MASKED, MASKS),
     "diffusers": Method("LEDITS++ in diffusers, as installed", installed, 1, _MASKED),
     "diffusers-mended": Method("LEDITS++ in diffusers, final sigma mended", mended, 1, _MASKED),
     "edit-friendly": Method("edit-friendly DDPM inversion", edit_friendly, 16, _PLAIN),
     "sdedit": Method("SDEdit", sdedit, 16, _PLAIN),
     "ddim": Method("DDIM inversion", ddim, 16, _PLAIN),
     "prompt-to-prompt": Method(
-        "Prompt-to-Prompt", prompt_to_prompt, 10, _grid((0.1, 0.2, 0.35), (1.0, 3.5, 5.0, 7.5), (0.4, 0.8))
+        "Prompt-to-Prompt", prompt_to_prompt, 10, _grid((0.1, 0.25, 0.4), (3.5, 7.5), (0.4, 0.8))
     ),
 }

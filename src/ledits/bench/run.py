@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ledits import composite
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.bench.cases import VERSION, Case
 from ledits.bench.methods import METHODS
@@ -73,7 +74,8 @@ def perform(
     for job in jobs:
         if job.key not in done and unique[job.key] is job:
             # A batch shares its settings and has one concept at each place.
-            same = (job.method, job.settings, tuple(edit.kind for edit in job.case.edits))
+            edits = (*job.case.edits, *job.case.described())
+            same = (job.method, job.settings, tuple((edit.kind, edit.threshold) for edit in edits))
             groups.setdefault(same, []).append(job)
     total, so_far = len(unique), len(done & set(unique))
     yield so_far, total
@@ -125,7 +127,7 @@ def _begin(backbone: LatentUNet, folder: Path, command: str, stamp: str) -> list
     with written(about, overwrite=True) as path:
         value = {
             **now,
-            "device": str(backbone.device),
+            "device": f"{backbone.device}, {backbone.dtype}",
             "machine": platform.processor() or platform.machine(),
             "python": platform.python_version(),
             "versions": {name: version(name) for name in packages},
@@ -167,13 +169,17 @@ def _batch(backbone: LatentUNet, folder: Path, jobs: Sequence[Job]) -> list[Row]
 
     rows: list[Row] = []
     for k, job in enumerate(jobs):
-        where = None
+        where, leaked = None, None
         if acted is not None:  # let through in at least half of the steps
             cell = len(pictures[k]) // acted.shape[-1]
             where = np.kron(acted[k].cpu().numpy() >= 0.5, np.ones((cell, cell), bool))
+        if name in METHODS and METHODS[name].composite and acted is not None:
+            weight = composite.spread(acted[k].cpu(), *sources.shape[1:3]).numpy()
+            pictures[k] = composite.onto(sources[k], pictures[k], rebuilt[k], weight)
+            leaked = int((pictures[k] != sources[k]).any(2)[weight == 0].sum())
         judged = score(job.case, pictures[k], rebuilt[k], where)
         row = _head(job) | {"error": None, **asdict(judged), "worth": judged.worth}
-        rows.append(row | {"evaluations": evaluations / len(jobs), "seconds": round(seconds, 4)})
+        rows.append(row | {"leaked": leaked, "evaluations": evaluations / len(jobs), "seconds": round(seconds, 4)})
         if job.chosen:
             with written(picture_of(folder, job.method, job.case.id), overwrite=True) as path:
                 Image.fromarray(pictures[k]).save(path, format="PNG")

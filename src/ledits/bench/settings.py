@@ -29,7 +29,7 @@ class Settings:
 
 def chosen(method: str, kind: Kind) -> Settings:
     """What tuning chose for a method and a kind of edit."""
-    return Settings(**_chosen()[method][kind]["settings"])
+    return Settings(**_chosen()[method.removesuffix("-composite")][kind]["settings"])
 
 
 def tuned_on() -> int:

@@ -1,0 +1,101 @@
+"""Edits of a picture whose caption is known: each acts in one region, found before anything is edited.
+
+Beyond the paper. Its masks are found anew in each step, from one noisy prediction, out of a threshold that has to be
+guessed, and what is outside them may drift. Here the inversion's null prompt is the source's caption, so that one
+network answer a step says both what is there and what is kept; an edit is the caption with that edit alone; and where
+the two predict different pictures along the exact path, all levels asked in batches, is where the edit belongs (the
+idea of DiffEdit, Couairon et al. 2022, which has neither the path nor a threshold of its own). No attention maps are
+needed. Outside the regions the replay stays on the path. Axes are core.py's.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ledits import core
+from ledits.core import Concept, Denoiser, Inversion, Step
+
+# Of every so many levels one is asked where an edit belongs: as good as all of them on scenes (LOG.md).
+_STRIDE = 2
+
+
+def locate(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> list[Concept]:
+    """The concepts with the regions they belong to, (b 1 h w) of 0 and 1, within those that they have.
+
+    Each concept's prompt is the caption with its edit alone, and the inversion's null prompt is the caption itself. A
+    threshold is the share of the picture left alone; None finds it by Otsu's method. Where two regions meet, the
+    smaller one has the place to itself: an object that changes on a background that does.
+    """
+    levels = list(range(0, len(inversion.schedule), _STRIDE))
+    if not concepts:
+        return []
+    prompts = list(dict.fromkeys(concept.prompt for concept in concepts))
+    predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
+    # Means of plain differences: the noisiest levels, where most is undecided, count most.
+    there = inversion.null_x0[levels].float()
+    change = dict(zip(prompts, (predicted - there).abs().sum(3).mean(1), strict=True))
+    found: list[Tensor] = []
+    for concept in concepts:
+        values = change[concept.prompt]
+        allowed = torch.ones_like(values)[:, None]
+        if concept.region is not None:
+            allowed = F.interpolate(concept.region.to(values), values.shape[-2:], mode="area").expand_as(allowed)
+        values = torch.where(allowed[:, 0] > 0, values, 0)
+        region = otsu(values)
+        if concept.threshold is not None:
+            region = core.top(values, concept.threshold, allowed[:, 0])
+        found.append(region[:, None] * allowed)
+    return [replace(c, region=region) for c, region in zip(concepts, _apart(found), strict=True)]
+
+
+def edit(
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], *, rescale: float = 0.0
+) -> Generator[Step]:
+    """`core.edit` within the concepts' regions, which `locate` found, and on the path everywhere else."""
+    if not concepts:
+        yield from core.edit(denoise, inversion, concepts, "none", rescale=rescale)
+        return
+    regions = [concept.region for concept in concepts if concept.region is not None]
+    inside = torch.stack(regions).amax(0)
+    steps = core.edit(denoise, inversion, concepts, "none", rescale=rescale)
+    step = next(steps)
+    while True:
+        path = inversion.x[step.i + 1].float()
+        x = path + inside * (step.x - path)
+        yield replace(step, x=x)
+        try:
+            # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
+            step = steps.send(None if torch.equal(x, step.x) else x)
+        except StopIteration:
+            return
+
+
+def otsu(values: Tensor) -> Tensor:
+    """1 where values (b h w) are on the upper side of the split with the largest variance between its sides, else 0.
+
+    Otsu 1979, over the sorted values themselves instead of a histogram; equal values are never split.
+    """
+    ordered = values.flatten(1).double().sort(1).values
+    n = ordered.shape[1]
+    below = torch.arange(1, n, device=values.device)
+    sums = ordered.cumsum(1)
+    low, high = sums[:, :-1] / below, (sums[:, -1:] - sums[:, :-1]) / (n - below)
+    between = below * (n - below) * (high - low).square()
+    cut = ordered.gather(1, between.argmax(1, keepdim=True) + 1)
+    return (values.double() >= cut[..., None]).to(values)
+
+
+def _apart(regions: Sequence[Tensor]) -> list[Tensor]:
+    """Regions (b 1 h w) without what belongs to a smaller one; of two of the same size, to the first."""
+    areas = [region.sum((1, 2, 3), keepdim=True) for region in regions]
+    result: list[Tensor] = []
+    for k, region in enumerate(regions):
+        for j, other in enumerate(regions):
+            smaller = areas[j] < areas[k] if j > k else areas[j] <= areas[k]
+            if j != k:
+                region = region * (1 - other * smaller)
+        result.append(region)
+    return result

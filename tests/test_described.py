@@ -1,0 +1,204 @@
+"""Edits of a described picture: where they act, what stays as it was to the last bit, and what they cost."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from ledits import core, described, editing, image, scenes
+from ledits.core import Concept
+from ledits.recipe import parse
+from ledits.scenes import Placed, Scene
+from ledits.scenes.recognise import recognise
+
+STEPS = 5
+
+
+def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0):
+    """The schedule and inversion of b pictures, each with noise of its own."""
+    schedule = model.schedule(STEPS, 0.15)
+    x0 = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed + k)) for k in range(b)])
+    noise = torch.cat([editing.noise(schedule, x0.shape[1:], seed + k) for k in range(b)], 1)
+    with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
+        return core.invert(denoise, schedule, x0, noise, null=null)
+
+
+def run(model, inversion, concepts):
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        located = described.locate(denoise, inversion, concepts)
+        return located, list(described.edit(denoise, inversion, located)), denoise.evaluations
+
+
+def test_nothing_changes_outside_the_regions(random_model):
+    inversion = inverted(random_model())
+    (concept,), steps, _ = run(random_model(), inversion, [Concept("a dog", 6.0, 0.7)])
+    outside = (concept.region == 0).expand_as(steps[-1].x)
+    for step in steps:
+        assert torch.equal(step.x[outside], inversion.x[step.i + 1][outside])
+    assert (steps[-1].x[~outside] != inversion.x[-1][~outside]).float().mean() > 0.9
+
+
+def test_an_edit_that_asks_for_what_is_there_gives_the_picture_back(random_model):
+    inversion = inverted(random_model())
+    _, steps, _ = run(random_model(), inversion, [Concept("a dog", 0.0, None)])
+    assert torch.equal(steps[-1].x, inversion.x[-1])
+    _, steps, _ = run(random_model(), inversion, [Concept("a cat", 6.0, None)])
+    assert (steps[-1].x - inversion.x[-1]).abs().max() <= 1e-3  # 6 times the rounding of one answer
+
+
+def test_a_threshold_is_the_share_left_alone(random_model):
+    inversion = inverted(random_model(), 2)
+    for threshold in (0.25, 0.5, 0.75):
+        (concept,), _, _ = run(random_model(), inversion, [Concept("a dog", 4.0, threshold)])
+        assert concept.region.shape == (2, 1, 16, 16)
+        assert (concept.region.mean((1, 2, 3)) - (1 - threshold)).abs().max() <= 1 / 256
+
+
+def test_batch_equals_one_by_one(random_model):
+    nulls, targets = ("a cat", "snow"), ("a dog", "beach")
+    both = inverted(random_model(), 2, nulls)
+    _, steps, _ = run(random_model(), both, [Concept(targets, 5.0, 0.6), Concept("a star", 3.0, 0.9)])
+    for k in range(2):
+        alone = inverted(random_model(), 1, nulls[k], seed=k)
+        _, one, _ = run(random_model(), alone, [Concept(targets[k], 5.0, 0.6), Concept("a star", 3.0, 0.9)])
+        assert (one[-1].x[0] - steps[-1].x[k]).abs().max() <= 1e-4
+
+
+def test_the_order_of_edits_is_irrelevant(random_model):
+    inversion = inverted(random_model())
+    asked = [Concept("a dog", 5.0, 0.6), Concept("a star", 3.0, 0.9), Concept("snow", 4.0, 0.3)]
+    (_, forth, _), (_, back, _) = (run(random_model(), inversion, each) for each in (asked, asked[::-1]))
+    assert (forth[-1].x - back[-1].x).abs().max() <= 1e-5
+
+
+def test_regions_do_not_meet_and_the_smaller_one_has_the_place(random_model):
+    large, small = torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16)
+    large[..., :12] = 1
+    small[..., 8:] = 1
+    asked = [Concept("a dog", 4.0, 1e-6, region=large), Concept("a star", 4.0, 1e-6, region=small)]
+    (first, second), _, _ = run(random_model(), inverted(random_model()), asked)
+    # A threshold leaves one cell of each alone.
+    assert (second.region <= small).all() and second.region.sum() == small.sum() - 1  # noqa: PT018
+    assert torch.equal(first.region * second.region, torch.zeros_like(small))
+    assert ((large * (1 - second.region)) - first.region).sum() <= 1
+
+
+def test_a_region_of_the_user_bounds_the_one_that_is_found(random_model):
+    region = torch.zeros(1, 1, 32, 32)
+    region[..., :16, :] = 1
+    (concept,), steps, _ = run(random_model(), inverted(random_model()), [Concept("a dog", 4.0, None, region=region)])
+    assert 0 < concept.region[..., :8, :].sum() < 8 * 16
+    assert not concept.region[..., 8:, :].any()
+    assert steps[-1].masks.shape == (1, 1, 16, 16)
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("edits", [1, 2])
+def test_what_is_evaluated(random_model, warmup, edits):
+    """Every second level for each edit to find its place; then the source and each edit at every step it acts in.
+
+    In the first of them the inversion knows what the source's answer is.
+    """
+    inversion = inverted(random_model())
+    asked = [Concept(text, 4.0, None, warmup) for text in ("a dog", "a star")[:edits]]
+    _, steps, evaluations = run(random_model(), inversion, asked)
+    assert len(steps) == STEPS
+    assert evaluations == 3 * edits + (STEPS - warmup) * (edits + 1) - 1
+
+
+def test_no_edits_cost_nothing(random_model):
+    inversion = inverted(random_model())
+    located, steps, evaluations = run(random_model(), inversion, [])
+    assert (located, evaluations) == ([], 0)
+    assert torch.equal(steps[-1].x, inversion.x[-1])
+
+
+def test_otsu_splits_where_the_values_do():
+    values = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0))
+    values[0, :2] += 3
+    values[1, :, 5:] += 2
+    split = described.otsu(values)
+    assert torch.equal(split[0], (values[0] >= 3).float())
+    assert torch.equal(split[1], (values[1] >= 2).float())
+    best = max(values[0].unique()[1:].tolist(), key=lambda cut: between(values[0], cut))
+    assert torch.equal(split[0], (values[0] >= best).float())
+    assert described.otsu(torch.ones(1, 4, 4)).all()  # nothing to tell apart
+
+
+def between(values: torch.Tensor, cut: float) -> float:
+    low, high = values[values < cut], values[values >= cut]
+    return float(len(low) * len(high) * (low.mean() - high.mean()) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("edit", "source", "target"),
+    [
+        ("cat->dog", "a cat and a catfish", "a dog and a catfish"),
+        ("cat->owl", "a cat on a beach", "an owl on a beach"),
+        ("owl->cat", "An owl at night", "A cat at night"),
+        ("red apple->cat", "the red apple", "the cat"),
+        ("->a dog at night", "a cat", "a dog at night"),
+        ("-dog", "a cat and a dog on a beach", "a cat on a beach"),
+        ("-cat", "a cat and a dog on a beach", "a dog on a beach"),
+        ("-dog", "a cat, a dog and a fox", "a cat and a fox"),
+        ("-cat", "a cat on a beach", "on a beach"),
+        ("-hat", "a man with a hat, smiling", "a man, smiling"),
+        ("+sunglasses", "a cat", "a cat, sunglasses"),
+    ],
+)
+def test_what_an_edit_makes_of_a_description(edit, source, target):
+    assert editing.target(parse(edit), source) == target
+
+
+@pytest.mark.parametrize(("edit", "source"), [("dog->cat", "a fox"), ("-at", "a cat"), ("-cat", "a cat")])
+def test_what_a_description_does_not_hold_is_one_sentence(edit, source):
+    with pytest.raises(ValueError, match="write '->' and what"):
+        editing.target(parse(edit), source)
+
+
+def test_concepts_of_a_described_picture():
+    defaults = {"described_scale": 4.0, "warmup": 0}
+    cat, all_of_it = editing.concepts([parse("cat->dog"), parse("->snow:2@0.3[1..4]")], defaults, "a cat")
+    assert (cat.prompt, cat.scale, cat.threshold) == ("a dog", 4.0, None)
+    assert (all_of_it.prompt, all_of_it.scale, all_of_it.threshold) == ("snow", 2.0, 0.3)
+    assert (all_of_it.warmup, all_of_it.cooldown) == (1, 4)
+    with pytest.raises(ValueError, match="with --source"):
+        editing.concepts([parse("->snow")], defaults)
+
+
+def test_a_described_picture_has_no_negative_prompt():
+    with pytest.raises(ValueError, match="leave the negative prompt out"):
+        editing.Settings(5, 0.1, source="a cat", negative="dark")
+    assert not editing.Settings(5, 0.1, source="a cat", source_scale=2.0, negative="dark").described
+
+
+def test_one_of_two_objects_changes_and_the_other_stays(bundled):
+    """On scenes that training never saw: the object asked for, its neighbour, and the rest nearly as it was."""
+    seen, others, preserved = 0, 0, []
+    for background, seed in (("white", 901), ("meadow", 902), ("snow", 903), ("gray", 904)):
+        scene = Scene((Placed("cat", 17, 33, 26), Placed("red apple", 47, 31, 26)), background, seed)
+        settings = editing.Settings(25, bundled.defaults["described_skip"], seed, scene.caption())
+        inversion, origin, _ = editing.invert(bundled, image.Picture(scene.render(), None, ""), settings)
+        asked = editing.concepts([parse("cat->dog")], bundled.defaults, scene.caption())
+        *_, (step, _) = editing.replay(bundled, inversion, asked, None)
+        result, rebuilt = (editing.to_picture(bundled, x, origin).astype(float) for x in (step.x, inversion.x[-1]))
+        clean = scenes.background(background, seed)
+        found = [recognise(result.astype(np.uint8), clean, near=placed)[0].name for placed in scene.objects]
+        seen, others = seen + (found[0] == "dog"), others + (found[1] == "red apple")
+        outside = ~scene.mask(scene.swap(0, "dog"))
+        preserved.append(10 * np.log10(255**2 / np.square(result[outside] - rebuilt[outside]).mean()))
+    assert seen >= 3
+    assert others == 4
+    assert np.mean(preserved) >= 25
+
+
+def test_half_precision_storage_changes_nothing_outside(random_model):
+    """What the path was rounded to for storage is what is kept."""
+    inversion = inverted(random_model())
+    half = dataclasses.replace(
+        inversion, x=inversion.x.half(), x0=inversion.x0.half(), null_x0=inversion.null_x0.half()
+    )
+    (concept,), steps, _ = run(random_model(), half, [Concept("a dog", 6.0, 0.7)])
+    outside = (concept.region == 0).expand_as(steps[-1].x)
+    assert torch.equal(steps[-1].x[outside], half.x[-1].float()[outside])
