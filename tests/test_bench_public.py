@@ -132,10 +132,13 @@ def test_the_words_that_differ_become_edits(source, target, expected):
     assert sorted(map(str, differences(source, target))) == sorted(expected)
 
 
-def test_a_case_is_worded_three_ways():
+def test_a_case_is_worded_four_ways():
     case = Case("0", source="a cat", target="a dog", scale=12.0, threshold=0.6)
     assert [str(edit) for edit in edits(case, "words")] == ["cat->dog:12@0.6"]
     assert [str(edit) for edit in edits(case, "prompt")] == ["+a dog:12@0.6"]
+    assert [str(edit) for edit in edits(case, "described")] == ["->a dog:12@0.6"]
+    with pytest.raises(ValueError, match="no source prompt"):
+        edits(Case("0", target="a dog"), "described")
     assert edits(case, "none") == ()
     only_small_words = Case("0", source="a bird in a tree", target="a bird on a tree")
     assert [str(edit) for edit in edits(only_small_words, "words")] == ["+a bird on a tree"]
@@ -566,6 +569,11 @@ def test_mask_policies(bench, pie, scene_pictures):
     ceiling = bench("pie-bench", folder, wording="none").rows[0]
     assert ceiling["edits"] == []
     assert ceiling["metrics"]["psnr_unedit_part"] > rows["none"]["metrics"]["psnr_unedit_part"]
+    described = bench("pie-bench", folder, wording="described").rows[0]
+    assert described["concepts"][0]["prompt"] == "a dog on a meadow"
+    assert 0 < described["mask_share"] < 0.5
+    with pytest.raises(ValueError, match="find their own regions"):
+        bench("pie-bench", folder, wording="described", policy="given")
     with pytest.raises(ValueError, match="has no masks"):
         bench("tedbench", folder, policy="given")
 

@@ -37,6 +37,7 @@ class MaskPolicy(StrEnum):
 class Edits(StrEnum):
     words = "words"
     prompt = "prompt"
+    described = "described"
     none = "none"
 
 
@@ -139,7 +140,9 @@ def bench_public_command(
     ] = MaskPolicy.implicit,
     edits: Annotated[
         Edits,
-        typer.Option("--edits", help="What differs between the prompts, the whole target prompt, or no edit at all."),
+        typer.Option(
+            "--edits", help="What differs in words, the target prompt, what the source becomes, or none."
+        ),
     ] = Edits.words,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first LIMIT cases.")] = None,
     source_scale: Annotated[

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ledits.recipe import Edit
 
-Wording = Literal["words", "prompt", "none"]
+Wording = Literal["words", "prompt", "described", "none"]
 
 # Words that say nothing about what a picture shows: they are cut off both ends of a difference between prompts.
 _SMALL = frozenset((
@@ -41,12 +41,17 @@ class Case:
 
 
 def edits(case: Case, wording: Wording) -> tuple[Edit, ...]:
-    """What is asked for: the words that differ between the prompts, the whole target prompt, or nothing at all.
+    """What is asked for: the words that differ between the prompts, the whole target prompt, what the picture that the
+    source prompt describes becomes, or nothing at all.
 
     Nothing at all gives the model's reconstruction, the ceiling of every score of preservation.
     """
     if wording == "none":
         return ()
+    if wording == "described":
+        if not case.source:
+            raise ValueError("this case has no source prompt that describes its picture")
+        return (Edit("become", new=case.target, scale=case.scale, threshold=case.threshold),)
     found = differences(case.source, case.target) if wording == "words" and case.source else ()
     # Where only small words differ, as in "a bird on" and "a bird in", the whole prompt is all there is to say.
     found = found or (Edit("add", new=case.target),)

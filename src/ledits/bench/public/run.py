@@ -59,6 +59,11 @@ def run(
     A case that failed is tried again, its last row counts. Rows made with other settings are refused, not mixed.
     """
     # What is wrong with all cases alike is said once, before any of them.
+    if plan.wording == "described" and (plan.source_scale or plan.policy in ("none", "given")):
+        raise ValueError(
+            f"described edits find their own regions from the source prompt: mask policy {plan.policy!r} with source "
+            f"scale {plan.source_scale} is not theirs; use implicit or paste, and scale 0"
+        )
     d = backbone.defaults
     backbone.schedule(
         int(d["steps"]) if plan.steps is None else plan.steps, d["skip"] if plan.skip is None else plan.skip
@@ -161,8 +166,10 @@ def _settings(
     def first(*values: Any) -> Any:
         return next(value for value in values if value is not None)
 
-    steps, skip = first(plan.steps, case.steps, int(d["steps"])), first(plan.skip, case.skip, d["skip"])
-    source = case.source if plan.source_scale else ""
+    described = plan.wording == "described"
+    steps = first(plan.steps, case.steps, int(d["steps"]))
+    skip = first(plan.skip, case.skip, d["described_skip" if described else "skip"])
+    source = case.source if plan.source_scale or described else ""
     area = first(plan.area, backbone.area)
     made = editing.Settings(steps, skip, first(plan.seed, case.seed, 0), source, plan.source_scale, area=area)
     own = {"steps": steps, "skip": skip, "seed": made.seed, "area": area}
@@ -179,7 +186,7 @@ def _row(
     asked = edits(case, plan.wording)
     region = None if case.mask is None else decode_mask(case.mask, height, width)
     inversion, origin, evaluations = editing.invert(backbone, shown, inverting)
-    concepts = editing.concepts(asked, backbone.defaults)
+    concepts = editing.concepts(asked, backbone.defaults, inverting.source if inverting.described else "")
     if plan.policy in ("given", "paste"):
         if region is None or not region.any():
             raise ValueError(f"mask policy {plan.policy!r} needs a mask, and this case's is empty")
@@ -187,7 +194,8 @@ def _row(
             acting = _on_grid(region, backbone, origin)
             concepts = [replace(concept, region=acting) for concept in concepts]
     last, shares, replayed = inversion.x[-1], list[float](), 0
-    for step, so_far in editing.replay(backbone, inversion, concepts, _RULES[plan.policy]):
+    rule = None if inverting.described else _RULES[plan.policy]
+    for step, so_far in editing.replay(backbone, inversion, concepts, rule):
         last, replayed = step.x, so_far
         shares += [step.masks.amax(0).mean().item()] if concepts else []
     result = editing.to_picture(backbone, last.float(), origin)
