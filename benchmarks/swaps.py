@@ -1,12 +1,12 @@
 """How often a swap on an unseen scene shows the object asked for, and what it does to the rest of the picture.
 
-    python benchmarks/swaps.py [--count 300] [--seed 11] [--objects 1] [--described] [--sheet swaps.png]
+    python benchmarks/swaps.py [--count 300] [--seed 11] [--objects 1] [--words] [--sheet swaps.png]
                                [settings that differ from the model's defaults]
 
-Every scene holds one object, or two of which the first is swapped; --described tells the source's caption, as `ledits
-edit --source` does; the recogniser (ledits.scenes.recognise) has nothing to do with the editor. Also prints
-how often it is right on the scenes before any edit, and what the autoencoder alone costs. Seed 11 is for reporting, 12
-for tuning.
+Every scene holds one object, or two of which the first is swapped. Edits start from the source's caption, as those of
+`ledits edit --source` do, or with --words from their own words alone, as the paper's do. The recogniser
+(ledits.scenes.recognise) has nothing to do with the editor. Also prints how often it is right on the scenes before any
+edit, and what the autoencoder alone costs. Seed 11 is for reporting, 12 for tuning.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ledits import core, editing, scenes
+from ledits import core, described, editing, scenes
 from ledits.backbones import BUNDLED, load
 from ledits.recipe import Edit
 from ledits.scenes.recognise import recognise
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--objects", type=int, default=1, help="in every scene; the first is swapped")
-    parser.add_argument("--described", action="store_true", help="tell the source's caption")
+    parser.add_argument("--words", action="store_true", help="do not tell the source's caption")
     parser.add_argument("--sheet", type=Path, help="write the 24 worst cases here: source, edited, twin")
-    parser.add_argument("--mask", default="intersect")
+    parser.add_argument("--mask", default="intersect", help="of edits by words")
     for name in (
         "steps",
         "skip",
@@ -55,6 +55,8 @@ def main() -> None:
         "swap_new_threshold",
         "swap_old_scale",
         "swap_old_threshold",
+        "described_skip",
+        "described_scale",
     ):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float)
     args = parser.parse_args()
@@ -68,7 +70,7 @@ def main() -> None:
     wanted = [str(rng.choice([name for name in scenes.OBJECTS if name not in names])) for names in there]
     twins = [scene.swap(0, name) for scene, name in zip(drawn, wanted, strict=True)]
     sources = np.stack([scene.render() for scene in drawn])
-    schedule = backbone.schedule(int(d["steps"]), d["skip"])
+    schedule = backbone.schedule(int(d["steps"]), d["skip" if args.words else "described_skip"])
 
     began, evaluations = time.perf_counter(), 0
     edited, rebuilt, shares = [], [], []
@@ -78,17 +80,21 @@ def main() -> None:
             x0 = backbone.encode(torch.from_numpy(sources[part]).permute(0, 3, 1, 2).float() / 127.5 - 1)
             noise = torch.cat([editing.noise(schedule, x0.shape[1:], start + k) for k in range(len(x0))], 1)
             with backbone.denoiser(schedule, maps=False) as denoise:
-                inversion = core.invert(denoise, schedule, x0, noise)
+                null = "" if args.words else tuple(scene.caption() for scene in drawn[part])
+                inversion = core.invert(denoise, schedule, x0, noise, null=null)
                 evaluations += denoise.evaluations
             each = [
                 editing.concepts(
-                    [Edit("swap", old=scene.objects[0].name, new=new)], d, scene.caption() if args.described else ""
+                    [Edit("swap", old=scene.objects[0].name, new=new)], d, "" if args.words else scene.caption()
                 )
                 for scene, new in zip(drawn[part], wanted[part], strict=True)
             ]
             asked = [replace(group[0], prompt=tuple(c.prompt for c in group)) for group in zip(*each, strict=True)]
-            with backbone.denoiser(schedule, maps=args.mask in ("intersect", "attention")) as denoise:
-                steps = list(core.edit(denoise, inversion, asked, args.mask))
+            with backbone.denoiser(schedule, maps=args.words and args.mask in ("intersect", "attention")) as denoise:
+                if args.words:
+                    steps = list(core.edit(denoise, inversion, asked, args.mask))
+                else:
+                    steps = list(described.edit(denoise, inversion, described.locate(denoise, inversion, asked)))
                 evaluations += denoise.evaluations
             edited.append(to_arrays(backbone.decode(steps[-1].x)))
             rebuilt.append(to_arrays(backbone.decode(x0)))

@@ -140,9 +140,7 @@ def bench_public_command(
     ] = MaskPolicy.implicit,
     edits: Annotated[
         Edits,
-        typer.Option(
-            "--edits", help="What differs in words, the target prompt, what the source becomes, or none."
-        ),
+        typer.Option("--edits", help="What differs in words, the target prompt, what the source becomes, or none."),
     ] = Edits.words,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first LIMIT cases.")] = None,
     source_scale: Annotated[
