@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,9 +205,11 @@ def _curve(rows: Sequence[Row]) -> Curve | None:
     for row in rows:
         if (settings := json.dumps(row["settings"])) in swept:
             table.setdefault(settings, {})[row["case"]] = row
-    most = max((len(found) for found in table.values()), default=0)
-    settings = [found for found in table.values() if len(found) >= most / 2]
-    shared = sorted(set.intersection(*(set(found) for found in settings))) if len(settings) > 1 else []
+    # Tables have more cases than curves: those that most settings were run on count here.
+    runs = Counter(case for found in table.values() for case in found)
+    often = {case for case, n in runs.items() if n >= max(runs.values()) / 2}
+    settings = [found for found in table.values() if len(often & set(found)) >= len(often) / 2]
+    shared = sorted(often.intersection(*settings))
     if len(settings) < 8 or not shared:
         return None
     success = np.array([[float(found[case]["success"]) for case in shared] for found in settings])
