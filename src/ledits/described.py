@@ -51,16 +51,14 @@ def locate(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept])
     return [replace(c, region=region) for c, region in zip(concepts, _apart(found), strict=True)]
 
 
-def edit(
-    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], *, rescale: float = 0.0
-) -> Generator[Step]:
+def edit(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> Generator[Step]:
     """`core.edit` within the concepts' regions, which `locate` found, and on the path everywhere else."""
     if not concepts:
-        yield from core.edit(denoise, inversion, concepts, "none", rescale=rescale)
+        yield from core.edit(denoise, inversion, concepts, "none")
         return
     regions = [concept.region for concept in concepts if concept.region is not None]
     inside = torch.stack(regions).amax(0)
-    steps = core.edit(denoise, inversion, concepts, "none", rescale=rescale)
+    steps = core.edit(denoise, inversion, concepts, "none")
     step = next(steps)
     while True:
         path = inversion.x[step.i + 1].float()
@@ -78,14 +76,14 @@ def otsu(values: Tensor) -> Tensor:
 
     Otsu 1979, over the sorted values themselves instead of a histogram; equal values are never split.
     """
-    ordered = values.flatten(1).double().sort(1).values
+    ordered = values.flatten(1).sort(1).values
     n = ordered.shape[1]
     below = torch.arange(1, n, device=values.device)
     sums = ordered.cumsum(1)
     low, high = sums[:, :-1] / below, (sums[:, -1:] - sums[:, :-1]) / (n - below)
     between = below * (n - below) * (high - low).square()
     cut = ordered.gather(1, between.argmax(1, keepdim=True) + 1)
-    return (values.double() >= cut[..., None]).to(values)
+    return (values >= cut[..., None]).to(values)
 
 
 def _apart(regions: Sequence[Tensor]) -> list[Tensor]:
