@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
 from ledits.schedule import from_config
 
@@ -61,3 +61,15 @@ def test_flow_ends_clean_and_shifts():
 def test_wrong_settings_are_refused(config, steps, skip, says):
     with pytest.raises(ValueError, match=says):
         from_config(config, steps, skip)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 25])
+def test_models_distilled_to_few_steps_get_their_times(steps):
+    """Trailing spacing has diffusers' times; few steps are of first order, and more of second."""
+    config = VP | {"timestep_spacing": "trailing"}
+    scheduler = DPMSolverMultistepScheduler(**config)
+    scheduler.set_timesteps(steps)
+    schedule = from_config(config, steps, 0.0)
+    assert list(schedule.t) == scheduler.timesteps.tolist()
+    assert schedule.order == (1 if steps <= 8 else 2)
+    assert from_config(config, 4, 0.5).t == (499, 374, 249, 124)

@@ -8,12 +8,18 @@ import torch
 
 from ledits.core import Schedule
 
+_FEW = 8  # steps of models that are distilled to few
+
 
 def from_config(config: Mapping[str, Any], steps: int, skip: float, order: int = 2) -> Schedule:
     """`steps` levels below the noisiest share `skip` of the training times, and the clean picture.
 
     Times are spaced as in the authors' code (method.md A.5): evenly from (1 - skip) T - 1 down to 1, then to 0, where a
     diffusion model's sigma is small and not zero. A flow model goes down to sigma = 0.
+
+    A config with "trailing" spacing, as Turbo, Lightning and Hyper models have, has the times that such a model was
+    distilled for: T (1 - skip) (n - i) / n - 1, so that no step is spent on t = 1 (Lin et al. 2023, section 3.3). At up
+    to 8 such steps the solver is of first order, for the second extrapolates from a picture that was seen much earlier.
     """
     _check(steps, skip)
     train = int(config.get("num_train_timesteps", 1000))
@@ -25,7 +31,11 @@ def from_config(config: Mapping[str, Any], steps: int, skip: float, order: int =
             f"{steps} steps with skip {skip}: the model has {max(first, 0)} times to choose from, use fewer steps"
         )
     bars = _alpha_bars(config, train)
-    t = [int(v) for v in torch.linspace(first, 1, steps, dtype=torch.float64)]
+    if config.get("timestep_spacing") == "trailing":
+        t = [round((first + 1) * (steps - i) / steps) - 1 for i in range(steps)]
+        order = 1 if steps <= _FEW else order
+    else:
+        t = [int(v) for v in torch.linspace(first, 1, steps, dtype=torch.float64)]
     kept = [bars[i] for i in (*t, 0)]
     return Schedule(tuple(map(float, t)), tuple(map(math.sqrt, kept)), tuple(math.sqrt(1 - bar) for bar in kept), order)
 

@@ -39,6 +39,14 @@ def stable_diffusion_xl(
     return _backbone(parts, prompts, name, fingerprint)
 
 
+def width(folder: Path) -> int:
+    """Channels of the UNet's widest level; 0 where its configuration can't be read, which loading it will say."""
+    try:
+        return int(json.loads((folder / "unet" / "config.json").read_text())["block_out_channels"][-1])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return 0
+
+
 def _parts(
     folder: Path, index: Mapping[str, Any], encoders: Sequence[str], name: str, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Any]:
