@@ -1,21 +1,23 @@
 """Ours against diffusers' LEDITS++ pipelines: the same network object, pictures, steps, dtype and run, A B A B.
 
     python benchmarks/compare.py [--quick] [--model scenes|sd15|sdxl] [--size 512] [--dtype float32] [--repeats 2]
+    python benchmarks/compare.py --model sd15 --also bfloat16      # and ours as it would run by itself, A B C A B C
 
-Networks of sd15 and sdxl have the real shapes and random weights. For each case: seconds (medians), their ratio,
-network evaluations, TFLOP, the share of the matmul peak measured in the same run, peak memory, and how far the two
-results lie apart. diffusers gets its scheduler with final_sigmas_type "sigma_min" and a tokenizer that counts words, so
-that both compute the same edit; ours gets diffusers' timesteps and masks.
+Networks of sd15 and sdxl have the real shapes and random weights. An inversion is timed once a turn, and every edit
+after it; a first edit is both. For each case: seconds (medians), their ratio, network evaluations, TFLOP, the share of
+the matmul peak measured in the same run, peak memory and how much of it came on top of the loaded models, and how far
+the result lies from diffusers'. diffusers gets its scheduler with final_sigmas_type "sigma_min" and a tokenizer that
+counts words, so that both compute the same edit; ours gets diffusers' timesteps and masks.
 """
 
 import argparse
+import copy
 import gc
 import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,24 +171,31 @@ class Meter:
     def _count(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.rows += len(args[0] if args else kwargs["sample"])
 
-    def __call__(self, run: Callable[[], Any]) -> tuple[Any, float, int, float]:
+    def __call__(self, run: Callable[[], Any]) -> "Measured":
         gc.collect()
         self.rows = 0
         if self.device.type == "cuda":
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
             out = run()
             end.record()
             torch.cuda.synchronize()
-            return out, start.elapsed_time(end) / 1e3, self.rows, torch.cuda.max_memory_allocated() / 2**30
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak of resident memory begins anew
-        began = time.perf_counter()
-        out = run()
-        seconds = time.perf_counter() - began
-        status = Path("/proc/self/status").read_text()
-        return out, seconds, self.rows, int(status.split("VmHWM:")[1].split()[0]) / 2**20
+            seconds, peak = start.elapsed_time(end) / 1e3, torch.cuda.max_memory_allocated()
+        else:
+            before = resident("VmRSS")
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak of resident memory begins anew
+            began = time.perf_counter()
+            out = run()
+            seconds, peak = time.perf_counter() - began, resident("VmHWM")
+        return Measured(out, seconds, self.rows, peak / 2**30, (peak - before) / 2**30)
+
+
+def resident(name: str) -> int:
+    """Bytes of this process in memory: "VmRSS" now, "VmHWM" at most so far."""
+    return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 2**10
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
@@ -221,22 +230,97 @@ def flop(unet: Any, side: int, tokens: int) -> float:
 
 
 @dataclass(frozen=True)
-class Case:
+class Measured:
+    """Of one call: what came out, seconds, evaluations, peak GiB and what of it was not there before."""
+
+    out: Any
+    seconds: float
+    evaluations: int
+    peak: float
+    added: float
+
+
+@dataclass(frozen=True)
+class Contender:
     name: str
-    first: bool  # with its inversion
+    pipe: Any
+    ours: bool
+    dtype: torch.dtype
+    peak: float  # of its dtype's products, FLOP/s
+    meter: "Meter"
+
+    @property
+    def xl(self) -> bool:
+        return "XL" in type(self.pipe).__name__
+
+    def invert(self, shown: list[Image.Image], steps: int) -> Measured:
+        mine = {"timesteps": "diffusers"} if self.ours else {}
+        zero = {"num_zero_noise_steps": 0} if self.xl else {}
+        generator = torch.Generator().manual_seed(0)
+        return self.meter(
+            lambda: self.pipe.invert(image=shown, num_inversion_steps=steps, generator=generator, **zero, **mine)
+        )
+
+    def edit(self, count: int, warmup: int = 0) -> Measured:
+        mine = {"mask_upsampling": "nearest", "noise_mask_below": None if self.xl else 800} if self.ours else {}
+        return self.meter(
+            lambda: self.pipe(
+                editing_prompt=WORDS[:count], edit_warmup_steps=warmup, edit_threshold=0.8, use_intersect_mask=True,
+                output_type="pt", **mine,
+            ).images.float()
+        )  # fmt: skip
+
+    def both(self, shown: list[Image.Image], steps: int, count: int = 1) -> Measured:
+        # diffusers' SDXL crashes on a batch: it gets one picture after the other.
+        groups = [[each] for each in shown] if self.xl and not self.ours else [shown]
+        return together(*(part for group in groups for part in (self.invert(group, steps), self.edit(count))))
+
+
+def together(*parts: Measured) -> Measured:
+    most = (max(getattr(part, name) for part in parts) for name in ("peak", "added"))
+    return Measured(
+        torch.cat([part.out for part in parts if isinstance(part.out, torch.Tensor)]),
+        sum(part.seconds for part in parts), sum(part.evaluations for part in parts), *most,
+    )  # fmt: skip
+
+
+def contenders(
+    model: str, device: torch.device, dtype: torch.dtype, also: torch.dtype | None = None
+) -> list[Contender]:
+    """diffusers, ours on the same network, and ours in the dtype `also`."""
+    theirs, ours = pipelines(model, device, dtype)
+    peak, meter = matmul_peak(device, dtype), Meter(ours.unet, device)
+    field = [Contender("diffusers", theirs, False, dtype, peak, meter)]
+    field.append(Contender("ours", ours, True, dtype, peak, meter))
+    if also:
+        pipe = copy.deepcopy(ours).to(dtype=also)
+        pipe.unet.to(memory_format=torch.channels_last)
+        name = f"ours, {str(also).removeprefix('torch.')}"
+        field.append(Contender(name, pipe, True, also, matmul_peak(device, also), Meter(pipe.unet, device)))
+    return field
+
+
+def noise_pictures(count: int, size: int) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An edit, `first` with the inversion that it needs."""
+
+    name: str
+    first: bool
     edits: int
-    warmup: int
-    pictures: list[Image.Image]
+    warmup: int = 0
 
 
-def cases(edits: list[int], pictures: list[Image.Image]) -> list[Case]:
-    one = pictures[:1]
-    several = [Case(f"first edit of {len(pictures)} pictures", True, 1, 0, pictures)] if len(pictures) > 1 else []
+def cases(edits: list[int], steps: int) -> list[Case]:
+    late = [Case("later edit, warm-up 5", False, 1, 5)] if steps > 5 else []
     return [
-        *(Case(f"first edit, {count} at once", True, count, 0, one) for count in edits),
-        Case("later edit", False, 1, 0, one),
-        Case("later edit, warm-up 5", False, 1, 5, one),
-        *several,
+        *(Case(f"first edit, {count} at once", True, count) for count in edits),
+        Case("later edit", False, 1),
+        *late,
     ]
 
 
@@ -246,81 +330,72 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="of the pictures in pixels; 64, 512 and 1024 are usual")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
+    parser.add_argument("--also", choices=["float16", "bfloat16"], help="ours once more, in this dtype")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--repeats", type=int, default=2, help="of A and B each, in turns")
+    parser.add_argument("--repeats", type=int, default=2, help="of each, in turns")
     parser.add_argument("--edits", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--pictures", type=int, default=4, help="of the case with several; 1 leaves it out")
     parser.add_argument("--quick", action="store_true", help="one edit, one picture, once")
-    parser.add_argument("--out", type=Path, help="write the rows here as JSON lines")
+    parser.add_argument("--out", type=Path, help="append the rows to this file, as JSON lines")
     args = parser.parse_args()
     if args.quick:
         args.edits, args.pictures, args.repeats = [1], 1, 1
-    device, dtype = torch.device(args.device), getattr(torch, args.dtype)
+    device = torch.device(args.device)
     size = args.size or {"scenes": 64, "sd15": 512, "sdxl": 1024}[args.model]
-    theirs, ours = pipelines(args.model, device, dtype)
-    unet, xl = ours.unet, args.model == "sdxl"
-    fused = dict(unet.attn_processors)
-    meter = Meter(unet, device)
-    rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)) for _ in range(args.pictures)]
-    once = flop(unet, size // ours.vae_scale_factor, ours.tokenizer.model_max_length)
-    peak = matmul_peak(device, dtype)
-    print(
-        f"{args.model} {size}x{size} {args.dtype} {device}: {once / 1e12:.4f} TFLOP a sample, "
-        f"matmul peak {peak / 1e12:.2f} TFLOP/s"
-    )
-    zero = {"num_zero_noise_steps": 0} if xl else {}
-    mask = {"mask_upsampling": "nearest", "noise_mask_below": None if xl else 800}
+    field = contenders(
+        args.model, device, getattr(torch, args.dtype), getattr(torch, args.also) if args.also else None
+    )  # fmt: skip
+    ours, fused = field[1].pipe, dict(field[1].pipe.unet.attn_processors)
+    pictures = noise_pictures(args.pictures, size)
+    once = flop(ours.unet, size // ours.vae_scale_factor, ours.tokenizer.model_max_length)
+    told = ", ".join(f"{c.dtype} {c.peak / 1e12:.2f}" for c in field[1:])
+    print(f"{args.model} {size}x{size} {device}: {once / 1e12:.4f} TFLOP a sample, matmul peak in TFLOP/s: {told}")
 
-    def invert(pipe: Any, shown: Any) -> Any:
-        mine = {"timesteps": "diffusers"} if pipe is ours else {}
-        generator = torch.Generator().manual_seed(0)
-        return pipe.invert(image=shown, num_inversion_steps=args.steps, generator=generator, **zero, **mine)
-
-    def edit(pipe: Any, count: int, warmup: int) -> Any:
-        mine = mask if pipe is ours else {}
-        return pipe(
-            editing_prompt=WORDS[:count], edit_warmup_steps=warmup, edit_threshold=0.8, use_intersect_mask=True,
-            output_type="pt", **mine,
-        ).images  # fmt: skip
-
-    def run(pipe: Any, case: Case) -> torch.Tensor:
-        # diffusers' SDXL crashes on a batch: it gets one picture after the other.
-        parts = [[one] for one in case.pictures] if xl and pipe is theirs else [case.pictures]
-        out = []
-        for part in parts:
-            if case.first:
-                invert(pipe, part)
-            out.append(edit(pipe, case.edits, case.warmup))
-        return torch.cat(out)
-
+    found: dict[tuple[str, str], list[Measured]] = {}
+    several = f"first edit of {args.pictures} pictures"
+    for _ in range(args.repeats):
+        for one in field:
+            inverted, edits = one.invert(pictures[:1], args.steps), dict[tuple[int, int], Measured]()
+            for case in cases(args.edits, args.steps):
+                key = (case.edits, case.warmup)
+                if key not in edits:
+                    edits[key] = one.edit(*key)
+                result = together(inverted, edits[key]) if case.first else edits[key]
+                found.setdefault((case.name, one.name), []).append(result)
+            if args.pictures > 1:
+                found.setdefault((several, one.name), []).append(one.both(pictures, args.steps))
+            if not one.ours:  # which leaves its own attention behind
+                one.pipe.unet.set_attn_processor(dict(fused))
     rows = []
-    for case in cases(args.edits, pictures):
-        found: dict[Any, list[tuple[Any, float, int, float]]] = {theirs: [], ours: []}
-        for _ in range(args.repeats):
-            for pipe in (theirs, ours):
-                unet.set_attn_processor(dict(fused))
-                if not case.first:
-                    invert(pipe, case.pictures)
-                found[pipe].append(meter(partial(run, pipe, case)))
-        a, b = found[theirs], found[ours]
-        seconds = [statistics.median(each[1] for each in runs) for runs in (a, b)]
-        row = {
-            "case": case.name, "model": args.model, "size": size, "dtype": args.dtype, "device": str(device),
-            "steps": args.steps, "seconds_diffusers": round(seconds[0], 3), "seconds": round(seconds[1], 3),
-            "ratio": round(seconds[0] / seconds[1], 2), "evaluations_diffusers": a[0][2], "evaluations": b[0][2],
-            "tflop": round(b[0][2] * once / 1e12, 3), "share_of_peak": round(b[0][2] * once / seconds[1] / peak, 3),
-            "gib_diffusers": round(max(each[3] for each in a), 2), "gib": round(max(each[3] for each in b), 2),
-            "largest_difference": round((a[0][0] - b[0][0]).abs().max().item(), 6), "repeats": args.repeats,
-        }  # fmt: skip
-        rows.append(row)
-        print(
-            f"{case.name:28} {row['seconds_diffusers']:8.2f} s {row['seconds']:8.2f} s  {row['ratio']:5.2f}x  "
-            f"evaluations "
-            f"{row['evaluations_diffusers']}/{row['evaluations']}  {100 * row['share_of_peak']:.0f} % of peak  "
-            f"{row['gib_diffusers']:.2f}/{row['gib']:.2f} GiB  difference {row['largest_difference']:.1e}",
-            flush=True,
-        )
+    for case in dict.fromkeys(name for name, _ in found):
+        base = found[case, "diffusers"]
+        first = statistics.median(each.seconds for each in base)
+        print(f"{case}\n  {'diffusers':16} {first:8.2f} s         {base[0].evaluations} evaluations, "
+              f"{base[0].peak:.2f} GiB, {base[0].added:.2f} added")  # fmt: skip
+        for one in field[1:]:
+            runs = found[case, one.name]
+            seconds = statistics.median(each.seconds for each in runs)
+            row = {
+                "case": case, "contender": one.name, "model": args.model, "size": size, "dtype_diffusers": args.dtype,
+                "dtype": str(one.dtype).removeprefix("torch."), "device": str(device), "steps": args.steps,
+                "seconds_diffusers": round(first, 3), "seconds": round(seconds, 3), "ratio": round(first / seconds, 2),
+                "evaluations_diffusers": base[0].evaluations, "evaluations": runs[0].evaluations,
+                "tflop": round(runs[0].evaluations * once / 1e12, 3),
+                "share_of_peak": round(runs[0].evaluations * once / seconds / one.peak, 3),
+                "gib_diffusers": round(max(each.peak for each in base), 2),
+                "gib": round(max(each.peak for each in runs), 2),
+                "gib_added_diffusers": round(max(each.added for each in base), 3),
+                "gib_added": round(max(each.added for each in runs), 3),
+                "largest_difference": round((base[0].out - runs[0].out).abs().max().item(), 8),
+                "mean_difference": round((base[0].out - runs[0].out).abs().mean().item(), 8), "repeats": args.repeats,
+            }  # fmt: skip
+            rows.append(row)
+            print(
+                f"  {one.name:16} {seconds:8.2f} s {row['ratio']:6.2f}x {row['evaluations']} evaluations, "
+                f"{row['gib']:.2f} GiB, {row['gib_added']:.2f} added, {100 * row['share_of_peak']:.0f} % of peak, "
+                f"difference {row['largest_difference']:.1e}, mean {row['mean_difference']:.1e}",
+                flush=True,
+            )
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         with args.out.open("a") as file:
