@@ -64,6 +64,11 @@ def edit(model, inversion, concepts, mask="none"):
         return list(core.edit(denoise, inversion, concepts, mask)), denoise.evaluations
 
 
+def ask(model, x, maps):
+    with torch.inference_mode(), model.denoiser(model.schedule(2, 0.15), maps=maps) as denoise:
+        return denoise(x, range(2), ["dog"])
+
+
 def plainly(model, x0, concepts, steps=6):
     """The edited latents by the published algorithm, without anything that saves time."""
     s = model.schedule(steps, 0.15)
@@ -127,6 +132,40 @@ def test_recording_maps_changes_no_picture(make):
         with torch.inference_mode(), model.denoiser(inversion.schedule, maps=maps) as denoise:
             seen.append(denoise(inversion.x[:-1], range(6), ["dog"])[0])
     assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_compiled_network_gives_the_same(random_model, wrapped):
+    """As `unet.compile()` or as `torch.compile(unet)`; maps are recorded all the same."""
+    model, x, whole = random_model(), latents()[None].expand(2, -1, -1, -1, -1), random_model().unet
+    plain = [ask(model, x, maps) for maps in (False, True)]
+    if wrapped:
+        model.unet = torch.compile(whole, backend="eager")
+    else:
+        whole.compile(backend="eager")
+    try:
+        seen, maps = ask(model, x, True)
+        assert torch.equal(seen, plain[1][0])
+        assert torch.equal(maps, plain[1][1])
+        assert relative(ask(model, x, False)[0], plain[0][0]) <= BOUND
+    finally:
+        whole._compiled_call_impl = None
+        torch.compiler.reset()
+
+
+def test_a_network_that_can_not_be_compiled_runs_as_it_is(random_model, caplog):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler is here")
+
+    model, x = random_model(), latents()[None].expand(2, -1, -1, -1, -1)
+    plain = ask(model, x, False)[0]
+    model.unet.compile(backend=broken)
+    try:
+        assert torch.equal(ask(model, x, False)[0], plain)
+        assert "can't be compiled" in caplog.text
+    finally:
+        model.unet._compiled_call_impl = None
+        torch.compiler.reset()
 
 
 def test_channels_last_is_another_order_of_the_same_numbers(make):

@@ -79,7 +79,7 @@ def token_maps(net: nn.Module) -> Generator[TokenMaps]:
             maps.record(q, seen.pop("k"), heads, 1 / math.sqrt(q.shape[-1] / heads))
 
     try:
-        for name, layer in net.named_modules():
+        for name, layer in getattr(net, "_orig_mod", net).named_modules():  # what torch.compile wraps
             if name.startswith(("down_blocks.", "up_blocks.")) and name.endswith(".attn2"):
                 handles.append(layer.to_q.register_forward_hook(keep("q")))  # pyright: ignore[reportCallIssue, reportArgumentType, reportAttributeAccessIssue]
                 handles.append(layer.to_k.register_forward_hook(keep("k")))  # pyright: ignore[reportCallIssue, reportArgumentType, reportAttributeAccessIssue]

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -171,6 +172,7 @@ class _Denoiser:
             )
         self.evaluations = 0
         self._backbone, self._schedule, self._recorder = backbone, schedule, recorder
+        self._plain = recorder is not None
         self._texts: dict[Prompt, Text] = {}
 
     @torch.no_grad()
@@ -201,7 +203,7 @@ class _Denoiser:
         if texts[0].image is not None:
             images = zip(*(cast("tuple[Tensor, ...]", text.image) for text in texts), strict=True)
             conditions["image_embeds"] = [torch.stack(each) for each in images]
-        output = model.unet(
+        output = self._through(
             x.to(model.dtype),
             t,
             torch.stack([text.states for text in texts]),
@@ -220,6 +222,18 @@ class _Denoiser:
             case _:
                 return output
 
+    def _through(self, *inputs: Any, **named: Any) -> Any:
+        """The network's answer; a network that the caller has compiled runs as it is where hooks must be heard."""
+        if not self._plain:
+            try:
+                return self._backbone.unet(*inputs, **named)
+            except _compilation_errors() as error:
+                reason = str(error).strip().splitlines()[0]
+                logger.warning("the network can't be compiled and runs as it is, which is slower: %s", reason)
+                self._plain = True
+        with torch.compiler.set_stance("force_eager"):
+            return self._backbone.unet(*inputs, **named)
+
     def _text(self, prompt: Prompt) -> Text:
         if isinstance(prompt, Text):
             return prompt
@@ -237,6 +251,12 @@ class _Denoiser:
         need = 40 * model.unet.config.block_out_channels[0] * x[0, 0, 0].numel() * model.dtype.itemsize
         memory.check(x.device, need, *(model.factor * side for side in x.shape[-2:]))
         return model.max_batch or max(1, min(32, memory.free(x.device) // 2 // need))
+
+
+def _compilation_errors() -> tuple[type[Exception], ...]:
+    # Whoever compiled has loaded it; the import would cost everybody else a second.
+    loaded = sys.modules.get("torch._dynamo.exc")
+    return (loaded.TorchDynamoException,) if loaded else ()
 
 
 def tokenize(tokenizer: Any, text: str) -> tuple[Tensor, Tensor, Tensor]:
