@@ -51,7 +51,7 @@ def test_maps_equal_explicit_attention(unet):
         with token_maps(unet) as maps:
             maps.begin(words, cells)
             run(unet)
-            found = maps.read()
+            found = maps.read(torch.device("cpu"))
         expected = torch.stack([layer[0, :, 1:3].sum(1) for layer in layers]).mean(0)
         assert torch.allclose(found[0], expected, atol=1e-6)
         assert found[1].abs().max() == 0
@@ -62,7 +62,7 @@ def test_the_output_is_untouched(unet):
     with token_maps(unet) as maps:
         maps.begin(torch.ones(2, 24, dtype=torch.bool), 256)
         assert torch.equal(run(unet), plain)
-        assert torch.allclose(maps.read(), torch.ones(2, 256), atol=1e-5)
+        assert torch.allclose(maps.read(torch.device("cpu")), torch.ones(2, 256), atol=1e-5)
 
 
 def test_the_network_is_restored_even_on_an_error(unet):
@@ -86,7 +86,7 @@ def test_no_map_of_that_size_is_an_error(unet):
         maps.begin(torch.ones(2, 24, dtype=torch.bool), 49)
         run(unet)
         with pytest.raises(ValueError, match="no layer of 49 cells"):
-            maps.read()
+            maps.read(torch.device("cpu"))
 
 
 def test_other_threads_are_not_recorded(unet):
@@ -96,4 +96,4 @@ def test_other_threads_are_not_recorded(unet):
         other = threading.Thread(target=run, args=(unet, 3))
         other.start()
         other.join()
-        assert maps.read().shape == (2, 256)
+        assert maps.read(torch.device("cpu")).shape == (2, 256)

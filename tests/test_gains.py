@@ -203,11 +203,11 @@ def test_batches_follow_free_memory(make, monkeypatch):
     """Twice what a row needs is one row at a time; the largest batch is 32."""
     model, sizes = make(), []
     row = 40 * 16 * 16 * 16 * 4
-    with model.denoiser(model.schedule(40, 0.0), maps=False) as denoise:
-        evaluate = denoise._evaluate
-        denoise._evaluate = lambda x, *rest: sizes.append(len(x)) or evaluate(x, *rest)
-        for free in (2 * row, 12 * row, 2**40):
-            monkeypatch.setattr(memory, "free", lambda _, free=free: free)
+    for free in (2 * row, 12 * row, 2**40):
+        monkeypatch.setattr(memory, "free", lambda _, free=free: free)
+        with model.denoiser(model.schedule(40, 0.0), maps=False) as denoise:
+            evaluate = denoise._evaluate
+            denoise._evaluate = lambda x, *rest, evaluate=evaluate: sizes.append(len(x)) or evaluate(x, *rest)
             denoise(torch.randn(40, 1, 4, 16, 16), range(40), ["dog"])
     assert sizes == [1] * 40 + [6] * 6 + [4] + [32, 8]
 

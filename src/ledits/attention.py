@@ -19,37 +19,40 @@ class TokenMaps:
 
     def __init__(self) -> None:
         self._words: Tensor | None = None
+        self._told: list[int] = []  # the rows that have words
         self._cells = 0
         self._sum: Tensor | None = None
         self._layers = 0
 
     def begin(self, words: Tensor, cells: int) -> None:
-        """Start recording: words (rows, tokens) are true for the tokens to sum, cells is how many queries a layer must
-        have.
+        """Start recording: words (rows, tokens), on the CPU, are true for the tokens to sum; a layer of `cells` queries
+        counts.
         """
-        self._words, self._cells, self._sum, self._layers = words, cells, None, 0
+        self._words, self._told = words, words.any(1).nonzero().flatten().tolist()
+        self._cells, self._sum, self._layers = cells, None, 0
 
-    def read(self) -> Tensor:
-        """The maps (rows, cells) of the pass since `begin`; recording ends."""
+    def read(self, device: torch.device) -> Tensor:
+        """The maps (rows, cells) of the pass since `begin`, on the device it ran on; recording ends."""
         words, self._words = self._words, None
-        if words is None or (self._sum is None and words.any()):
+        if words is None or (self._sum is None and self._told):
             raise ValueError(
                 f"the network attends to text in no layer of {self._cells} cells, so it has no attention maps: "
                 "use the mask rule 'noise' or 'none'"
             )
-        maps = torch.zeros(len(words), self._cells, device=words.device)
+        maps = torch.zeros(len(words), self._cells, device=device)
         if self._sum is not None:
-            maps[words.any(1)] = self._sum / self._layers
+            maps[torch.tensor(self._told, device=device)] = self._sum / self._layers
         return maps
 
     def record(self, q: Tensor, k: Tensor, heads: int, scale: float) -> None:
         """Add one layer: q (rows, cells, heads * d), k (rows, tokens, heads * d)."""
-        if self._words is None or q.shape[1] != self._cells or not self._words.any():
+        if self._words is None or q.shape[1] != self._cells or not self._told:
             return
-        wanted = self._words.any(1)
-        q, k = (v[wanted].float().unflatten(-1, (heads, -1)).transpose(1, 2) for v in (q, k))
+        # What is where is decided on the CPU beforehand: asking the GPU for it here would make it wait at every layer.
+        rows = torch.tensor(self._told, device=q.device)
+        q, k = (v[rows].float().unflatten(-1, (heads, -1)).transpose(1, 2) for v in (q, k))
         # k may hold other keys behind the text's, an IP-adapter's for one: words are counted from the first.
-        words = nn.functional.pad(self._words[wanted], (0, k.shape[2] - self._words.shape[1])).float()
+        words = nn.functional.pad(self._words[self._told], (0, k.shape[2] - self._words.shape[1])).to(q)
         attention = (q @ k.transpose(2, 3) * scale).softmax(-1).mean(1)  # (rows, cells, tokens)
         layer = torch.einsum("rct,rt->rc", attention, words)
         self._sum = layer if self._sum is None else self._sum + layer

@@ -59,14 +59,15 @@ def edit(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -
     regions = [concept.region for concept in concepts if concept.region is not None]
     inside = torch.stack(regions).amax(0)
     steps = core.edit(denoise, inversion, concepts, "none")
-    step = next(steps)
+    step, begun = next(steps), False
     while True:
         path = inversion.x[step.i + 1].float()
         x = path + inside * (step.x - path)
         yield replace(step, x=x)
+        # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
+        begun = begun or any(concept.active(step.i) for concept in concepts)
         try:
-            # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
-            step = steps.send(None if torch.equal(x, step.x) else x)
+            step = steps.send(x if begun else None)
         except StopIteration:
             return
 

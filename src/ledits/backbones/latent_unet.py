@@ -40,7 +40,7 @@ class Text:
 
     name: str
     states: Tensor = field(repr=False)  # (tokens, d)
-    words: Tensor = field(repr=False)  # (tokens,) bool: true for words, false for start, end and padding
+    words: Tensor = field(repr=False)  # (tokens,) bool, on the CPU: true for words, false for start, end and padding
     pooled: Tensor | None = field(default=None, repr=False)  # (d',) where the network takes it
     # An image prompt, (images, d'') for each adapter.
     image: tuple[Tensor, ...] | None = field(default=None, repr=False)
@@ -172,6 +172,7 @@ class _Denoiser:
             )
         self.evaluations = 0
         self._backbone, self._schedule, self._recorder = backbone, schedule, recorder
+        self._size = 0  # of batches, found with the first picture
         self._plain = recorder is not None
         self._texts: dict[Prompt, Text] = {}
 
@@ -182,7 +183,8 @@ class _Denoiser:
         rows = list(product(prompts, range(n), range(b)))
         grid = [side // self._backbone.map_scale for side in x.shape[-2:]]
         clean, maps = list[Tensor](), list[Tensor]()
-        for start in range(0, len(rows), size := self._batch(x)):
+        self._size = self._size or self._batch(x)
+        for start in range(0, len(rows), size := self._size):
             part = rows[start : start + size]
             texts = [self._text(prompt[k] if isinstance(prompt, tuple) else prompt) for prompt, _, k in part]
             if self._recorder:
@@ -190,7 +192,7 @@ class _Denoiser:
             x_part, at = torch.stack([x[j, k] for _, j, k in part]), [levels[j] for _, j, _ in part]
             clean.append(self._evaluate(x_part, at, texts))
             if self._recorder:
-                maps.append(self._recorder.read().unflatten(1, grid))
+                maps.append(self._recorder.read(x.device).unflatten(1, grid))
         shape = (len(prompts), n, b)
         return torch.cat(clean).unflatten(0, shape), torch.cat(maps).unflatten(0, shape) if maps else None
 

@@ -30,7 +30,7 @@ class ClipPrompts:
         if clip_skip is not None:
             # The network has seen no other states than those that went through the last normalisation.
             states = _final_norm(self.text_encoder)(out.hidden_states[-(clip_skip + 1)])
-        return Text(text, states[0], marked.to(self.device))
+        return Text(text, states[0], marked)
 
     def conditions(self, texts: Sequence[Text], height: int, width: int) -> dict[str, Any]:
         return {}

@@ -38,7 +38,7 @@ class ClipPairPrompts:
         joined = torch.cat(states, -1)
         if self.force_zeros and not text and not second:
             joined, pooled = torch.zeros_like(joined), torch.zeros_like(pooled)
-        return Text(text, joined, marked.to(self.device), pooled)
+        return Text(text, joined, marked, pooled)
 
     def conditions(self, texts: Sequence[Text], height: int, width: int) -> dict[str, Any]:
         sizes = torch.tensor([height, width, *self.crop, *(self.target or (height, width))], device=self.device)

@@ -136,7 +136,7 @@ def negative(prompt: Any, embeds: Tensor | None, pooled: Tensor | None) -> Any:
         return prompt
     if prompt is not None:
         raise ValueError("negative_prompt and negative_prompt_embeds were both given: give one of them")
-    none = embeds.new_zeros(embeds.shape[1], dtype=torch.bool)
+    none = torch.zeros(embeds.shape[1], dtype=torch.bool)
     return tuple(
         Text("negative_prompt_embeds", states, none, None if pooled is None else pooled[i])
         for i, states in enumerate(embeds)
@@ -157,7 +157,7 @@ def embedded(
     counts = [0] * len(embeds) if counts is None else counts
     if len(counts) != len(embeds):
         raise ValueError(f"editing_prompt_token_counts has {len(counts)} values for {len(embeds)} embedded prompts")
-    place = torch.arange(embeds.shape[1], device=embeds.device)
+    place = torch.arange(embeds.shape[1])
     return [
         Text(f"editing prompt {k}", states, (place > 0) & (place <= counts[k]), None if pooled is None else pooled[k])
         for k, states in enumerate(embeds)
