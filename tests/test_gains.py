@@ -11,7 +11,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 
 from ledits import core, memory
-from ledits.backbones import precision
+from ledits.backbones import latent_unet, precision
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -200,7 +200,7 @@ def test_too_large_a_picture_is_one_sentence(make, monkeypatch):
 
 
 def test_batches_follow_free_memory(make, monkeypatch):
-    """Twice what a row needs is one row at a time; the largest batch is 32."""
+    """Twice what a row needs is one row at a time; the largest batch is 32, and smaller where rows are large."""
     model, sizes = make(), []
     row = 40 * 16 * 16 * 16 * 4
     for free in (2 * row, 12 * row, 2**40):
@@ -210,6 +210,9 @@ def test_batches_follow_free_memory(make, monkeypatch):
             denoise._evaluate = lambda x, *rest, evaluate=evaluate: sizes.append(len(x)) or evaluate(x, *rest)
             denoise(torch.randn(40, 1, 4, 16, 16), range(40), ["dog"])
     assert sizes == [1] * 40 + [6] * 6 + [4] + [32, 8]
+    monkeypatch.setattr(latent_unet, "_CPU_ROOM", 20 * row)
+    with model.denoiser(model.schedule(40, 0.0), maps=False) as denoise:
+        assert denoise._batch(torch.randn(40, 1, 4, 16, 16)) == 20
 
 
 def test_cost_is_the_formula(make):

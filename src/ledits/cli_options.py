@@ -47,7 +47,9 @@ SizeOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:N.")]
-DtypeOption = Annotated[str | None, typer.Option("--dtype", help="auto, float32, float16 or bfloat16; auto is the fastest here.")]
+DtypeOption = Annotated[
+    str | None, typer.Option("--dtype", help="auto, float32, float16 or bfloat16; auto is the fastest here.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
