@@ -235,7 +235,8 @@ class _Denoiser:
                 reason = str(error).strip().splitlines()[0]
                 logger.warning("the network can't be compiled and runs as it is, which is slower: %s", reason)
                 self._plain = True
-        with torch.compiler.set_stance("force_eager"):
+        # Where nobody has compiled anything the import of the compiler would cost a second.
+        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
             return self._backbone.unet(*inputs, **named)
 
     def _text(self, prompt: Prompt) -> Text:
@@ -260,7 +261,7 @@ class _Denoiser:
 
 
 def _compilation_errors() -> tuple[type[Exception], ...]:
-    # Whoever compiled has loaded it; the import would cost everybody else a second.
+    # Whoever compiled has loaded it.
     loaded = sys.modules.get("torch._dynamo.exc")
     return (loaded.TorchDynamoException,) if loaded else ()
 
