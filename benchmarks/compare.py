@@ -1,7 +1,7 @@
 """Ours against diffusers' LEDITS++ pipelines: the same network object, pictures, steps, dtype and run, A B A B.
 
     python benchmarks/compare.py [--quick] [--model scenes|sd15|sdxl] [--size 512] [--dtype float32] [--repeats 2]
-    python benchmarks/compare.py --model sd15 --also bfloat16      # and ours as it would run by itself, A B C A B C
+    python benchmarks/compare.py --model sd15 --also float32 bfloat16   # and ours as it runs by itself, A B C D A B C D
 
 Networks of sd15 and sdxl have the real shapes and random weights. An inversion is timed once a turn, and every edit
 after it; a first edit is both. For each case: seconds (medians), their ratio, network evaluations, TFLOP, the share of
@@ -16,7 +16,7 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +41,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 import ledits
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
+from ledits.backbones import packed
 
 SCENES = Path(ledits.__file__).parent / "models/scenes"
 SCHEDULER = {
@@ -285,18 +286,22 @@ def together(*parts: Measured) -> Measured:
 
 
 def contenders(
-    model: str, device: torch.device, dtype: torch.dtype, also: torch.dtype | None = None
+    model: str, device: torch.device, dtype: torch.dtype, also: Sequence[torch.dtype] = ()
 ) -> list[Contender]:
-    """diffusers, ours on the same network, and ours in the dtype `also`."""
+    """diffusers, ours on the same network object, and ours as `ledits.load` runs it, in each of the dtypes `also`."""
     theirs, ours = pipelines(model, device, dtype)
     peak, meter = matmul_peak(device, dtype), Meter(ours.unet, device)
     field = [Contender("diffusers", theirs, False, dtype, peak, meter)]
     field.append(Contender("ours", ours, True, dtype, peak, meter))
-    if also:
-        pipe = copy.deepcopy(ours).to(dtype=also)
-        pipe.unet.to(memory_format=torch.channels_last)
-        name = f"ours, {str(also).removeprefix('torch.')}"
-        field.append(Contender(name, pipe, True, also, matmul_peak(device, also), Meter(pipe.unet, device)))
+    for kind in also:
+        pipe, name = copy.deepcopy(ours).to(dtype=kind), str(kind).removeprefix("torch.")
+        if packed.available(device, kind):
+            name = f"packed {name}"
+            packed.pack(pipe.unet)
+            packed.pack(pipe.vae)
+        else:
+            pipe.unet.to(memory_format=torch.channels_last)
+        field.append(Contender(f"ours, {name}", pipe, True, kind, matmul_peak(device, kind), Meter(pipe.unet, device)))
     return field
 
 
@@ -330,7 +335,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="of the pictures in pixels; 64, 512 and 1024 are usual")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
-    parser.add_argument("--also", choices=["float16", "bfloat16"], help="ours once more, in this dtype")
+    parser.add_argument(
+        "--also", nargs="+", default=[], choices=["float32", "float16", "bfloat16"],
+        help="ours once more in each of these, its layers packed where that can be done",
+    )  # fmt: skip
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=2, help="of each, in turns")
     parser.add_argument("--edits", type=int, nargs="+", default=[1, 2, 4])
@@ -342,13 +350,12 @@ def main() -> None:
         args.edits, args.pictures, args.repeats = [1], 1, 1
     device = torch.device(args.device)
     size = args.size or {"scenes": 64, "sd15": 512, "sdxl": 1024}[args.model]
-    field = contenders(
-        args.model, device, getattr(torch, args.dtype), getattr(torch, args.also) if args.also else None
-    )  # fmt: skip
+    kinds = [getattr(torch, name) for name in args.also]
+    field = contenders(args.model, device, getattr(torch, args.dtype), kinds)
     ours, fused = field[1].pipe, dict(field[1].pipe.unet.attn_processors)
     pictures = noise_pictures(args.pictures, size)
     once = flop(ours.unet, size // ours.vae_scale_factor, ours.tokenizer.model_max_length)
-    told = ", ".join(f"{c.dtype} {c.peak / 1e12:.2f}" for c in field[1:])
+    told = ", ".join(f"{c.name} {c.peak / 1e12:.2f}" for c in field)
     print(f"{args.model} {size}x{size} {device}: {once / 1e12:.4f} TFLOP a sample, matmul peak in TFLOP/s: {told}")
 
     found: dict[tuple[str, str], list[Measured]] = {}
@@ -370,7 +377,7 @@ def main() -> None:
     for case in dict.fromkeys(name for name, _ in found):
         base = found[case, "diffusers"]
         first = statistics.median(each.seconds for each in base)
-        print(f"{case}\n  {'diffusers':16} {first:8.2f} s         {base[0].evaluations} evaluations, "
+        print(f"{case}\n  {'diffusers':22} {first:8.2f} s         {base[0].evaluations} evaluations, "
               f"{base[0].peak:.2f} GiB, {base[0].added:.2f} added")  # fmt: skip
         for one in field[1:]:
             runs = found[case, one.name]
@@ -391,7 +398,7 @@ def main() -> None:
             }  # fmt: skip
             rows.append(row)
             print(
-                f"  {one.name:16} {seconds:8.2f} s {row['ratio']:6.2f}x {row['evaluations']} evaluations, "
+                f"  {one.name:22} {seconds:8.2f} s {row['ratio']:6.2f}x {row['evaluations']} evaluations, "
                 f"{row['gib']:.2f} GiB, {row['gib_added']:.2f} added, {100 * row['share_of_peak']:.0f} % of peak, "
                 f"difference {row['largest_difference']:.1e}, mean {row['mean_difference']:.1e}",
                 flush=True,

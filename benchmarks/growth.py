@@ -2,8 +2,9 @@
 
     python benchmarks/growth.py [--repeats 2] [--out docs/speed]
 
-The bundled model in fp32, ours and diffusers' on the same network in turns; a point is inversion and edit together, the
-median of the repeats. The floor is what the samples that are due would take at the matmul peak of the same run.
+The bundled model in fp32, diffusers' and ours, its layers packed as `ledits.load` does it, in turns; a point is
+inversion and edit together, the median of the repeats. The floor is what the samples that are due would take at the
+matmul peak of the same run.
 """
 
 import argparse
@@ -31,22 +32,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/speed"), help="folder of growth.png and growth.jsonl")
     args = parser.parse_args()
-    field = contenders("scenes", torch.device("cpu"), torch.float32)
-    unet = field[1].pipe.unet
+    theirs, _, ours = contenders("scenes", torch.device("cpu"), torch.float32, [torch.float32])
+    field, unet = {"diffusers": theirs, "ours": ours}, theirs.pipe.unet
     fused, rows = dict(unet.attn_processors), list[dict[str, object]]()
     for axis, values in AXES.items():
         for value in values:
             at = USUAL | {axis: value}
             pictures = noise_pictures(at["pictures"], at["side of the picture, pixels"])
-            runs: dict[str, list[Measured]] = {one.name: [] for one in field}
+            runs: dict[str, list[Measured]] = {name: [] for name in field}
             for _ in range(args.repeats):
-                for one in field:
-                    runs[one.name].append(one.both(pictures, at["steps"], at["edits at once"]))
+                for name, one in field.items():
+                    runs[name].append(one.both(pictures, at["steps"], at["edits at once"]))
                     unet.set_attn_processor(dict(fused))
             seconds = {name: statistics.median(each.seconds for each in taken) for name, taken in runs.items()}
             evaluations = {name: taken[0].evaluations for name, taken in runs.items()}
-            once = flop(unet, at["side of the picture, pixels"] // field[1].pipe.vae_scale_factor, 24)
-            seconds["floor"] = evaluations["ours"] * once / field[1].peak
+            once = flop(unet, at["side of the picture, pixels"] // ours.pipe.vae_scale_factor, 24)
+            seconds["floor"] = evaluations["ours"] * once / ours.peak
             rows.append({"axis": axis, "value": value, "seconds": seconds, "evaluations": evaluations})
             print(axis, value, {name: round(s, 2) for name, s in seconds.items()}, evaluations, flush=True)
 

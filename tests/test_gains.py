@@ -9,13 +9,14 @@ import random
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ledits import core, memory
 from ledits.backbones import latent_unet, precision
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
-from ledits.core import Concept
+from ledits.core import Concept, Inversion
 
 from conftest import SCHEDULER, random_parts, random_xl_parts
 
@@ -240,3 +241,26 @@ def test_precision_is_measured_where_products_count(monkeypatch):
     assert precision.best(torch.device("mps"), 1280) == torch.float32
     monkeypatch.setattr(precision, "_seconds", lambda dtype, _: {torch.float32: 1.4, torch.bfloat16: 1.0}[dtype])
     assert precision.best(CPU, 1280) == torch.float32
+
+
+class _NothingAsked(TorchDispatchMode):
+    """Refuses what makes a GPU's host wait: a number read from a tensor, two tensors compared for the answer."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name()
+        assert name not in ("aten::item", "aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"), name
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("mask", ["intersect", "attention", "noise", "none"])
+def test_nothing_in_the_loop_waits_for_the_device(make, mask):
+    model = make()
+    inversion, _ = invert(model, latents(2))
+    texts = [model.prompts.embed(text) for text in ("dog", "hat")]  # a tokenizer and an encoder may ask
+    concepts = [Concept(texts[0], 4.0, 0.8), Concept(texts[1], -4.0, 0.7, 2, 4)]
+    replaced = Inversion(inversion.schedule, inversion.x, inversion.x0, inversion.null_x0, model.prompts.embed(""))
+    with torch.inference_mode(), model.denoiser(replaced.schedule, maps=mask in ("intersect", "attention")) as denoise:
+        for _ in core.edit(denoise, replaced, concepts, mask):
+            break  # what is planned once, with the first step
+        with _NothingAsked():
+            assert len(list(core.edit(denoise, replaced, concepts, mask))) == 6

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ledits.backbones import load
+    from ledits.backbones.packed import pack
     from ledits.core import Concept, Inversion, Schedule, Step, edit, invert
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
@@ -26,6 +27,7 @@ __all__ = [
     "edit",
     "invert",
     "load",
+    "pack",
 ]
 
 
@@ -35,5 +37,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ledits' has no attribute {name!r}")
     from importlib import import_module
 
-    module = "backbones" if name == "load" else "pipelines" if name.startswith("LEditsPP") else "core"
+    module = {"load": "backbones", "pack": "backbones.packed"}.get(name)
+    module = module or ("pipelines" if name.startswith("LEditsPP") else "core")
     return getattr(import_module(f"ledits.{module}"), name)

@@ -10,6 +10,7 @@ import torch
 import transformers
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
+from ledits.backbones import packed
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -77,7 +78,11 @@ def _parts(
         raise ValueError(f"model {name!r} is broken: {reason}") from error
     for part in ("unet", "vae", *encoders):
         parts[part].to(device).eval().requires_grad_(False)
-    cast("Any", parts["unet"]).to(memory_format=torch.channels_last)
+    if packed.available(device, dtype):
+        packed.pack(parts["unet"])
+        packed.pack(parts["vae"])
+    else:
+        cast("Any", parts["unet"]).to(memory_format=torch.channels_last)
     return parts
 
 

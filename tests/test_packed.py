@@ -1,0 +1,114 @@
+"""Packed layers give what the plain ones give, whatever was in the batch and whatever came before."""
+
+import copy
+import types
+
+import pytest
+import torch
+from diffusers.models.activations import GEGLU
+from diffusers.models.upsampling import Upsample2D
+
+from ledits.backbones import packed
+
+from conftest import random_parts, random_vae, random_xl_parts, relative
+
+CPU = torch.device("cpu")
+BOUND = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
+
+pytestmark = pytest.mark.skipif(not packed.available(CPU, torch.float32), reason="no oneDNN on this processor")
+
+
+def packed_copy(net: torch.nn.Module) -> torch.nn.Module:
+    other = copy.deepcopy(net)
+    packed.pack(other)
+    return other
+
+
+def inputs(net, rows: int, side: int = 16):
+    generator = torch.Generator().manual_seed(rows)
+    x = torch.randn(rows, 4, side, side, generator=generator)
+    text = torch.randn(rows, 24, net.config.cross_attention_dim, generator=generator)
+    given = {"encoder_hidden_states": text, "timestep": torch.linspace(50, 900, rows)}
+    if net.config.addition_embed_type:
+        given["added_cond_kwargs"] = {"text_embeds": torch.zeros(rows, 16), "time_ids": torch.ones(rows, 6)}
+    return {"sample": x, **given}
+
+
+def cast(given, dtype):
+    return {k: cast(v, dtype) if isinstance(v, dict) else v.to(dtype) for k, v in given.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("make", [lambda: random_parts(levels=3), random_xl_parts], ids=["SD", "SDXL"])
+def test_a_packed_network_gives_what_the_plain_one_gives(make, dtype):
+    if not packed.available(CPU, dtype):
+        pytest.skip(f"no oneDNN for {dtype} on this processor")
+    plain = make()["unet"].to(dtype)
+    given = cast(inputs(plain, 3, side=20), dtype)  # 20, 10, 5: the way back up needs sizes that are no doubles
+    with torch.inference_mode():
+        assert relative(packed_copy(plain)(**given).sample, plain(**given).sample) < BOUND[dtype]
+
+
+def test_a_packed_autoencoder_gives_what_the_plain_one_gives():
+    plain = random_vae()
+    other, pictures = packed_copy(plain), torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        latents = plain.encode(pictures).latent_dist.mode()
+        assert relative(other.encode(pictures).latent_dist.mode(), latents) < 1e-5
+        assert relative(other.decode(latents).sample, plain.decode(latents).sample) < 1e-5
+
+
+def test_every_layer_of_the_real_shapes_is_packed():
+    """No plain layer, gate, residual block or wide enlargement is left in the kinds of blocks that SD is made of."""
+    net = packed_copy(random_parts(levels=3)["unet"])
+    kinds = {type(module).__name__ for module in net.modules()}
+    assert not kinds & {"Linear", "Conv2d", "GEGLU", "ResnetBlock2D"}
+    assert {"_Linear", "_Conv2d", "_Gate", "_Residual"} <= kinds
+
+
+@pytest.mark.parametrize("size", [None, (10, 14), (9, 13)])
+def test_an_enlargement_in_four_small_convolutions(size):
+    """The same as enlarging first, up to the border; sizes that are no doubles go the usual way."""
+    torch.manual_seed(0)
+    block = torch.nn.ModuleDict({"up": Upsample2D(256, use_conv=True, out_channels=8)})
+    x = torch.randn(2, 256, 5, 7)
+    with torch.inference_mode():
+        expected = block["up"](x, size)
+        packed.pack(block)
+        assert type(block["up"]) is packed._Upsample
+        assert relative(block["up"](x, size), expected) < 1e-5
+
+
+def test_a_gate_without_bias():
+    torch.manual_seed(0)
+    net, x = torch.nn.ModuleDict({"gate": GEGLU(16, 32, bias=False)}), torch.randn(2, 5, 16)
+    with torch.inference_mode():
+        expected = net["gate"](x)
+        packed.pack(net)
+        assert relative(net["gate"](x), expected) < 1e-5
+
+
+def test_what_came_first_changes_no_bit():
+    """Layouts are chosen by the first input; a run must not depend on what was edited before it."""
+    plain = random_parts(levels=3)["unet"]
+    given, found = inputs(plain, 2), []
+    for rows, side in ((1, 16), (2, 16), (5, 32)):
+        net = packed_copy(plain)
+        with torch.inference_mode():
+            net(**inputs(plain, rows, side))
+            found.append(net(**given).sample)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_what_can_not_be_packed_is_left_alone(monkeypatch):
+    assert not packed.available(torch.device("meta"), torch.float32)
+    assert not packed.available(CPU, torch.float16)
+    odd = torch.nn.ModuleDict({"c": torch.nn.Conv2d(2, 2, 3, padding="same"), "r": torch.nn.Conv2d(2, 2, 1, 1)})
+    packed.pack(odd)
+    assert type(odd["c"]) is torch.nn.Conv2d
+    assert type(odd["r"]) is packed._Conv2d
+    monkeypatch.setattr(packed, "platform", types.SimpleNamespace(machine=lambda: "arm64"))
+    assert not packed.available(CPU, torch.float32)
+    with pytest.raises(ValueError, match="cpu in float32 can't be packed"):
+        packed.pack(torch.nn.ModuleDict({"r": torch.nn.Linear(2, 2)}))
