@@ -6,9 +6,10 @@ import types
 import pytest
 import torch
 from diffusers.models.activations import GEGLU
+from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 
-from ledits.backbones import packed
+from ledits.backbones import packed, winograd
 
 from conftest import random_parts, random_vae, random_xl_parts, relative
 
@@ -67,7 +68,7 @@ def test_every_layer_of_the_real_shapes_is_packed():
 
 
 @pytest.mark.parametrize("size", [None, (10, 14), (9, 13)])
-def test_an_enlargement_in_four_small_convolutions(size):
+def test_an_enlargement_in_nine_products(size):
     """The same as enlarging first, up to the border; sizes that are no doubles go the usual way."""
     torch.manual_seed(0)
     block = torch.nn.ModuleDict({"up": Upsample2D(256, use_conv=True, out_channels=8)})
@@ -77,6 +78,45 @@ def test_an_enlargement_in_four_small_convolutions(size):
         packed.pack(block)
         assert type(block["up"]) is packed._Upsample
         assert relative(block["up"](x, size), expected) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("doubled", [False, True])
+@pytest.mark.parametrize(("h", "w"), [(1, 1), (7, 9), (16, 16), (33, 40)])
+def test_fewer_products_give_the_convolution(h, w, doubled, dtype, monkeypatch):
+    """Of odd sides too, in strips or whole pictures at a time, with a bias or onto something else."""
+    if not packed.available(CPU, dtype):
+        pytest.skip(f"no oneDNN for {dtype} on this processor")
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(3, 24, h, w).to(dtype), torch.randn(8, 24, 3, 3).to(dtype) / 15, torch.randn(8)
+    bias = bias.to(dtype)
+    large = x.float().repeat_interleave(2, 2).repeat_interleave(2, 3) if doubled else x.float()
+    with torch.inference_mode():
+        plain = torch.nn.functional.conv2d(large, weight.float(), padding=1)
+        other = torch.randn_like(plain).to(dtype)
+        for strip in (winograd._STRIP, 2**14):
+            monkeypatch.setattr(winograd, "_STRIP", strip)
+            found = winograd.Winograd(weight, bias, doubled=doubled)(x)
+            added = winograd.Winograd(weight, None, doubled=doubled)(x, other)
+            assert relative(found, plain + bias.float()[:, None, None]) < BOUND[dtype] / 5
+            assert relative(added, plain + other.float()) < BOUND[dtype] / 5
+
+
+def test_large_convolutions_in_float32_take_fewer_products():
+    """Alone and as a residual block's last one; a convolution's bits do not depend on the batch."""
+    torch.manual_seed(0)
+    net = torch.nn.ModuleDict({"c": torch.nn.Conv2d(256, 256, 3, padding=1), "r": ResnetBlock2D(in_channels=256)})
+    x = torch.randn(2, 256, 32, 34).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = net["c"](x), net["r"](x, torch.ones(2, 512))
+        packed.pack(net)
+        found = net["c"](x), net["r"](x, torch.ones(2, 512))
+        assert net["c"].fewer is not None
+        assert net["r"].conv2.fewer is not None
+        assert max(relative(a, b) for a, b in zip(found, expected, strict=True)) < 1e-5
+        assert torch.equal(net["c"](x[1:]), found[0][1:])
+        assert relative(net["r"](x[1:], torch.ones(1, 512)), found[1][1:]) < 1e-5  # group norms are of another order
+        assert not winograd.pays(torch.empty(256, 256, 3, 3), x.bfloat16())
 
 
 def test_a_gate_without_bias():
