@@ -119,6 +119,16 @@ def test_large_convolutions_in_float32_take_fewer_products():
         assert not winograd.pays(torch.empty(256, 256, 3, 3), x.bfloat16())
 
 
+def test_scratch_outlives_the_mode_it_was_made_in():
+    made = torch.nn.Parameter(torch.ones(4, 4, 3, 3), requires_grad=False)
+    layer, x = winograd.Winograd(made, None), torch.ones(1, 4, 50, 50)
+    winograd._scratch.__dict__.clear()
+    with torch.inference_mode():
+        first = layer(x)
+    with torch.no_grad():
+        assert torch.equal(layer(x), first)
+
+
 def test_a_gate_without_bias():
     torch.manual_seed(0)
     net, x = torch.nn.ModuleDict({"gate": GEGLU(16, 32, bias=False)}), torch.randn(2, 5, 16)

@@ -134,5 +134,6 @@ def _room(x: Tensor, *shapes: tuple[int, ...]) -> list[Tensor]:
     sizes = [math.prod(shape) for shape in shapes]
     kept: Tensor | None = getattr(_scratch, "room", None)
     if kept is None or kept.dtype != x.dtype or kept.numel() < sum(sizes):
-        _scratch.room = kept = x.new_empty(sum(sizes))
+        with torch.inference_mode(False):  # or it could be written to in that mode only
+            _scratch.room = kept = x.new_empty(sum(sizes))
     return [part.view(shape) for part, shape in zip(kept[: sum(sizes)].split(sizes), shapes, strict=True)]
