@@ -118,7 +118,7 @@ def random_model() -> Callable[..., LatentUNet]:
 
 @pytest.fixture(scope="session")
 def bundled() -> LatentUNet:
-    return load(device="cpu")
+    return load(device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")

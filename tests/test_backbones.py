@@ -42,7 +42,11 @@ def broken(checkpoint, tmp_path):
 
 @pytest.fixture(params=["bundled", "sd", "sdxl"])
 def backbone(request, checkpoint, xl_checkpoint):
-    return load({"bundled": "scenes", "sd": str(checkpoint), "sdxl": str(xl_checkpoint)}[request.param], device="cpu")
+    return load(
+        {"bundled": "scenes", "sd": str(checkpoint), "sdxl": str(xl_checkpoint)}[request.param],
+        device="cpu",
+        dtype="float32",
+    )
 
 
 def images(b: int, h: int, w: int) -> torch.Tensor:

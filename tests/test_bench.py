@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ledits import cli
+from ledits.backbones import load
 from ledits.bench import attention_control, methods, run, stats
 from ledits.bench.cases import HELD_OUT, KINDS, QUICK, SIZES, Case, suite
 from ledits.bench.methods import METHODS
@@ -140,6 +141,12 @@ def stub(monkeypatch):
 
     monkeypatch.setitem(METHODS, "ours", dataclasses.replace(METHODS["ours"], run=edit, batch=2))
     return seen, fails
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    """With diffusers' own layers, for some of the methods put their own attention in."""
+    return load(device="cpu", dtype="float32", packed=False)
 
 
 def test_a_killed_run_goes_on_and_scores_nothing_twice(bundled, stub, tmp_path):

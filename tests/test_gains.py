@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ledits import core, memory
-from ledits.backbones import latent_unet, precision
+from ledits.backbones import kernels, latent_unet, precision
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -236,7 +236,9 @@ def test_cost_is_the_formula(make):
 def test_precision_is_measured_where_products_count(monkeypatch):
     monkeypatch.setattr(precision, "_seconds", lambda dtype, _: {torch.float32: 2.0, torch.bfloat16: 1.0}[dtype])
     assert precision.best(CPU, 1280) == torch.bfloat16
-    assert precision.best(CPU, 192) == torch.float32
+    for there in (True, False):  # kernels.c, by which narrow networks are faster
+        monkeypatch.setattr(kernels, "available", lambda _, there=there: there)
+        assert precision.best(CPU, 192) == (torch.bfloat16 if there else torch.float32)
     assert precision.best(torch.device("cuda"), 192) == torch.float16
     assert precision.best(torch.device("mps"), 1280) == torch.float32
     monkeypatch.setattr(precision, "_seconds", lambda dtype, _: {torch.float32: 1.4, torch.bfloat16: 1.0}[dtype])

@@ -6,10 +6,13 @@ import types
 import pytest
 import torch
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention_processor import SlicedAttnProcessor
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 
-from ledits.backbones import packed, winograd
+from ledits.attention import token_maps
+from ledits.backbones import kernels, layers, packed, winograd
 
 from conftest import random_parts, random_vae, random_xl_parts, relative
 
@@ -17,6 +20,14 @@ CPU = torch.device("cpu")
 BOUND = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
 pytestmark = pytest.mark.skipif(not packed.available(CPU, torch.float32), reason="no oneDNN on this processor")
+
+
+@pytest.fixture(params=["kernels", "without"])
+def either(request, monkeypatch):
+    """With kernels.c, and as where there is no compiler."""
+    if request.param == "without":
+        monkeypatch.setattr(kernels, "available", lambda _: False)
+    return request.param
 
 
 def packed_copy(net: torch.nn.Module) -> torch.nn.Module:
@@ -41,7 +52,7 @@ def cast(given, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("make", [lambda: random_parts(levels=3), random_xl_parts], ids=["SD", "SDXL"])
-def test_a_packed_network_gives_what_the_plain_one_gives(make, dtype):
+def test_a_packed_network_gives_what_the_plain_one_gives(make, dtype, either):
     if not packed.available(CPU, dtype):
         pytest.skip(f"no oneDNN for {dtype} on this processor")
     plain = make()["unet"].to(dtype)
@@ -50,7 +61,7 @@ def test_a_packed_network_gives_what_the_plain_one_gives(make, dtype):
         assert relative(packed_copy(plain)(**given).sample, plain(**given).sample) < BOUND[dtype]
 
 
-def test_a_packed_autoencoder_gives_what_the_plain_one_gives():
+def test_a_packed_autoencoder_gives_what_the_plain_one_gives(either):
     plain = random_vae()
     other, pictures = packed_copy(plain), torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
@@ -59,12 +70,41 @@ def test_a_packed_autoencoder_gives_what_the_plain_one_gives():
         assert relative(other.decode(latents).sample, plain.decode(latents).sample) < 1e-5
 
 
-def test_every_layer_of_the_real_shapes_is_packed():
-    """No plain layer, gate, residual block or wide enlargement is left in the kinds of blocks that SD is made of."""
-    net = packed_copy(random_parts(levels=3)["unet"])
-    kinds = {type(module).__name__ for module in net.modules()}
-    assert not kinds & {"Linear", "Conv2d", "GEGLU", "ResnetBlock2D"}
-    assert {"_Linear", "_Conv2d", "_Gate", "_Residual"} <= kinds
+def test_every_layer_of_the_real_shapes_is_packed(either):
+    """No plain layer, gate, residual or transformer block is left in the kinds of blocks that SD is made of."""
+    kinds = {type(module) for module in packed_copy(random_parts(levels=3)["unet"]).modules()}
+    assert not kinds & {torch.nn.Linear, torch.nn.Conv2d, GEGLU, ResnetBlock2D}
+    assert {layers.Linear, layers.Conv2d, packed._Gate, packed._Residual} <= kinds
+    if either == "kernels":
+        assert not kinds & {torch.nn.GroupNorm, torch.nn.LayerNorm, Transformer2DModel}
+
+
+def test_maps_are_recorded_in_packed_blocks(either):
+    """The same maps, for the tokens asked for: the parts of attention to text keep the names that hooks look for."""
+    plain, found = random_parts(levels=3)["unet"], []
+    given, words = inputs(plain, 2), torch.zeros(2, 24, dtype=torch.bool)
+    words[0, 3], words[1, 5:7] = True, True
+    for net in (plain, packed_copy(plain)):
+        with torch.inference_mode(), token_maps(net) as maps:
+            maps.begin(words, 64)
+            net(**given)
+            found.append(maps.read(CPU))
+    assert found[0].std() > 0
+    assert relative(found[1], found[0]) < 1e-5
+
+
+def test_attention_that_is_not_plain_is_left_alone():
+    """What somebody has put in the place of diffusers' own computes something else."""
+    net = random_parts(levels=3)["unet"]
+    block = net.down_blocks[0].attentions[0].transformer_blocks[0]
+    block.attn2.set_processor(SlicedAttnProcessor(2))
+    other = packed_copy(net)
+    assert type(other.down_blocks[0].attentions[0]) is Transformer2DModel
+    with torch.inference_mode():
+        assert relative(other(**inputs(net, 2)).sample, net(**inputs(net, 2)).sample) < 1e-5
+        packed.pack(net)
+        with pytest.raises(ValueError, match="no attention mask"):
+            net(**inputs(net, 2), encoder_attention_mask=torch.ones(2, 24))
 
 
 @pytest.mark.parametrize("size", [None, (10, 14), (9, 13)])
@@ -129,7 +169,7 @@ def test_scratch_outlives_the_mode_it_was_made_in():
         assert torch.equal(layer(x), first)
 
 
-def test_a_gate_without_bias():
+def test_a_gate_without_bias(either):
     torch.manual_seed(0)
     net, x = torch.nn.ModuleDict({"gate": GEGLU(16, 32, bias=False)}), torch.randn(2, 5, 16)
     with torch.inference_mode():
@@ -138,7 +178,7 @@ def test_a_gate_without_bias():
         assert relative(net["gate"](x), expected) < 1e-5
 
 
-def test_what_came_first_changes_no_bit():
+def test_what_came_first_changes_no_bit(either):
     """Layouts are chosen by the first input; a run must not depend on what was edited before it."""
     plain = random_parts(levels=3)["unet"]
     given, found = inputs(plain, 2), []
@@ -157,7 +197,7 @@ def test_what_can_not_be_packed_is_left_alone(monkeypatch):
     odd = torch.nn.ModuleDict({"c": torch.nn.Conv2d(2, 2, 3, padding="same"), "r": torch.nn.Conv2d(2, 2, 1, 1)})
     packed.pack(odd)
     assert type(odd["c"]) is torch.nn.Conv2d
-    assert type(odd["r"]) is packed._Conv2d
+    assert type(odd["r"]) is layers.Conv2d
     monkeypatch.setattr(packed, "platform", types.SimpleNamespace(machine=lambda: "arm64"))
     assert not packed.available(CPU, torch.float32)
     with pytest.raises(ValueError, match="cpu in float32 can't be packed"):

@@ -54,7 +54,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
-def load(model: str | None, device: str | None, dtype: str | None) -> "Backbone":
+def load(model: str | None, device: str | None, dtype: str | None, *, packed: bool = True) -> "Backbone":
     import diffusers
     import transformers
 
@@ -64,4 +64,4 @@ def load(model: str | None, device: str | None, dtype: str | None) -> "Backbone"
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return load(model or BUNDLED, device=device or "auto", dtype=dtype or "auto")
+    return load(model or BUNDLED, device=device or "auto", dtype=dtype or "auto", packed=packed)

@@ -49,11 +49,19 @@ class Backbone(Protocol):
         ...
 
 
-def load(model: str = BUNDLED, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Backbone:
+def load(
+    model: str = BUNDLED,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    packed: bool = True,
+) -> Backbone:
     """The backbone of a checkpoint in diffusers' layout: "scenes" (bundled), a folder, or a hub repository's id.
 
-    device "auto" takes CUDA, then MPS, then the CPU. dtype "auto" is float16 on CUDA; on a CPU bfloat16 where a product
-    of the network's size is measured to be faster in it; else float32. Weights are read from safetensors files only.
+    device "auto" takes CUDA, then MPS, then the CPU. dtype "auto" is float16 on CUDA; on a CPU bfloat16 where a network
+    of this size is faster in it; else float32. Weights are read from safetensors files only. `packed`: on an x86 CPU
+    layers and attention are replaced by faster ones (`ledits.pack`); False is for whoever puts his own in their place.
     """
     where = _device(device)
     if dtype not in ("auto", *DTYPES):
@@ -70,7 +78,7 @@ def load(model: str = BUNDLED, *, device: str = "auto", dtype: str = "auto", rev
 
     read = checkpoint.stable_diffusion_xl if "XL" in family else checkpoint.stable_diffusion
     kind = DTYPES[dtype] if dtype != "auto" else precision.best(where, checkpoint.width(folder))
-    return read(folder, index, name=model, fingerprint=fingerprint(folder), device=where, dtype=kind)
+    return read(folder, index, name=model, fingerprint=fingerprint(folder), device=where, dtype=kind, packed=packed)
 
 
 def fingerprint(folder: Path) -> str:

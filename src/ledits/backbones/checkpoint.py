@@ -10,27 +10,29 @@ import torch
 import transformers
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-from ledits.backbones import packed
 from ledits.backbones.latent_unet import LatentUNet
+from ledits.backbones.packed import available, pack
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
 
 
 def stable_diffusion(
-    folder: Path, index: Mapping[str, Any], *, name: str, fingerprint: str, device: torch.device, dtype: torch.dtype
-) -> LatentUNet:
+    folder: Path, index: Mapping[str, Any], *, name: str, fingerprint: str, device: torch.device, dtype: torch.dtype,
+    packed: bool,
+) -> LatentUNet:  # fmt: skip
     """Stable Diffusion 1.x and 2.x; `index` is the content of model_index.json."""
-    parts = _parts(folder, index, ("text_encoder",), name, device, dtype)
+    parts = _parts(folder, index, ("text_encoder",), name, device, dtype, packed)
     prompts = ClipPrompts(parts["tokenizer"], parts["text_encoder"], device)
     return _backbone(parts, prompts, name, fingerprint)
 
 
 def stable_diffusion_xl(
-    folder: Path, index: Mapping[str, Any], *, name: str, fingerprint: str, device: torch.device, dtype: torch.dtype
-) -> LatentUNet:
+    folder: Path, index: Mapping[str, Any], *, name: str, fingerprint: str, device: torch.device, dtype: torch.dtype,
+    packed: bool,
+) -> LatentUNet:  # fmt: skip
     """Stable Diffusion XL, and its refiner, which has the second text encoder only."""
     names = [part for part in ("text_encoder", "text_encoder_2") if (index.get(part) or [None])[0]]
-    parts = _parts(folder, index, names, name, device, dtype)
+    parts = _parts(folder, index, names, name, device, dtype, packed)
     prompts = ClipPairPrompts(
         [parts[part.replace("text_encoder", "tokenizer")] for part in names],
         [parts[part] for part in names],
@@ -49,8 +51,9 @@ def width(folder: Path) -> int:
 
 
 def _parts(
-    folder: Path, index: Mapping[str, Any], encoders: Sequence[str], name: str, device: torch.device, dtype: torch.dtype
-) -> dict[str, Any]:
+    folder: Path, index: Mapping[str, Any], encoders: Sequence[str], name: str, device: torch.device,
+    dtype: torch.dtype, packed: bool,
+) -> dict[str, Any]:  # fmt: skip
     for part in ("unet", "vae", *encoders):
         if any((folder / part).glob("*.safetensors")):
             continue
@@ -78,9 +81,9 @@ def _parts(
         raise ValueError(f"model {name!r} is broken: {reason}") from error
     for part in ("unet", "vae", *encoders):
         parts[part].to(device).eval().requires_grad_(False)
-    if packed.available(device, dtype):
-        packed.pack(parts["unet"])
-        packed.pack(parts["vae"])
+    if packed and available(device, dtype):
+        pack(parts["unet"])
+        pack(parts["vae"])
     else:
         cast("Any", parts["unet"]).to(memory_format=torch.channels_last)
     return parts

@@ -1,30 +1,26 @@
-"""Layers as a CPU runs them best: weights in oneDNN's own layout, gates and residual sums in one pass with a product.
+"""A network's layers, gates, residual and transformer blocks as a CPU runs them best; see `layers`.
 
 torch lays a layer's weights out anew at every call, gives fp32 products to a library that is slower on some processors,
-and writes three more tensors for every gate and residual block, each of which the system has to clear first. The sums
-are the same, in another order, which no longer depends on how many samples are in a batch. Only large 3x3 convolutions,
-and those after an enlargement, do less: see `winograd`.
+and writes three more tensors for every gate and residual block, each of which the system has to clear first.
 """
 
 import platform
-import threading
-from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
-from ledits.backbones import winograd
+from ledits.backbones import kernels
+from ledits.backbones.layers import ActiveGroupNorm, Conv2d, GroupNorm, LayerNorm, Linear, rows
 from ledits.backbones.winograd import Winograd
-
-# The operators that torch's own compiler uses; they take plain tensors beside weights in oneDNN's layout.
-_MKLDNN = torch.ops.mkldnn
-_LAYING_OUT = threading.Lock()
 
 
 def available(device: torch.device, dtype: torch.dtype) -> bool:
@@ -35,15 +31,15 @@ def available(device: torch.device, dtype: torch.dtype) -> bool:
         or not torch.backends.mkldnn.is_available()
     ):
         return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and _MKLDNN._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack(net: nn.Module) -> None:
-    """Replace the layers, gates and residual blocks of `net`, a UNet or an autoencoder, in place.
+    """Replace the layers, gates, residual and transformer blocks of `net`, a UNet or an autoencoder, in place.
 
-    What is left evaluates only: its weights can be neither saved nor trained, cast or moved, and a LoRA has to be fused
-    before. Weights are laid out when the network first runs, and are then held once, but for those of enlargements;
-    those of large 3x3 convolutions take 16/9 of their memory in fp32.
+    What is left evaluates only: its weights can be neither saved nor trained, cast or moved, and a LoRA or an
+    IP-Adapter has to be there before. Weights are laid out when the network first runs, and are then held once, but for
+    those of enlargements; those of large 3x3 convolutions take 16/9 of their memory in fp32.
 
     Raises ValueError for a device or a number format in which nothing is `available`.
     """
@@ -54,101 +50,41 @@ def pack(net: nn.Module) -> None:
             f"a network on {weight.device} in {kind} can't be packed: that is for x86 processors, in float32, or in "
             "bfloat16 where they have it"
         )
-    for module in list(net.modules()):
-        for name, child in module.named_children():
-            if type(child) is GEGLU:
-                setattr(module, name, _Gate(child.proj))
-            elif type(child) is ResnetBlock2D and _is_plain(child):
-                setattr(module, name, _Residual(child))
-            elif type(child) is Upsample2D and _doubles(child):
-                setattr(module, name, _Upsample(cast("nn.Conv2d", child.conv)))
-            elif type(child) is nn.Linear:
-                setattr(module, name, _Linear(child))
-            elif type(child) is nn.Conv2d and child.padding_mode == "zeros" and not isinstance(child.padding, str):
-                setattr(module, name, _Conv2d(child))
+    _replace(net, kernels.available(weight.dtype))
 
 
-class _Packed(nn.Module):
-    """A layer that lays its weights out when it first sees an input, for the best layout depends on its size."""
-
-    ready = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.prepare(x)
-        return self.apply_to(x)
-
-    def prepare(self, x: Tensor) -> None:
-        if not self.ready:
-            with _LAYING_OUT, torch.no_grad():
-                if not self.ready:
-                    self.lay_out(x)
-                    self.ready = True
-
-    @abstractmethod
-    def lay_out(self, x: Tensor) -> None: ...
-
-    @abstractmethod
-    def apply_to(self, x: Tensor) -> Tensor: ...
-
-
-class _Linear(_Packed):
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
-
-    def lay_out(self, x: Tensor) -> None:
-        self.weight = _laid_out(self.weight, x)
-
-    def apply_to(self, x: Tensor) -> Tensor:
-        return _MKLDNN._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+def _replace(module: nn.Module, with_kernels: bool) -> None:
+    for name, child in module.named_children():
+        if type(child) is GEGLU:
+            packed = _Gate(child.proj)
+        elif type(child) is ResnetBlock2D and _is_plain_residual(child):
+            packed = _Residual(child)
+        elif type(child) is Upsample2D and _doubles(child):
+            packed = _Upsample(cast("nn.Conv2d", child.conv))
+        elif type(child) is nn.Linear:
+            packed = Linear(child.weight, child.bias)
+        elif type(child) is nn.Conv2d and child.padding_mode == "zeros" and not isinstance(child.padding, str):
+            packed = Conv2d(child)
+        elif with_kernels and type(child) is Transformer2DModel and _is_plain_transformer(child):
+            packed = _Transformer(child)
+        elif with_kernels and type(child) is nn.GroupNorm and child.affine:
+            packed = GroupNorm(child)
+        else:
+            _replace(child, with_kernels)
+            continue
+        setattr(module, name, packed)
 
 
-class _Gate(_Packed):
+class _Gate(nn.Module):
     """GEGLU (Shazeer 2020): one half of a linear layer times the GELU of the other."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
-        self.weight, self.gate = (_constant(half) for half in layer.weight.chunk(2))
-        bias = cast("Tensor | None", layer.bias)
-        halves = (None, None) if bias is None else bias.chunk(2)
-        self.bias, self.gate_bias = (None if half is None else _constant(half) for half in halves)
+        biases = (None, None) if cast("Tensor | None", layer.bias) is None else layer.bias.chunk(2)
+        self.value, self.gate = (Linear(*each) for each in zip(layer.weight.chunk(2), biases, strict=True))
 
-    def lay_out(self, x: Tensor) -> None:
-        self.weight, self.gate = _laid_out(self.weight, x), _laid_out(self.gate, x)
-
-    def apply_to(self, x: Tensor) -> Tensor:
-        gate = _MKLDNN._linear_pointwise(x, self.gate, self.gate_bias, "gelu", [], "none")
-        return _MKLDNN._linear_pointwise.binary(x, gate, self.weight, self.bias, "mul")
-
-
-class _Conv2d(_Packed):
-    def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight, self.bias = cast("Tensor | None", layer.weight), layer.bias
-        self.shape = (list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups)
-        self.fewer: Winograd | None = None
-
-    def lay_out(self, x: Tensor) -> None:
-        weight = cast("Tensor", self.weight).detach()
-        if weight.shape[2:] == (3, 3) and self.shape == ([1, 1], [1, 1], [1, 1], 1) and winograd.pays(weight, x):
-            self.fewer, self.weight = Winograd(weight, self.bias), None
-        else:
-            weight = weight.to_mkldnn()
-            self.weight = _constant(torch.ops.aten.mkldnn_reorder_conv2d_weight(weight, *self.shape, x.shape))
-
-    def apply_to(self, x: Tensor) -> Tensor:
-        if self.fewer is not None:
-            return self.fewer(x)
-        return _MKLDNN._convolution_pointwise(x, self.weight, self.bias, *self.shape, "none", [], "")
-
-    def added(self, x: Tensor, other: Tensor, ours: bool) -> Tensor:
-        """This layer of x plus `other`, which may be written over if it is `ours`."""
-        self.prepare(x)
-        if self.fewer is not None:
-            return self.fewer(x, other)
-        operator = _MKLDNN._convolution_pointwise_ if ours else _MKLDNN._convolution_pointwise
-        first, second = (other, x) if ours else (x, other)
-        return operator.binary(first, second, self.weight, self.bias, *self.shape, "add", 1.0, None, [], None)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value(x, "times", self.gate(x, "gelu"))
 
 
 class _Upsample(nn.Module):
@@ -159,7 +95,7 @@ class _Upsample(nn.Module):
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
-        self.whole = _Conv2d(layer)
+        self.whole = Conv2d(layer)
         self.doubled = Winograd(layer.weight, layer.bias, doubled=True)
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
@@ -184,24 +120,27 @@ def _doubles(block: Upsample2D) -> bool:
 
 
 class _Residual(nn.Module):
-    """A residual block: its last convolution adds onto the shortcut, activations happen in place."""
+    """A residual block: its last convolution adds onto the shortcut, time is added by its first."""
 
     def __init__(self, block: ResnetBlock2D) -> None:
         super().__init__()
-        self.norm1, self.norm2 = block.norm1, block.norm2
-        self.conv1, self.conv2 = _Conv2d(block.conv1), _Conv2d(block.conv2)
-        self.time = None if block.time_emb_proj is None else _Linear(block.time_emb_proj)
-        self.shortcut = None if block.conv_shortcut is None else _Conv2d(block.conv_shortcut)
+        with_kernels = kernels.available(block.norm1.weight.dtype)
+        self.norm1, self.norm2 = (
+            GroupNorm(norm, active=True) if with_kernels else ActiveGroupNorm(norm)
+            for norm in (block.norm1, block.norm2)
+        )
+        self.conv1, self.conv2 = Conv2d(block.conv1), Conv2d(block.conv2)
+        time = block.time_emb_proj
+        self.time = None if time is None else Linear(time.weight, time.bias)
+        self.shortcut = None if block.conv_shortcut is None else Conv2d(block.conv_shortcut)
 
     def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x), inplace=True))
-        if self.time is not None and temb is not None:
-            h += self.time(F.silu(temb))[:, :, None, None]
-        h = F.silu(self.norm2(h), inplace=True)
-        return self.conv2.added(h, x if self.shortcut is None else self.shortcut(x), self.shortcut is not None)
+        time = None if self.time is None or temb is None else self.time(F.silu(temb))
+        h = self.norm2(self.conv1(self.norm1(x), time))
+        return self.conv2.onto(x if self.shortcut is None else self.shortcut(x), h, ours=self.shortcut is not None)
 
 
-def _is_plain(block: ResnetBlock2D) -> bool:
+def _is_plain_residual(block: ResnetBlock2D) -> bool:
     """Whether it is what SD, SDXL and their autoencoders are made of: nothing resampled or scaled, time only added."""
     return (
         type(block.nonlinearity) is nn.SiLU
@@ -213,11 +152,108 @@ def _is_plain(block: ResnetBlock2D) -> bool:
     )
 
 
-def _constant(value: Tensor) -> nn.Parameter:
-    return nn.Parameter(value.detach(), requires_grad=False)
+class _Transformer(nn.Module):
+    """Transformer blocks over the places of a picture, added to it."""
+
+    def __init__(self, net: Transformer2DModel) -> None:
+        super().__init__()
+        self.norm = GroupNorm(net.norm)
+        # A convolution of one pixel is a linear layer of each.
+        self.proj_in, self.proj_out = (Linear(x.weight.flatten(1), x.bias) for x in (net.proj_in, net.proj_out))
+        self.transformer_blocks = nn.ModuleList(_Block(block) for block in cast("list[Any]", net.transformer_blocks))
+
+    def forward(
+        self,
+        x: Tensor,
+        encoder_hidden_states: Tensor,
+        cross_attention_kwargs: object = None,  # a LoRA's scale, which is part of the weights by now
+        attention_mask: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        return_dict: bool = False,
+    ) -> tuple[Tensor]:
+        if attention_mask is not None or encoder_attention_mask is not None:
+            raise ValueError("a packed network attends to everything: no attention mask can be given")
+        picture = rows(x)
+        h = self.proj_in(rows(self.norm(x)).flatten(1, 2))
+        for block in self.transformer_blocks:
+            h = block(h, encoder_hidden_states)
+        out = self.proj_out(h, "plus", picture.reshape(*h.shape[:2], x.shape[1]))
+        return (out.view(picture.shape).permute(0, 3, 1, 2),)
 
 
-def _laid_out(weight: Tensor, x: Tensor) -> nn.Parameter:
-    # The layout for one row sums in another order; all others give the same bits, whatever came first.
-    rows = max(2, x.numel() // x.shape[-1])
-    return _constant(_MKLDNN._reorder_linear_weight(weight.detach().contiguous(), rows))
+class _Block(nn.Module):
+    """Attention to the picture, then to the text, then a gated layer for each place; each is added to what came in."""
+
+    def __init__(self, block: Any) -> None:  # diffusers declares what it may be beside a plain block's
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (LayerNorm(norm) for norm in (block.norm1, block.norm2, block.norm3))
+        self.attn1, self.attn2 = _SelfAttention(block.attn1), _TextAttention(block.attn2)
+        self.gate, self.out = _Gate(block.ff.net[0].proj), Linear(block.ff.net[2].weight, block.ff.net[2].bias)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        x = self.attn1(self.norm1(x), x)
+        x = self.attn2(self.norm2(x), x, text)
+        return self.out(self.gate(self.norm3(x)), "plus", x)
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        weights = [each.weight for each in (layer.to_q, layer.to_k, layer.to_v)]
+        self.heads, self.all = layer.heads, Linear(torch.cat(weights), None)
+        self.out = Linear(layer.to_out[0].weight, layer.to_out[0].bias)
+
+    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
+        q, k, v = self.all(x).chunk(3, -1)
+        return self.out(kernels.attention(q, k, v, self.heads), "plus", onto)
+
+
+class _TextAttention(nn.Module):
+    """Its parts have diffusers' names, by which `token_maps` finds them."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.to_q, self.to_k, self.to_v = (Linear(x.weight, None) for x in (layer.to_q, layer.to_k, layer.to_v))
+        self.heads, self.out = layer.heads, Linear(layer.to_out[0].weight, layer.to_out[0].bias)
+
+    def forward(self, x: Tensor, onto: Tensor, text: Tensor) -> Tensor:
+        return self.out(kernels.attention(self.to_q(x), self.to_k(text), self.to_v(text), self.heads), "plus", onto)
+
+
+def _is_plain_transformer(net: Transformer2DModel) -> bool:
+    """Whether it is what the UNets of SD and SDXL are made of."""
+    return net.is_input_continuous and all(map(_is_plain_block, net.transformer_blocks))
+
+
+def _is_plain_block(block: Any) -> bool:
+    return (
+        type(block) is BasicTransformerBlock
+        and block.norm_type == "layer_norm"
+        and block.norm_elementwise_affine
+        and block.pos_embed is None
+        and not block.only_cross_attention
+        and block.attn2 is not None
+        and getattr(block, "fuser", None) is None
+        and type(block.ff.net[0]) is GEGLU
+        and type(block.ff.net[2]) is nn.Linear
+        and all(map(_is_plain_attention, (block.attn1, block.attn2)))
+        and block.attn2.is_cross_attention
+    )
+
+
+def _is_plain_attention(layer: Any) -> bool:
+    parts = (layer.to_q, layer.to_k, layer.to_v, layer.to_out[0])
+    return (
+        type(layer.processor) in (AttnProcessor, AttnProcessor2_0)
+        and all(type(part) is nn.Linear for part in parts)
+        and all(part.bias is None for part in parts[:3])
+        and layer.norm_q is None
+        and layer.norm_cross is None
+        and layer.group_norm is None
+        and layer.spatial_norm is None
+        and layer.inner_dim == layer.inner_kv_dim
+        and layer.inner_dim // layer.heads % 2 == 0
+        and not layer.residual_connection
+        and layer.rescale_output_factor == 1
+        and layer.scale == (layer.inner_dim // layer.heads) ** -0.5
+    )

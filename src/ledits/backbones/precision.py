@@ -5,19 +5,25 @@ import time
 import torch
 import torch.nn.functional as F
 
-# Narrower networks edit no faster in bfloat16: the bundled one (192) takes 44 ms for two samples, 35 to 43 in fp32.
+from ledits.backbones import kernels
+
+# Narrower networks run by `kernels`, or are no faster in bfloat16: two samples of the bundled one (192) take 10 ms in it
+# and 16 in fp32, without kernels 44 and 35 to 43.
 _NARROW = 512
 
 
 def best(device: torch.device, width: int) -> torch.dtype:
-    """float16 on CUDA; on a CPU bfloat16 where it is measured to be 1.5 times as fast at this width; else float32.
+    """float16 on CUDA; on a CPU bfloat16 where it is 1.5 times as fast at this width; else float32.
 
-    `width` is the number of channels of the network's widest level. The measurement takes a tenth of a second.
+    `width` is the number of channels of the network's widest level. For wide ones it is measured, in a tenth of a
+    second.
     """
     if device.type == "cuda":
         return torch.float16
-    if device.type != "cpu" or width < _NARROW:
+    if device.type != "cpu":
         return torch.float32
+    if width < _NARROW:
+        return torch.bfloat16 if kernels.available(torch.bfloat16) else torch.float32
     return torch.bfloat16 if _seconds(torch.float32, width) > 1.5 * _seconds(torch.bfloat16, width) else torch.float32
 
 

@@ -79,7 +79,7 @@ def scenes_command(
     suite = cases.suite("scored", cases.QUICK if quick else count)
     names = ["ours"] if quick and methods is None else _names(methods)
     jobs = run.plan(suite, names) + (run.sweep(suite, names) if sweep else [])
-    errors = _perform(_backbone(model, device, dtype), out, jobs, run.stamp_of_settings())
+    errors = _perform(_backbone(model, device, dtype, names), out, jobs, run.stamp_of_settings())
     _report(out)
     if errors:
         raise typer.Exit(1)
@@ -102,15 +102,15 @@ def tune_command(
     from ledits.bench.settings import merged
     from ledits.files import written
 
-    suite = cases.suite("tuning", count)
+    suite, names = cases.suite("tuning", count), _names(methods)
     jobs = [
         run.Job(case, name, settings, False)
-        for name in _names(methods)
+        for name in names
         if not run.METHODS[name].composite  # it has the settings of what it is laid on
         for settings in run.METHODS[name].grid
         for case in suite
     ]
-    errors = _perform(_backbone(model, device, dtype), out, jobs, "tuning")
+    errors = _perform(_backbone(model, device, dtype, names), out, jobs, "tuning")
     with written(out / "settings.json", overwrite=True) as path:
         path.write_text(json.dumps(merged(run.tuned(run.results(out))), indent=1) + "\n")
     typer.echo(out / "settings.json")
@@ -194,11 +194,13 @@ def _names(methods: str | None) -> list[str]:
     return names
 
 
-def _backbone(model: str | None, device: str | None, dtype: str | None) -> "LatentUNet":
+def _backbone(model: str | None, device: str | None, dtype: str | None, names: list[str]) -> "LatentUNet":
+    """The model for these methods: its layers are diffusers' own, for all of them, where one needs that."""
     from ledits.backbones.latent_unet import LatentUNet
     from ledits.backbones.stable_diffusion import ClipPrompts
+    from ledits.bench.methods import METHODS
 
-    backbone = load(model, device, dtype)
+    backbone = load(model, device, dtype, packed=not any(METHODS[name].own_attention for name in names))
     if not isinstance(backbone, LatentUNet) or not isinstance(backbone.prompts, ClipPrompts):
         raise ValueError(f"model {model!r}: the methods of the comparison are written for Stable Diffusion's layout")
     return backbone

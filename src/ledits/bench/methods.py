@@ -42,6 +42,7 @@ class Method:
     grid: tuple[Settings, ...]  # what tuning chooses from: as many settings for each method
     masks: tuple[Settings, ...] = ()  # each threshold of its masks at the model's own scales
     composite: bool = False  # the result is laid onto the source's own pixels
+    own_attention: bool = False  # it puts attention of its own into the network
 
     def curve(self) -> tuple[Settings, ...]:
         """The settings of success against preservation: the grid, and part of it at fewer and at more steps."""
@@ -237,12 +238,12 @@ METHODS = {
     "ours": Method("ours", ours, 25, _OURS, REGIONS),
     "ours-composite": Method("ours, composite", ours, 25, _OURS, composite=True),
     "words": Method("LEDITS++ by words, this package", words, 25, _MASKED, MASKS),
-    "diffusers": Method("LEDITS++ in diffusers, as installed", installed, 1, _MASKED),
-    "diffusers-mended": Method("LEDITS++ in diffusers, final sigma mended", mended, 1, _MASKED),
+    "diffusers": Method("LEDITS++ in diffusers, as installed", installed, 1, _MASKED, own_attention=True),
+    "diffusers-mended": Method("LEDITS++ in diffusers, final sigma mended", mended, 1, _MASKED, own_attention=True),
     "edit-friendly": Method("edit-friendly DDPM inversion", edit_friendly, 16, _PLAIN),
     "sdedit": Method("SDEdit", sdedit, 16, _PLAIN),
     "ddim": Method("DDIM inversion", ddim, 16, _PLAIN),
     "prompt-to-prompt": Method(
-        "Prompt-to-Prompt", prompt_to_prompt, 10, _grid((0.1, 0.25, 0.4), (3.5, 7.5), (0.4, 0.8))
+        "Prompt-to-Prompt", prompt_to_prompt, 10, _grid((0.1, 0.25, 0.4), (3.5, 7.5), (0.4, 0.8)), own_attention=True
     ),
 }
