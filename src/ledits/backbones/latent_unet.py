@@ -302,7 +302,7 @@ def tokenize(tokenizer: Any, text: str) -> tuple[Tensor, Tensor, Tensor]:
 
 def _guidance(scale: float, width: int) -> Tensor:
     """A guidance scale as a network takes it that was distilled with it, (1, width): sines, then cosines."""
-    return get_timestep_embedding(torch.tensor([1000 * (scale - 1)]), width, downscale_freq_shift=1)
+    return get_timestep_embedding(torch.tensor([1000 * (scale - 1)]), width)
 
 
 def _map_scale(blocks: Sequence[str]) -> int:
