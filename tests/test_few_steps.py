@@ -207,6 +207,13 @@ def test_a_network_distilled_with_guidance_is_told_its_scale(make, hear, setting
     assert len(heard) > 2
 
 
+@pytest.mark.parametrize("value", ["0.2", None, float("nan")])
+@pytest.mark.parametrize("key", ["time_shift", "guidance_scale"])
+def test_settings_that_are_no_numbers_are_refused(make, key, value):
+    with pytest.raises(ValueError, match=f"{key} .* is no number"):
+        make("lcm", settings={key: value})
+
+
 def test_other_networks_are_told_no_guidance(make, hear):
     heard = hear(model := make("sdxl"))
     invert(model, 2)

@@ -106,11 +106,12 @@ class LatentUNet:
         self.name, self.fingerprint, self.max_batch, self.attention = name, fingerprint, max_batch, attention
         self.device, self.dtype = device or unet.device, unet.dtype
         self.map_scale = int(settings.get("map_scale") or _map_scale(unet.config.down_block_types))
-        self.time_shift = float(settings.get("time_shift", 0.0))
+        self.time_shift = _number(settings, "time_shift", 0.0, name)
         distilled = _CONSISTENCY_DEFAULTS if consistency(self.scheduler) else {}
         self.defaults = {**DEFAULTS, **distilled, **settings.get("defaults", {})}
+        guidance = _number(settings, "guidance_scale", _GUIDANCE, name)
         width = getattr(unet.config, "time_cond_proj_dim", None)
-        self.guidance = _guidance(float(settings.get("guidance_scale", _GUIDANCE)), width) if width else None
+        self.guidance = _guidance(guidance, width) if width else None
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.multiple = self.factor * max(4, self.map_scale)  # so that attention maps have whole sides
         self.area = (self.factor * int(unet.config.sample_size)) ** 2
@@ -298,6 +299,13 @@ def tokenize(tokenizer: Any, text: str) -> tuple[Tensor, Tensor, Tensor]:
     marks = torch.tensor([tokenizer.bos_token_id, tokenizer.eos_token_id])
     words = out.attention_mask[0].bool() & ~torch.isin(out.input_ids[0], marks)
     return out.input_ids, out.attention_mask, words
+
+
+def _number(settings: Mapping[str, Any], key: str, usual: float, name: str) -> float:
+    value: object = settings.get(key, usual)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"model {name!r}: {key} {value!r} in its ledits.json is no number, such as {usual}")
+    return float(value)
 
 
 def _guidance(scale: float, width: int) -> Tensor:
