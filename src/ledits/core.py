@@ -42,7 +42,7 @@ class Schedule:
     alpha: tuple[float, ...]
     sigma: tuple[float, ...]
     order: int = 2  # of the solver; 1 is DDIM with eta = 1, that is DDPM
-    noised: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # alpha, sigma (n each) of paths, where others
+    noised: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # other alpha, sigma (n) for `invert` to noise at
 
     def __post_init__(self) -> None:
         if not len(self.t) + 1 == len(self.alpha) == len(self.sigma) or not self.t:
