@@ -42,6 +42,7 @@ class Schedule:
     alpha: tuple[float, ...]
     sigma: tuple[float, ...]
     order: int = 2  # of the solver; 1 is DDIM with eta = 1, that is DDPM
+    noised: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # other alpha, sigma (n) for `invert` to noise at
 
     def __post_init__(self) -> None:
         if not len(self.t) + 1 == len(self.alpha) == len(self.sigma) or not self.t:
@@ -49,9 +50,7 @@ class Schedule:
         if self.order not in (1, 2):
             raise ValueError(f"solver order {self.order}: 1 and 2 are accepted")
         if any(s <= 0 for s in self.sigma[:-1]) or any(a <= 0 for a in self.alpha[1:]):
-            raise ValueError(
-                "only the last level of a schedule may be free of noise, and only the first may be all noise"
-            )
+            raise ValueError("only a schedule's last level may be free of noise, and only its first may be all noise")
 
     def __len__(self) -> int:
         return len(self.t)
@@ -171,7 +170,8 @@ def invert(
     n, shape = len(schedule), (-1, 1, 1, 1, 1)
     if noise.shape != (n, *x0.shape):
         raise ValueError(f"noise of shape {tuple(noise.shape)} for {n} steps of pictures of shape {tuple(x0.shape)}")
-    alpha, sigma = (torch.tensor(v[:-1], dtype=torch.float32).to(x0.device) for v in (schedule.alpha, schedule.sigma))
+    noised = schedule.noised or (schedule.alpha, schedule.sigma)
+    alpha, sigma = (torch.tensor(v[:n], dtype=torch.float32).to(x0.device) for v in noised)
     x = alpha.view(shape) * x0.float() + sigma.view(shape) * noise.float()
     x = torch.cat([x, x0.float()[None]]).to(storage)
     guided = source != "" and source_scale != 0

@@ -1,7 +1,7 @@
 """A Schedule from a diffusers scheduler or its config: which noise levels to keep, what the network is told at each."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,14 @@ from ledits.core import Schedule
 _FEW = 8  # steps of models that are distilled to few
 
 
-def from_config(config: Mapping[str, Any], steps: int, skip: float, order: int = 2) -> Schedule:
+def consistency(config: Mapping[str, Any]) -> bool:
+    """Whether the config is of a consistency model (LCM, TCD), which knows the times of its own grid only."""
+    return config.get("_class_name") in ("LCMScheduler", "TCDScheduler")
+
+
+def from_config(
+    config: Mapping[str, Any], steps: int, skip: float, order: int = 2, *, time_shift: float = 0.0
+) -> Schedule:
     """`steps` levels below the noisiest share `skip` of the training times, and the clean picture.
 
     Times are spaced as in the authors' code (method.md A.5): evenly from (1 - skip) T - 1 down to 1, then to 0, where a
@@ -20,10 +27,22 @@ def from_config(config: Mapping[str, Any], steps: int, skip: float, order: int =
     A config with "trailing" spacing, as Turbo, Lightning and Hyper models have, has the times that such a model was
     distilled for: T (1 - skip) (n - i) / n - 1, so that no step is spent on t = 1 (Lin et al. 2023, section 3.3). At up
     to 8 such steps the solver is of first order, for the second extrapolates from a picture that was seen much earlier.
+    A consistency model has the times of its scheduler, and first order at any number of them.
+
+    `time_shift`, a share of the training times from 0 to below 1, noises the path at levels that lie this much below
+    those which the network and the solver are told; at time 0 and below it is the picture itself. TurboEdit (Deutch et
+    al. 2024, arXiv 2408.00735) has 0.2: noise maps between independently noised levels are larger than a sampler's, and
+    in few steps they look to the network like those of a noisier time.
+
+    Raises ValueError for steps, skip or shift out of range, and for a kind of schedule that is not known.
     """
     _check(steps, skip)
     train = int(config.get("num_train_timesteps", 1000))
+    if not 0 <= time_shift < 1:
+        raise ValueError(f"time shift {time_shift}: it is a share of the training times from 0 to below 1, such as 0.2")
     if "beta_schedule" not in config and "shift" in config:
+        if time_shift:
+            raise ValueError(f"time shift {time_shift}: flow models have no training times to shift, leave it out")
         return _flow(config, steps, skip, order, train)
     first = int(train * (1 - skip) - 1)
     if steps > first:
@@ -31,13 +50,36 @@ def from_config(config: Mapping[str, Any], steps: int, skip: float, order: int =
             f"{steps} steps with skip {skip}: the model has {max(first, 0)} times to choose from, use fewer steps"
         )
     bars = _alpha_bars(config, train)
-    if config.get("timestep_spacing") == "trailing":
+    if consistency(config):
+        t, order = _consistency_times(config, steps, skip, train), 1
+    elif config.get("timestep_spacing") == "trailing":
         t = [round((first + 1) * (steps - i) / steps) - 1 for i in range(steps)]
         order = 1 if steps <= _FEW else order
     else:
         t = [int(v) for v in torch.linspace(first, 1, steps, dtype=torch.float64)]
-    kept = [bars[i] for i in (*t, 0)]
-    return Schedule(tuple(map(float, t)), tuple(map(math.sqrt, kept)), tuple(math.sqrt(1 - bar) for bar in kept), order)
+    lower = [v - round(time_shift * train) for v in t] if time_shift else []
+    if lower and lower[0] <= 0:
+        raise ValueError(f"time shift {time_shift} with skip {skip}: no level would hold noise, use less of either")
+    noised = _levels([bars[v] if v > 0 else 1.0 for v in lower]) if lower else None
+    return Schedule(tuple(map(float, t)), *_levels([bars[v] for v in (*t, 0)]), order, noised)
+
+
+def _levels(bars: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(map(math.sqrt, bars)), tuple(math.sqrt(1 - bar) for bar in bars)
+
+
+def _consistency_times(config: Mapping[str, Any], steps: int, skip: float, train: int) -> list[int]:
+    """`steps` times of the grid that the model was distilled on, as diffusers' LCMScheduler has them.
+
+    What its `strength` keeps is 1 - skip (Luo et al. 2023, arXiv 2310.04378, Algorithm 3).
+    """
+    grid = int(config.get("original_inference_steps", 50))
+    # In floating point (1 - 0.9) * 50 is a little less than 5.
+    count = int(round((1 - skip) * grid, 6))
+    if steps > count:
+        raise ValueError(f"{steps} steps with skip {skip}: this model was distilled on {count} times, use fewer steps")
+    # Rounded as theirs: count / steps first.
+    return [(count - int(i * (count / steps))) * (train // grid) - 1 for i in range(steps)]
 
 
 def _alpha_bars(config: Mapping[str, Any], train: int) -> list[float]:

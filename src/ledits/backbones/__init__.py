@@ -17,6 +17,7 @@ BUNDLED = "scenes"
 _FAMILIES = (
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "LEditsPPPipelineStableDiffusion",
     "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "LEditsPPPipelineStableDiffusionXL",
+    "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline",
 )  # fmt: skip
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -71,8 +72,8 @@ def load(
     family = index.get("_class_name")
     if family not in _FAMILIES:
         raise ValueError(
-            f"model {model!r} is a {family}: checkpoints of StableDiffusionPipeline (SD 1.x and 2.x) and "
-            "StableDiffusionXLPipeline are accepted"
+            f"model {model!r} is a {family}: checkpoints of StableDiffusionPipeline (SD 1.x and 2.x), "
+            "StableDiffusionXLPipeline and LatentConsistencyModelPipeline are accepted"
         )
     from ledits.backbones import checkpoint, precision
 

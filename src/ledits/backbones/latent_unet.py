@@ -11,12 +11,13 @@ from threading import Lock
 from typing import Any, Protocol, cast
 
 import torch
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from ledits import memory
 from ledits.attention import TokenMaps, token_maps
 from ledits.core import Prompt, Schedule
-from ledits.schedule import from_config
+from ledits.schedule import consistency, from_config
 
 # The presets of the authors' demo for objects, without its warm-up; a checkpoint's ledits.json may name better ones.
 DEFAULTS = {
@@ -25,6 +26,15 @@ DEFAULTS = {
     "swap_new_scale": 12.0, "swap_new_threshold": 0.9, "swap_old_scale": 8.0, "swap_old_threshold": 0.9,
     "described_scale": 7.5, "described_skip": 0.15,
 }  # fmt: skip
+# Of consistency models, whose predictions hold guidance already: 1.5 is TurboEdit's for the difference of two captions
+# (Deutch et al. 2024); the other scales are those above over _GUIDANCE, by which such a network widens differences.
+_CONSISTENCY_DEFAULTS = {
+    "steps": 4, "add_scale": 1.5, "remove_scale": 1.0, "swap_new_scale": 1.5, "swap_old_scale": 1.0,
+    "described_scale": 1.5,
+}  # fmt: skip
+# What a network that was distilled with guidance is told of it: the middle of what LCMs are trained for (Luo et al.
+# 2023, w = 2 to 14, one less than this scale), and what their authors sample with.
+_GUIDANCE = 8.0
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
 _CPU_ROOM = 2**29  # bytes of a batch on a CPU
@@ -64,8 +74,10 @@ class LatentUNet:
     """A backbone; see `ledits.backbones.Backbone`.
 
     `settings` are the checkpoint's own ledits.json: "map_scale", the latent side over the side of the attention maps to
-    use, and "defaults". Without it the maps are those at a quarter of the latent side, as in the paper, or at the
-    nearest level where the network attends to text. `attention` goes to the network as its cross_attention_kwargs.
+    use, "time_shift" (see `schedule.from_config`), "guidance_scale", and "defaults". Without it the maps are those at a
+    quarter of the latent side, as in the paper, or at the nearest level where the network attends to text; there is no
+    shift; and a network that takes a guidance scale as an input (`time_cond_proj_dim`, as LCMs do) is told 8, for every
+    prompt. `attention` goes to the network as its cross_attention_kwargs.
     """
 
     device: torch.device
@@ -94,13 +106,18 @@ class LatentUNet:
         self.name, self.fingerprint, self.max_batch, self.attention = name, fingerprint, max_batch, attention
         self.device, self.dtype = device or unet.device, unet.dtype
         self.map_scale = int(settings.get("map_scale") or _map_scale(unet.config.down_block_types))
-        self.defaults = {**DEFAULTS, **settings.get("defaults", {})}
+        self.time_shift = _number(settings, "time_shift", 0.0, name)
+        distilled = _CONSISTENCY_DEFAULTS if consistency(self.scheduler) else {}
+        self.defaults = {**DEFAULTS, **distilled, **settings.get("defaults", {})}
+        guidance = _number(settings, "guidance_scale", _GUIDANCE, name)
+        width = getattr(unet.config, "time_cond_proj_dim", None)
+        self.guidance = _guidance(guidance, width) if width else None
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.multiple = self.factor * max(4, self.map_scale)  # so that attention maps have whole sides
         self.area = (self.factor * int(unet.config.sample_size)) ** 2
 
     def schedule(self, steps: int, skip: float) -> Schedule:
-        return from_config(self.scheduler, steps, skip)
+        return from_config(self.scheduler, steps, skip, time_shift=self.time_shift)
 
     def slope(self, schedule: Schedule, i: int) -> float:
         """What x0 changes by where the network's output changes by one, at level i."""
@@ -200,7 +217,7 @@ class _Denoiser:
 
     def _evaluate(self, x: Tensor, levels: Sequence[int], texts: Sequence[Text]) -> Tensor:
         """The clean pictures (r c h w) that the network sees in the rows x, each at its own level."""
-        model, s = self._backbone, self._schedule
+        model, s, guidance = self._backbone, self._schedule, self._backbone.guidance
         t, alpha, sigma = (torch.tensor([v[i] for i in levels], device=x.device) for v in (s.t, s.alpha, s.sigma))
         height, width = (model.factor * side for side in x.shape[-2:])
         conditions = model.prompts.conditions(texts, height, width)
@@ -211,6 +228,7 @@ class _Denoiser:
             x.to(model.dtype),
             t,
             torch.stack([text.states for text in texts]),
+            timestep_cond=None if guidance is None else guidance.to(x.device, model.dtype).expand(len(x), -1),
             added_cond_kwargs=conditions or None,
             cross_attention_kwargs=dict(model.attention) if model.attention else None,
         ).sample.float()
@@ -281,6 +299,18 @@ def tokenize(tokenizer: Any, text: str) -> tuple[Tensor, Tensor, Tensor]:
     marks = torch.tensor([tokenizer.bos_token_id, tokenizer.eos_token_id])
     words = out.attention_mask[0].bool() & ~torch.isin(out.input_ids[0], marks)
     return out.input_ids, out.attention_mask, words
+
+
+def _number(settings: Mapping[str, Any], key: str, usual: float, name: str) -> float:
+    value: object = settings.get(key, usual)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"model {name!r}: {key} {value!r} in its ledits.json is no number, such as {usual}")
+    return float(value)
+
+
+def _guidance(scale: float, width: int) -> Tensor:
+    """A guidance scale as a network takes it that was distilled with it, (1, width): sines, then cosines."""
+    return get_timestep_embedding(torch.tensor([1000 * (scale - 1)]), width)
 
 
 def _map_scale(blocks: Sequence[str]) -> int:
