@@ -105,6 +105,22 @@ def test_a_recipe_repeats_the_result_bit_for_bit(ledits, cat, tmp_path):
     assert "no recipe" in ledits("edit", "--recipe", cat, cat, "-o", tmp_path / "no.png")[2]
 
 
+def test_a_thrifty_edit_is_cheaper_and_its_recipe_repeats_it(ledits, cat, tmp_path):
+    plain, thrifty, again = (tmp_path / f"{name}.png" for name in ("plain", "thrifty", "again"))
+    asked = ["edit", cat, "cat->dog", "--source", "a cat", "--json", *FAST]
+    more, fewer = (
+        json.loads(ledits(*asked, "-o", out, *how)[1])["network_evaluations"]
+        for out, how in ((plain, []), (thrifty, ["--thrifty"]))
+    )
+    assert fewer < more
+    assert plain.read_bytes() != thrifty.read_bytes()
+    assert ledits("edit", "--recipe", thrifty, cat, "-o", again)[0] == 0
+    assert again.read_bytes() == thrifty.read_bytes()
+    code, _, err = ledits("edit", cat, "cat->dog", "--thrifty", "-o", tmp_path / "no.png", *FAST)
+    assert code == 2
+    assert "--source" in err
+
+
 def test_what_a_source_costs(ledits, cat, tmp_path):
     """A description finds its edits' places at every second level and takes the place of the null prompt."""
     found = []

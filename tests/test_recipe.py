@@ -68,6 +68,8 @@ RECIPE = Recipe(
 
 def test_recipes_come_back():
     assert Recipe.from_json(RECIPE.to_json(), "x.png") == RECIPE
+    older = {name: value for name, value in RECIPE.to_json().items() if name != "thrifty"}
+    assert Recipe.from_json(older, "x.png") == RECIPE
 
 
 @pytest.mark.parametrize("damage", [{"format": 99}, {"edits": None}, {"edits": "hat"}, {"surprise": 1}])

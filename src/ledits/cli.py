@@ -86,6 +86,10 @@ def edit_command(
     composite: Annotated[
         bool, typer.Option("--composite", help="Change nothing outside the used masks, not by one bit.")
     ] = False,
+    thrifty: Annotated[
+        bool,
+        typer.Option("--thrifty", help="With --source: ask less of the network in later steps; not quite the same."),
+    ] = False,
     source: SourceOption = None,
     source_scale: SourceScaleOption = None,
     negative: NegativeOption = None,
@@ -122,7 +126,13 @@ def edit_command(
     if recipe is not None:
         given = ["edits"] * bool(edits) + [
             k
-            for k, v in {**settings, "--model": model, "--mask": mask, "--composite": composite or None}.items()
+            for k, v in {
+                **settings,
+                "--model": model,
+                "--mask": mask,
+                "--composite": composite or None,
+                "--thrifty": thrifty or None,
+            }.items()
             if v is not None
         ]
         if given:
@@ -160,10 +170,14 @@ def edit_command(
     )
     if old and old.fingerprint != backbone.fingerprint:
         raise ValueError(f"{recipe} was made with another version of model {old.model!r}: its result can't be repeated")
-    d, composite = backbone.defaults, old.composite if old else composite
+    d, composite, thrifty = backbone.defaults, *((old.composite, old.thrifty) if old else (composite, thrifty))
     made = kept[1] if kept else _settings(backbone, old, steps, skip, seed, source, source_scale, negative, size)
     if made.described and mask is not None:
         raise ValueError("--mask is for edits by words: what a described picture's edits change is found without it")
+    if thrifty and not made.described:
+        raise ValueError(
+            "--thrifty is for edits of a described picture: say what it shows with --source, or leave it out"
+        )
     rule = cast("core.MaskRule", old.mask if old else (mask or Mask.intersect).value)
     concepts = editing.concepts(asked, d, made.source if made.described else "")
 
@@ -183,7 +197,8 @@ def edit_command(
             path, origin, evaluations = editing.invert(backbone, shown, made)
         masks = list[Any]()
         last, replayed = path.x[-1], 0
-        for step, so_far in editing.replay(backbone, path, concepts, None if made.described else rule):
+        by = None if made.described else rule
+        for step, so_far in editing.replay(backbone, path, concepts, by, thrifty=thrifty):
             report("editing", step.i + 1, len(path.schedule))
             last, replayed = step.x, so_far
             if any(concept.active(step.i) for concept in concepts):
@@ -197,7 +212,7 @@ def edit_command(
     written = Recipe(
         tuple(map(str, asked)), origin.model, origin.fingerprint, len(path.schedule), origin.skip, origin.seed, rule,
         origin.source, origin.source_scale, origin.negative, origin.area, origin.dtype, origin.device,
-        composite,
+        composite, thrifty,
     )  # fmt: skip
     image.write(output, result, shown.alpha, written.to_json(), overwrite=force)
     if save_inversion is not None:

@@ -15,6 +15,7 @@ from ledits.artifact import Origin
 from ledits.backbones import Backbone
 from ledits.core import Concept, Inversion, Schedule, Step
 from ledits.recipe import Edit
+from ledits.thrift import Thrifty
 
 
 @dataclass(frozen=True)
@@ -169,18 +170,23 @@ def target(edit: Edit, source: str) -> str:
 
 
 def replay(
-    backbone: Backbone, inversion: Inversion, asked: Sequence[Concept], mask: core.MaskRule | None = "intersect"
+    backbone: Backbone,
+    inversion: Inversion,
+    asked: Sequence[Concept],
+    mask: core.MaskRule | None = "intersect",
+    *,
+    thrifty: bool = False,
 ) -> Iterator[tuple[Step, int]]:
     """The steps of an edit, each with how many network evaluations there were so far.
 
     With a mask rule edits are by words, as in the paper. None is for those of a described picture, whose regions are
-    found first.
+    found first; `thrifty` leaves the source's caption out of their later steps, an approximation.
     """
     maps = mask in ("intersect", "attention") and bool(asked)
     with torch.inference_mode(), backbone.denoiser(inversion.schedule, maps=maps) as denoise:
         if mask is None:
             asked = described.locate(denoise, inversion, asked)
-            steps = described.edit(denoise, inversion, asked)
+            steps = described.edit(Thrifty(denoise, inversion, asked) if thrifty else denoise, inversion, asked)
         else:
             steps = core.edit(denoise, inversion, asked, mask)
         for step in steps:

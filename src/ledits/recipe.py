@@ -115,6 +115,7 @@ class Recipe:
     dtype: str
     device: str
     composite: bool
+    thrifty: bool = False
     format: int = FORMAT
 
     def to_json(self) -> dict[str, object]:
@@ -129,7 +130,8 @@ class Recipe:
             )
         names = {field.name for field in fields(cls)}
         edits: object = value.get("edits")
-        if set(value) != names or not isinstance(edits, Sequence) or isinstance(edits, str):
+        # Whether a picture was made thriftily is younger than the format.
+        if {*value, "thrifty"} != names or not isinstance(edits, Sequence) or isinstance(edits, str):
             raise ValueError(f"{where} holds a damaged recipe: it must have exactly {', '.join(sorted(names))}")
         read: dict[str, Any] = {**value, "edits": tuple(str(edit) for edit in edits)}
         return cls(**read)
