@@ -2,9 +2,9 @@
 
     python benchmarks/growth.py [--repeats 2] [--out docs/speed]
 
-The bundled model in fp32, diffusers' and ours, its layers packed as `ledits.load` does it, in turns; a point is
-inversion and edit together, the median of the repeats. The floor is what the samples that are due would take at the
-matmul peak of the same run.
+The bundled model, diffusers' in fp32 and ours, its layers packed as `ledits.load` does it, in fp32 and bfloat16, in
+turns; a point is inversion and edit together, the median of the repeats. The floor is what the samples that are due
+would take at the matmul peak of the same run in fp32.
 """
 
 import argparse
@@ -24,7 +24,9 @@ AXES = {
     "steps": [5, 10, 20, 40], "edits at once": [1, 2, 3, 4], "pictures": [1, 2, 4, 8],
     "side of the picture, pixels": [64, 96, 128, 192],
 }  # fmt: skip
-NAMES = ("diffusers", "ours", "floor")
+COLOURS = {
+    "diffusers, float32": "#999999", "ours, float32": "#0b6e4f", "ours, bfloat16": "#3aa87c", "floor, float32": "#d08c00"
+}  # fmt: skip
 
 
 def main() -> None:
@@ -32,8 +34,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/speed"), help="folder of growth.png and growth.jsonl")
     args = parser.parse_args()
-    theirs, _, ours = contenders("scenes", torch.device("cpu"), torch.float32, [torch.float32])
-    field, unet = {"diffusers": theirs, "ours": ours}, theirs.pipe.unet
+    kinds = [torch.float32, torch.bfloat16]
+    theirs, _, ours, brief = contenders("scenes", torch.device("cpu"), torch.float32, kinds)
+    field, unet = dict(zip(COLOURS, (theirs, ours, brief), strict=False)), theirs.pipe.unet
     fused, rows = dict(unet.attn_processors), list[dict[str, object]]()
     for axis, values in AXES.items():
         for value in values:
@@ -47,7 +50,7 @@ def main() -> None:
             seconds = {name: statistics.median(each.seconds for each in taken) for name, taken in runs.items()}
             evaluations = {name: taken[0].evaluations for name, taken in runs.items()}
             once = flop(unet, at["side of the picture, pixels"] // ours.pipe.vae_scale_factor, 24)
-            seconds["floor"] = evaluations["ours"] * once / ours.peak
+            seconds["floor, float32"] = evaluations["ours, float32"] * once / ours.peak
             rows.append({"axis": axis, "value": value, "seconds": seconds, "evaluations": evaluations})
             print(axis, value, {name: round(s, 2) for name, s in seconds.items()}, evaluations, flush=True)
 
@@ -56,8 +59,8 @@ def main() -> None:
     figure, panels = plt.subplots(1, len(AXES), figsize=(13, 3.2), layout="constrained")
     for panel, axis in zip(panels, AXES, strict=True):
         points = [row for row in rows if row["axis"] == axis]
-        for name, colour in zip(NAMES, ("#999999", "#0b6e4f", "#d08c00"), strict=True):
-            style = "--" if name == "floor" else "-"
+        for name, colour in COLOURS.items():
+            style = "--" if name.startswith("floor") else "-"
             panel.plot([p["value"] for p in points], [p["seconds"][name] for p in points], style, color=colour,
                        marker="o", ms=4, label=name)  # fmt: skip
         panel.set(xlabel=axis, xticks=AXES[axis], ylim=(0, None))

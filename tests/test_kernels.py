@@ -120,6 +120,27 @@ def test_what_does_not_fit_is_said(dtype):
         kernels.Layer(torch.empty(4, 3, dtype=torch.float16), None)
 
 
+def test_nothing_is_read_beyond_what_is_given(dtype):
+    """A kernel believes its sizes, so that what does not match is refused before it: a mistake must not be a picture."""
+    layer, other = kernels.Layer(torch.ones(8, 4, dtype=dtype), None), torch.bfloat16
+    if dtype == other:
+        other = torch.float32
+    x = torch.ones(2, 3, 4, dtype=dtype)
+    for wrong in (x[..., :2], x.to(other)):
+        with pytest.raises(ValueError, match="layer of 4 channels"):
+            layer.rows(wrong)
+    with pytest.raises(ValueError, match="another shape"):
+        layer.rows(x, "plus", x)
+    with pytest.raises(ValueError, match="another shape"):
+        layer(x[None], each=x)
+    with pytest.raises(ValueError, match=r"attention of \(2, 3, 4\)"):
+        kernels.attention(x, x, x[:1], 2)
+    for norm in (kernels.layer_norm, lambda *given: kernels.group_norm(*given[:3], 2, given[3])):
+        for weight in (torch.ones(3), torch.ones(4).half()):
+            with pytest.raises(ValueError, match="a norm of"):
+                norm(x, weight, weight, 1e-5)
+
+
 def test_a_missing_compiler_costs_a_sentence(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", "no-such-compiler")

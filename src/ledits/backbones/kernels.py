@@ -112,8 +112,8 @@ class Layer:
         self.weight, self.bias = _laid_out(weight.detach()), None if bias is None else bias.detach().float()
         self.n, self.stride, self.pad, self.side = len(weight), stride, pad, weight.shape[2] if weight.ndim == 4 else 1
         self._product = getattr(_library(weight.dtype), "product")  # noqa: B009
-        c, bias_at = weight.shape[1], None if self.bias is None else self.bias.data_ptr()
-        self._described = _Product(w=self.weight.data_ptr(), bias=bias_at, c=c, n=self.n, side=self.side)
+        self.c, bias_at = weight.shape[1], None if self.bias is None else self.bias.data_ptr()
+        self._described = _Product(w=self.weight.data_ptr(), bias=bias_at, c=self.c, n=self.n, side=self.side)
         self._described.stride, self._described.pad = stride, pad
 
     def rows(self, x: Tensor, then: str = "", other: Tensor | None = None) -> Tensor:
@@ -135,6 +135,13 @@ class Layer:
         self, x: Tensor, out: Tensor, size: tuple[int, int, int], places: tuple[int, int], then: str,
         each: Tensor | None, other: Tensor | None,
     ) -> Tensor:  # fmt: skip
+        # A kernel would read on beyond what it is given.
+        if x.shape[-1] != self.c or x.dtype != self.weight.dtype:
+            raise ValueError(
+                f"a layer of {self.c} channels in {self.weight.dtype} was given {tuple(x.shape)} in {x.dtype}"
+            )
+        if (other is not None and other.shape != out.shape) or (each is not None and each.shape != (size[0], self.n)):
+            raise ValueError(f"what is added to a layer's {tuple(out.shape)} has another shape")
         p, x = _Product.from_buffer_copy(self._described), x.contiguous()
         p.x, p.out, p.then = x.data_ptr(), out.data_ptr(), _THEN[then]
         (p.b, p.h, p.width), (p.rows, p.columns) = size, places
@@ -170,6 +177,8 @@ def _laid_out(weight: Tensor) -> Tensor:
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Attention (b n c) of q (b n c) to k and v (b m c), in `heads` parts of c, of an even size in bfloat16."""
     (b, n, c), m = q.shape, k.shape[1]
+    if k.shape != (b, m, c) or v.shape != k.shape or not q.dtype == k.dtype == v.dtype:
+        raise ValueError(f"attention of {tuple(q.shape)} to {tuple(k.shape)} and {tuple(v.shape)}")
     q, k, v = (t if t.stride(2) == 1 else t.contiguous() for t in (q, k, v))
     out, d = q.new_empty(b, n, c), c // heads
     strides = [t.stride(axis) for t in (q, k, v) for axis in (0, 1)]
@@ -180,8 +189,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, *, active: bool = False) -> Tensor:
     """Group norm over x (b ... c), then SiLU where `active`; weight and bias (c) are in float32."""
-    x = x.contiguous()
-    out, b, c = torch.empty_like(x), x.shape[0], x.shape[-1]
+    x, b, c = _of_channels(x, weight, bias), x.shape[0], x.shape[-1]
+    out = torch.empty_like(x)
     pointers = (t.data_ptr() for t in (x, out, weight, bias))
     _run("group_norm", x.dtype, *pointers, b, x.numel() // (b * c), c, groups, eps, active)
     return out
@@ -189,8 +198,15 @@ def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float,
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Layer norm over the last axis of x (... c); weight and bias (c) are in float32."""
-    x = x.contiguous()
-    out, c = torch.empty_like(x), x.shape[-1]
+    x, c = _of_channels(x, weight, bias), x.shape[-1]
+    out = torch.empty_like(x)
     pointers = (t.data_ptr() for t in (x, out, weight, bias))
     _run("layer_norm", x.dtype, *pointers, x.numel() // c, c, eps)
     return out
+
+
+def _of_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x contiguous; ValueError where weight and bias are not one number in float32 for each of its channels."""
+    if not x.shape[-1:] == weight.shape == bias.shape or not weight.dtype == bias.dtype == torch.float32:
+        raise ValueError(f"a norm of {tuple(weight.shape)} channels in {weight.dtype} was given {tuple(x.shape)}")
+    return x.contiguous()
