@@ -25,7 +25,8 @@ AXES = {
     "side of the picture, pixels": [64, 96, 128, 192],
 }  # fmt: skip
 COLOURS = {
-    "diffusers, float32": "#999999", "ours, float32": "#0b6e4f", "ours, bfloat16": "#3aa87c", "floor, float32": "#d08c00"
+    "diffusers, float32": "#999999", "ours, float32": "#0b6e4f", "ours, bfloat16": "#3aa87c",
+    "floor, float32": "#d08c00",
 }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_said(dtype):
 
 
 def test_nothing_is_read_beyond_what_is_given(dtype):
-    """A kernel believes its sizes, so that what does not match is refused before it: a mistake must not be a picture."""
+    """A kernel believes its sizes, so that what does not match is refused before it: it would show in a picture."""
     layer, other = kernels.Layer(torch.ones(8, 4, dtype=dtype), None), torch.bfloat16
     if dtype == other:
         other = torch.float32
