@@ -54,7 +54,7 @@ static inline void share(long count, long *first, long *last) {
 
 /* 2^x, to 2e-7: a polynomial on [-1/2, 1/2] that was fitted to the relative error, scaled by the whole part. */
 static inline __m512 power(__m512 x) {
-    x = _mm512_max_ps(x, SET(-150.f));
+    x = _mm512_max_ps(SET(-150.f), x); /* in this order, by which what is not a number stays so */
     __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 part = _mm512_sub_ps(x, whole);
     __m512 p = SET(0.0013276472f);
@@ -91,7 +91,7 @@ static inline __m512 gelu(__m512 x) {
 
 enum { ROWS = 6, VECTORS = 4, PANEL = 16 * VECTORS }; /* 24 sums of 16 stay in registers; a panel is 64 outputs */
 enum { WIDEST = 1 << 14 };                            /* input channels */
-enum { PLAIN, GELU, SILU, TIMES, PLUS };              /* what becomes of a sum, the last two with `other` */
+enum { PLAIN, GELU, TIMES, PLUS };                    /* what becomes of a sum, the last two with `other` */
 
 typedef struct {
     const T *x;            /* (b h width c) */
@@ -148,7 +148,6 @@ static inline __attribute__((always_inline)) void tile(
             if (p->each) value = _mm512_add_ps(value, load(p->each + sample[r] * p->n + n, which));
             switch (p->then) {
                 case GELU: value = gelu(value); break;
-                case SILU: value = silu(value); break;
                 case TIMES: value = _mm512_mul_ps(value, load(p->other + at, which)); break;
                 case PLUS: value = _mm512_add_ps(value, load(p->other + at, which)); break;
             }

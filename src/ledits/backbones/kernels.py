@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 # As kernels.c has them: what becomes of a sum, outputs in a panel of weights, input channels at most.
-_THEN, _PANEL, _WIDEST = {"": 0, "gelu": 1, "silu": 2, "times": 3, "plus": 4}, 64, 2**14
+_THEN, _PANEL, _WIDEST = {"": 0, "gelu": 1, "times": 2, "plus": 3}, 64, 2**14
 
 _SOURCE = Path(__file__).with_name("kernels.c")
 _FLAGS = (
@@ -124,7 +124,7 @@ class Layer:
     def __call__(self, x: Tensor, then: str = "", *, each: Tensor | None = None, other: Tensor | None = None) -> Tensor:
         """The convolution (b rows columns n) of x (b h w c), plus `each` (b n) at all places of a sample.
 
-        `then` is what becomes of a result: its "gelu" or "silu", or it "times" or "plus" what `other`, as large as the
+        `then` is what becomes of a result: its "gelu", or it "times" or "plus" what `other`, as large as the
         output, has in its place.
         """
         b, h, w, _ = x.shape
@@ -140,8 +140,9 @@ class Layer:
             raise ValueError(
                 f"a layer of {self.c} channels in {self.weight.dtype} was given {tuple(x.shape)} in {x.dtype}"
             )
-        if (other is not None and other.shape != out.shape) or (each is not None and each.shape != (size[0], self.n)):
-            raise ValueError(f"what is added to a layer's {tuple(out.shape)} has another shape")
+        for given, shape in ((other, out.shape), (each, (size[0], self.n))):
+            if given is not None and (given.shape != shape or given.dtype != x.dtype):
+                raise ValueError(f"{tuple(given.shape)} in {given.dtype} where {tuple(shape)} in {x.dtype} is needed")
         p, x = _Product.from_buffer_copy(self._described), x.contiguous()
         p.x, p.out, p.then = x.data_ptr(), out.data_ptr(), _THEN[then]
         (p.b, p.h, p.width), (p.rows, p.columns) = size, places
