@@ -20,8 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ledits import core, described, editing, scenes
+from ledits import editing, scenes
 from ledits.backbones import BUNDLED, load
+from ledits.method import caption as described
+from ledits.method import core
 from ledits.recipe import Edit
 from ledits.scenes.recognise import recognise
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ledits import editing, image, load
-from ledits.bench.cases import SIZES, suite
-from ledits.bench.score import score
+from ledits import editing, load
+from ledits.files import image
+from ledits_bench.cases import SIZES, suite
+from ledits_bench.score import score
 
 
 def main() -> None:

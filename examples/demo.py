@@ -15,8 +15,10 @@ import torch
 import transformers
 from PIL import Image, ImageDraw, ImageFont
 
-from ledits import core, editing, image
+from ledits import editing
 from ledits.backbones import load
+from ledits.files import image
+from ledits.method import core
 from ledits.recipe import parse
 
 PICTURES = Path(__file__).parent / "pictures"

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ledits import artifact
-from ledits.artifact import Origin
-from ledits.core import Inversion, Schedule
+from ledits.files import artifact
+from ledits.files.artifact import Origin
+from ledits.method.core import Inversion, Schedule
 
 ORIGIN = Origin("scenes", "f1", "p1", 64, 48, 64, 48, 64, 64, None, 0, 0.15, "a cat", 3.5, "", "float32", "cpu")
 

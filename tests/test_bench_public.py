@@ -18,12 +18,12 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTModel
 
 from ledits import backbones, editing
-from ledits.bench.public import hub, metrics, weights
-from ledits.bench.public.cases import Case, decode_mask, differences, edits
-from ledits.bench.public.cli import read_cases, run_public
-from ledits.bench.public.run import Plan, read_rows, summarise
-from ledits.bench.public.suites import SUITES, pie_bench_plus_plus_row
 from ledits.cli import main
+from ledits_bench.public import hub, metrics, weights
+from ledits_bench.public.cases import Case, decode_mask, differences, edits
+from ledits_bench.public.cli import read_cases, run_public
+from ledits_bench.public.run import Plan, read_rows, summarise
+from ledits_bench.public.suites import SUITES, pie_bench_plus_plus_row
 
 from conftest import BUNDLED_FOLDER
 

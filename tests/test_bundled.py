@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ledits import core, editing, image, scenes
+from ledits import editing, scenes
+from ledits.files import image
+from ledits.method import core
 from ledits.recipe import parse
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ledits import composite, editing, image, scenes
-from ledits.artifact import Origin
+from ledits import editing, scenes
+from ledits.files import composite, image
+from ledits.files.artifact import Origin
 from ledits.recipe import parse
 
 ORIGIN = Origin("m", "f", "s", 60, 44, 60, 44, 64, 48, None, 0, 0.15, "", 0.0, "", "float32", "cpu")

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ledits import core, described, editing, image, scenes
-from ledits.core import Concept
+from ledits import editing, scenes
+from ledits.files import image
+from ledits.method import caption as described
+from ledits.method import core
+from ledits.method.core import Concept
 from ledits.recipe import parse
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise

@@ -1,12 +1,12 @@
-"""LEDITS++: change a real picture with words, exactly. See `ledits.core` for the method."""
+"""LEDITS++: change a real picture with words, exactly. See `ledits.method.core` for the method."""
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ledits.backbones import load
-    from ledits.backbones.packed import pack
-    from ledits.core import Concept, Inversion, Schedule, Step, edit, invert
+    from ledits.cpu.packed import pack
+    from ledits.method.core import Concept, Inversion, Schedule, Step, edit, invert
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
         LEditsPPInversionPipelineOutput,
@@ -37,6 +37,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ledits' has no attribute {name!r}")
     from importlib import import_module
 
-    module = {"load": "backbones", "pack": "backbones.packed"}.get(name)
-    module = module or ("pipelines" if name.startswith("LEditsPP") else "core")
+    module = {"load": "backbones", "pack": "cpu.packed"}.get(name)
+    module = module or ("pipelines" if name.startswith("LEditsPP") else "method.core")
     return getattr(import_module(f"ledits.{module}"), name)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ledits import core, described, image
-from ledits.artifact import Origin
 from ledits.backbones import Backbone
-from ledits.core import Concept, Inversion, Schedule, Step
+from ledits.files import image
+from ledits.files.artifact import Origin
+from ledits.method import caption as described
+from ledits.method import core
+from ledits.method.core import Concept, Inversion, Schedule, Step
+from ledits.method.thrift import Thrifty
 from ledits.recipe import Edit
-from ledits.thrift import Thrifty
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ledits.core import Denoiser, Schedule
+from ledits.method.core import Denoiser, Schedule
 
 BUNDLED = "scenes"
 _FAMILIES = (
@@ -75,7 +75,8 @@ def load(
             f"model {model!r} is a {family}: checkpoints of StableDiffusionPipeline (SD 1.x and 2.x), "
             "StableDiffusionXLPipeline and LatentConsistencyModelPipeline are accepted"
         )
-    from ledits.backbones import checkpoint, precision
+    from ledits.backbones import checkpoint
+    from ledits.cpu import precision
 
     read = checkpoint.stable_diffusion_xl if "XL" in family else checkpoint.stable_diffusion
     kind = DTYPES[dtype] if dtype != "auto" else precision.best(where, checkpoint.width(folder))

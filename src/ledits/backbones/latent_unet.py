@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ledits import memory
 from ledits.attention import TokenMaps, token_maps
-from ledits.core import Prompt, Schedule
+from ledits.method.core import Prompt, Schedule
 from ledits.schedule import consistency, from_config
 
 # The presets of the authors' demo for objects, without its warm-up; a checkpoint's ledits.json may name better ones.
@@ -181,7 +181,7 @@ class LatentUNet:
 
 
 class _Denoiser:
-    """`ledits.core.Denoiser` over a UNet; texts are embedded once, rows are evaluated in batches sized to memory."""
+    """`core.Denoiser` over a UNet; texts are embedded once, rows are evaluated in batches sized to memory."""
 
     def __init__(self, backbone: LatentUNet, schedule: Schedule, recorder: TokenMaps | None) -> None:
         if backbone.prediction == "epsilon" and schedule.alpha[0] == 0:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 from typer.core import TyperCommand
 
-from ledits.bench import cli as bench
-from ledits.cli_options import (
+from ledits.cli.options import (
     DeviceOption,
     DtypeOption,
     ForceOption,
@@ -30,6 +29,7 @@ from ledits.cli_options import (
     StepsOption,
     load,
 )
+from ledits_bench import cli as bench
 
 if TYPE_CHECKING:
     from ledits.backbones import Backbone
@@ -109,7 +109,7 @@ def edit_command(
     force: ForceOption = False,
 ) -> None:
     """Edit a picture: ledits edit cat.png 'cat->dog' -o dog.png"""
-    from ledits import image
+    from ledits.files import image
     from ledits.recipe import Recipe, parse
 
     began = time.perf_counter()
@@ -157,8 +157,10 @@ def edit_command(
     if show_masks is not None:
         image.check_writable(show_masks, overwrite=force)
 
-    from ledits import artifact, core, editing
-    from ledits import composite as compositing
+    from ledits import editing
+    from ledits.files import artifact
+    from ledits.files import composite as compositing
+    from ledits.method import core
 
     if save_inversion is not None:
         artifact.check_writable(save_inversion, overwrite=force)
@@ -251,12 +253,13 @@ def invert_command(
     force: ForceOption = False,
 ) -> None:
     """Invert a picture once, for any number of edits: ledits invert cat.png -o cat.safetensors --check"""
-    from ledits import image
+    from ledits.files import image
 
     began = time.perf_counter()
     shown = image.read(picture)
 
-    from ledits import artifact, editing
+    from ledits import editing
+    from ledits.files import artifact
 
     artifact.check_writable(output, overwrite=force)
     backbone = load(model, device, dtype)
@@ -284,11 +287,11 @@ def info_command(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a picture or an inversion holds: its size, and the recipe that made it."""
-    from ledits import image
+    from ledits.files import image
 
     answer: dict[str, object]
     if file.suffix == ".safetensors":
-        from ledits import artifact
+        from ledits.files import artifact
 
         header = artifact.header(file)
         answer = {"file": str(file), "kind": "inversion", "steps": len(header["t"])}

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ledits import core
-from ledits.core import Concept, Denoiser, Inversion, Step
+from ledits.method import core
+from ledits.method.core import Concept, Denoiser, Inversion, Step
 
 # Of every so many levels one is asked where an edit belongs: as good as all of them on scenes (LOG.md).
 _STRIDE = 2

@@ -17,11 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 import ledits
-from ledits import core, editing, image
-from ledits.artifact import Origin
+from ledits import editing
 from ledits.backbones import Backbone
-from ledits.bench.public import metrics
-from ledits.bench.public.cases import Case, Wording, decode_mask, edits
+from ledits.files import image
+from ledits.files.artifact import Origin
+from ledits.method import core
+from ledits_bench.public import metrics
+from ledits_bench.public.cases import Case, Wording, decode_mask, edits
 
 Policy = Literal["none", "implicit", "given", "paste"]
 Row = dict[str, Any]

@@ -12,12 +12,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ledits import core, described, editing
+from ledits import editing
 from ledits.backbones.latent_unet import LatentUNet
-from ledits.bench import attention_control, reference
-from ledits.bench.cases import Case
-from ledits.bench.settings import Settings
-from ledits.core import Concept, Denoiser, Prompt, Schedule
+from ledits.method import caption as described
+from ledits.method import core
+from ledits.method.core import Concept, Denoiser, Prompt, Schedule
+from ledits_bench import attention_control, reference
+from ledits_bench.cases import Case
+from ledits_bench.settings import Settings
 
 
 @dataclass(frozen=True)

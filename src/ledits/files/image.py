@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from ledits import files
+from ledits.files import atomic as files
 
 SMALLEST = 8
 """Pixels: the shortest side of a picture that can be edited."""

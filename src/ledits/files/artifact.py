@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ledits import files
-from ledits.core import Inversion, Schedule
+from ledits.files import atomic as files
+from ledits.method.core import Inversion, Schedule
 
 FORMAT = 2
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ledits.artifact import Origin
+from ledits.files.artifact import Origin
 
 _VISIBLE = 24
 """Grey values of 255: from this change on, a pixel and its neighbours within 2 show something new."""
