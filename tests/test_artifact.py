@@ -26,8 +26,8 @@ def test_what_is_saved_comes_back(tmp_path, dtype):
     back, origin = artifact.load(tmp_path / "a.safetensors")
     assert origin == ORIGIN
     assert back.schedule == made.schedule
-    assert (back.source, back.source_scale, back.null) == ("a cat", 3.5, "")
-    for name in ("x", "x0", "null_x0"):
+    assert (back.source, back.source_scale, back.base_prompt) == ("a cat", 3.5, "")
+    for name in ("x", "denoised", "base_denoised"):
         assert torch.equal(getattr(back, name), getattr(made, name))
         assert getattr(back, name).dtype == dtype
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]

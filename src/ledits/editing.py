@@ -82,7 +82,7 @@ def invert(backbone: Backbone, picture: image.Picture, settings: Settings) -> tu
     with torch.inference_mode(), backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(
             denoise, schedule, x0, noise(schedule, x0.shape[1:], settings.seed).to(x0.device),
-            null=settings.source if settings.described else settings.negative,
+            base_prompt=settings.source if settings.described else settings.negative,
             source="" if settings.described else settings.source, source_scale=settings.source_scale,
         )  # fmt: skip
         evaluations = denoise.evaluations
@@ -96,10 +96,10 @@ def invert(backbone: Backbone, picture: image.Picture, settings: Settings) -> tu
 
 def on(backbone: Backbone, inversion: Inversion) -> Inversion:
     """The inversion on the backbone's device."""
-    x, x0, null_x0 = (v.to(backbone.device) for v in (inversion.x, inversion.x0, inversion.null_x0))
-    null_x0 = x0 if inversion.null_x0 is inversion.x0 else null_x0
+    x, x0, base_denoised = (v.to(backbone.device) for v in (inversion.x, inversion.denoised, inversion.base_denoised))
+    base_denoised = x0 if inversion.base_denoised is inversion.denoised else base_denoised
     s = inversion
-    return Inversion(s.schedule, x, x0, null_x0, s.null, s.source, s.source_scale)
+    return Inversion(s.schedule, x, x0, base_denoised, s.base_prompt, s.source, s.source_scale)
 
 
 def concepts(edits: Sequence[Edit], defaults: Mapping[str, float], source: str = "") -> list[Concept]:

@@ -49,9 +49,9 @@ class Origin:
 def save(path: Path, inversion: Inversion, origin: Origin, *, overwrite: bool = False) -> None:
     """Write one picture's inversion: path, predictions and schedule, in the dtype they are held in."""
     check_writable(path, overwrite=overwrite)
-    tensors = {"x": inversion.x, "x0": inversion.x0}
-    if inversion.null_x0 is not inversion.x0:
-        tensors["null_x0"] = inversion.null_x0
+    tensors = {"x": inversion.x, "x0": inversion.denoised}
+    if inversion.base_denoised is not inversion.denoised:
+        tensors["null_x0"] = inversion.base_denoised
     s = inversion.schedule
     header = {**asdict(origin), "t": s.t, "alpha": s.alpha, "sigma": s.sigma, "order": s.order}
     with files.written(path, overwrite=overwrite) as temporary:
