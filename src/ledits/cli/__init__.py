@@ -157,6 +157,9 @@ def edit_command(
     if show_masks is not None:
         image.check_writable(show_masks, overwrite=force)
 
+    from ledits import lean
+
+    lean.install()
     from ledits import editing
     from ledits.files import artifact
     from ledits.files import composite as compositing
@@ -258,6 +261,9 @@ def invert_command(
     began = time.perf_counter()
     shown = image.read(picture)
 
+    from ledits import lean
+
+    lean.install()
     from ledits import editing
     from ledits.files import artifact
 

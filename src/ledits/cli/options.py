@@ -55,6 +55,9 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that e
 
 
 def load(model: str | None, device: str | None, dtype: str | None, *, packed: bool = True) -> "Backbone":
+    from ledits import lean
+
+    lean.install()
     import diffusers
     import transformers
 
