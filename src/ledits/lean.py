@@ -104,7 +104,8 @@ _STUBS: Mapping[str, Mapping[str, Any] | None] = {
 _ROOTS = (
     "torch._dynamo", "peft", _TENSORS, "torch.distributed._composable.fsdp", "torch.distributed.fsdp",
     "torch.distributed.checkpoint", "transformers.distributed.expert_parallel",
-    "transformers.distributed.sharding_utils", "transformers.distributed.tensor_parallel", "transformers.processing_utils", _DOCS,
+    "transformers.distributed.sharding_utils", "transformers.distributed.tensor_parallel",
+    "transformers.processing_utils", _DOCS,
 )  # fmt: skip
 # Needs nothing of the package that it lies in.
 _FREE = ("torch._dynamo._trace_wrapped_higher_order_op",)
