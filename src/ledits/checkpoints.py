@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,14 @@ FAMILIES = (
     "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "LEditsPPPipelineStableDiffusionXL",
     "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline",
 )  # fmt: skip
-_CLOSED = 5000
-"""Tokens: a smaller vocabulary was made for a small world (the bundled model's has 722), CLIP's has 49,408."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What a model of a small world knows: it can neither draw nor mean anything else. ledits.json says it."""
+
+    words: frozenset[str]
+    least_psnr: float  # dB between a picture of this world and what the autoencoder makes of it
 
 
 def find(model: str) -> Path | None:
@@ -80,13 +87,11 @@ def read_json(path: Path, model: str) -> dict[str, Any]:
 
 
 @cache
-def words(folder: Path) -> frozenset[str] | None:
-    """The words that a model of a small world knows, those that are one token each; None for all other models."""
+def world(folder: Path) -> World | None:
+    """The small world that a model was made for; None for all other models."""
     try:
-        vocabulary = json.loads((folder / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-        if not 0 < len(vocabulary) < _CLOSED:
-            return None
-        return frozenset(token.removesuffix("</w>") for token in vocabulary if re.fullmatch(r"[^\W\d_]+</w>", token))
+        said = json.loads((folder / "ledits.json").read_text(encoding="utf-8"))["world"]
+        return World(frozenset(map(str, said["words"])), float(said["least_psnr"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

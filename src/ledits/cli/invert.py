@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,7 +52,7 @@ def invert_command(
 ) -> None:  # fmt: skip
     """Invert a picture once, for any number of edits: ledits invert cat.png -o cat.safetensors --check"""
     began = time.perf_counter()
-    options = {
+    options: dict[str, Any] = {
         "steps": steps, "skip": skip, "seed": seed, "source": source, "source_scale": source_scale,
         "negative": negative, "size": size,
     }  # fmt: skip

@@ -27,9 +27,11 @@ def _said(name: str, folder: Path) -> dict[str, Any]:
         family, works = checkpoints.index(folder, name)["_class_name"], True
     except ValueError:
         family, works = _family(folder, name), False
-    # Shorter ones are pieces of words.
-    words = sorted(word for word in checkpoints.words(folder) or () if len(word) > 2)
-    return {"name": name, "family": family, "works": works, "folder": str(folder), "words": words}
+    world = checkpoints.world(folder)
+    return {
+        "name": name, "family": family, "works": works, "folder": str(folder),
+        "words": None if world is None else sorted(world.words),
+    }  # fmt: skip
 
 
 def _family(folder: Path, name: str) -> str:
