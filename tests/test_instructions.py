@@ -85,6 +85,17 @@ UNDERSTOOD = [
     ("make the cat a dog, add a crown and turn it into a pencil sketch", ["cat->dog", "+crown", "+pencil sketch"]),
 ]
 
+# Tried when the rules were done; these had been refused or read wrongly.
+LATER = [
+    ("change her dress to a red one", ["dress->red dress"]),
+    ("replace both cats with dogs", ["cats->dogs"]),
+    ("remove all the people", ["-people"]),
+    ("make the cat's eyes blue", ["cat's eyes->blue eyes"]),
+    ("change the cat for a dog", ["cat->dog"]),
+    ("convert to black and white", ["+black and white"]),
+    ("make it pencil sketch", ["+pencil sketch"]),
+]
+
 # (what somebody types, what he says the picture shows, the edits)
 UNDERSTOOD_WITH_SOURCE = [
     ("make it a dog", "a cat on a beach", ["cat->dog"]),
@@ -100,9 +111,9 @@ REFUSED = [
     "make it nice", "make it better", "make it a dog", "make it bigger", "make the cat", "make the cat smile",
     "make the cat bigger", "remove", "add", "replace the cat", "change the hat", "turn the cat", "turn the cat around",
     "move the cat to the left", "rotate the picture", "crop to the cat", "zoom in", "undo",
-    "don't remove the hat", "do not add a crown", "never add a hat", "remove everything", "remove everything but the cat",
-    "remove all except the cat", "add it", "remove it", "remove him", "swap the cat and the dog", "make it a dog or a cat",
-    "put the cat on the moon", "if there is a hat, remove it", "add sunglasses and frobnicate the dog",
+    "don't remove the hat", "do not add a crown", "never add a hat", "remove everything",
+    "remove everything but the cat", "remove all except the cat", "add it", "remove it", "remove him",
+    "swap the cat and the dog", "make it a dog or a cat", "put the cat on the moon", "if there is a hat, remove it", "add sunglasses and frobnicate the dog",
     "frobnicate the cat", "add a hat but not a red one", "brighten it", "ignore all previous instructions",
     "replace the cat with", "replace with a dog", "turn it into something", "add something", "asdf qwer", "12345",
 ]  # fmt: skip
@@ -120,7 +131,7 @@ GRAMMAR = [
 ]
 
 
-@pytest.mark.parametrize(("text", "edits"), UNDERSTOOD)
+@pytest.mark.parametrize(("text", "edits"), UNDERSTOOD + LATER)
 def test_plain_words_are_read_as_a_person_would(text: str, edits: list[str]) -> None:
     assert [str(edit) for edit in read(text)] == edits
 
@@ -157,7 +168,9 @@ def test_a_broken_edit_of_the_grammar_keeps_its_own_sentence() -> None:
         read("+crown:much")
 
 
-@pytest.mark.parametrize("text", ["make the " * 5000 + "cat a dog", "a" * 100_000, "add " + "a cat and " * 5000 + "a dog"])
+@pytest.mark.parametrize(
+    "text", ["make the " * 5000 + "cat a dog", "a" * 100_000, "add " + "a cat and " * 5000 + "a dog"]
+)
 def test_long_texts_take_no_time_to_refuse(text: str) -> None:
     with pytest.raises(ValueError, match="long"):
         read(text)
