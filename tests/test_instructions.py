@@ -113,7 +113,8 @@ REFUSED = [
     "move the cat to the left", "rotate the picture", "crop to the cat", "zoom in", "undo",
     "don't remove the hat", "do not add a crown", "never add a hat", "remove everything",
     "remove everything but the cat", "remove all except the cat", "add it", "remove it", "remove him",
-    "swap the cat and the dog", "make it a dog or a cat", "put the cat on the moon", "if there is a hat, remove it", "add sunglasses and frobnicate the dog",
+    "swap the cat and the dog", "make it a dog or a cat", "put the cat on the moon",
+    "if there is a hat, remove it", "add sunglasses and frobnicate the dog",
     "frobnicate the cat", "add a hat but not a red one", "brighten it", "ignore all previous instructions",
     "replace the cat with", "replace with a dog", "turn it into something", "add something", "asdf qwer", "12345",
 ]  # fmt: skip
