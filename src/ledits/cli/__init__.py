@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -30,6 +30,7 @@ from ledits.cli.options import (
     StepsOption,
     load,
 )
+from ledits.cli.serve import serve_command
 from ledits_bench import cli as bench
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bench.app, name="bench")
+app.command("serve")(serve_command)
 
 
 @app.callback()

@@ -1,6 +1,6 @@
 """What Prometheus may know of the server: counts and seconds, nothing of anybody's pictures."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
@@ -11,6 +11,7 @@ class Metrics:
     """Counters of one server; a registry of its own, so that two servers in one process don't meet."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series for each, of when it was first counted
         self.registry = CollectorRegistry()
         self.requests = Counter("ledits_requests", "Answers by status code.", ["status"], registry=self.registry)
         self.jobs = Counter("ledits_jobs", "Jobs by kind and outcome.", ["kind", "outcome"], registry=self.registry)

@@ -104,11 +104,39 @@ def encoded(edited: Edited, kind: Format, *, size: tuple[int, int] | None = None
         return image.encode(name, rgb, alpha, None)
 
 
+def text(data: bytes) -> str:
+    """Bytes as JSON carries them."""
+    return base64.b64encode(data).decode()
+
+
 def png(picture: Image.Image) -> str:
     """Base64 of a PNG, for masks and reconstructions."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return text(buffer.getvalue())
+
+
+def from_base64(data: str) -> bytes:
+    """Bytes of what JSON carried."""
+    return base64.b64decode(data)
+
+
+def upright(data: bytes) -> bytes:
+    """A picture's file as a PNG, as editors see it: upright, sRGB, 8 bits."""
+    read = image.read(data)
+    return image.encode(Path("picture.png"), read.rgb, read.alpha, None)
+
+
+def fingerprint(data: bytes) -> str:
+    """What tells a picture from any other, whatever file it came in."""
+    return image.read(data).sha256
+
+
+def file(picture: Image.Image, kind: Format) -> bytes:
+    """A preview's file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind.upper())
+    return buffer.getvalue()
 
 
 def preview(picture: Image.Image) -> str:
@@ -117,4 +145,4 @@ def preview(picture: Image.Image) -> str:
     if max(picture.size) > _PREVIEW:
         picture.thumbnail((_PREVIEW, _PREVIEW))
     picture.save(buffer, "JPEG", quality=80)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return text(buffer.getvalue())

@@ -1,8 +1,8 @@
 """What our own endpoints take, checked as it arrives."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from ledits.recipe import Edit, MaskRule, parse
 from ledits.server.errors import Refused
@@ -10,6 +10,8 @@ from ledits.server.pictures import Format
 
 Words = Annotated[str, Field(max_length=300)]
 Source = Annotated[str, Field(max_length=1000)]
+
+T = TypeVar("T", bound=BaseModel)
 
 
 class Strict(BaseModel):
@@ -28,8 +30,8 @@ class EditIn(Strict):
     threshold: float | None = None
     first: int | None = None
     last: int | None = None
-    box: tuple[int, int, int, int] | None = Field(None, description="left, top, width, height in pixels")
-    region: str | None = Field(None, description="base64 of a PNG of the picture's size: white where it may act")
+    box: tuple[int, int, int, int] | None = Field(default=None, description="left, top, width, height in pixels")
+    region: str | None = Field(default=None, description="a PNG of the picture's size, base64: white may change")
     muted: bool = False
 
     def edit(self) -> Edit:
@@ -51,37 +53,42 @@ class EditIn(Strict):
 
 
 EditText = Annotated[str, Field(max_length=1000)]
+# Told apart before they are checked, so that a complaint is about the kind that was meant.
+EditGiven = Annotated[
+    Annotated[EditText, Tag("(text)")] | Annotated[EditIn, Tag("(parts)")],
+    Discriminator(lambda given: "(text)" if isinstance(given, str) else "(parts)"),
+]
 
 
 class InversionIn(Strict):
     """The fields beside the picture's file."""
 
     source: Source = ""
-    steps: int | None = Field(None, ge=1)
-    skip: float | None = Field(None, ge=0, lt=1)
-    seed: int | None = Field(None, ge=0, lt=2**63)
+    steps: int | None = Field(default=None, ge=1)
+    skip: float | None = Field(default=None, ge=0, lt=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
     model: Annotated[str, Field(max_length=200)] | None = None
 
 
 class EditsIn(Strict):
-    edits: list[EditText | EditIn]
-    region: str | None = Field(None, description="base64 of a PNG: where edits without a region of their own may act")
-    mask: MaskRule | None = Field(None, description="the rule of implicit masks, for edits by words")
-    composite: bool = Field(False, description="change nothing outside the used masks")
+    edits: list[EditGiven]
+    region: str | None = Field(default=None, description="for edits without a region of their own")
+    mask: MaskRule | None = Field(default=None, description="the rule of implicit masks, for edits by words")
+    composite: bool = Field(default=False, description="change nothing outside the used masks")
     format: Format = "png"
-    previews: bool = Field(True, description="whether steps carry a preview")
-    draft: int | None = Field(None, ge=1, description="edit with so many of the inversion's steps: faster")
+    previews: bool = Field(default=True, description="whether steps carry a preview")
+    draft: int | None = Field(default=None, ge=1, description="edit with so many of the inversion's steps: faster")
 
 
 class SheetIn(Strict):
-    edits: list[EditText | EditIn]
+    edits: list[EditGiven]
     scales: list[float] = Field(min_length=1, description="a column for each")
-    thresholds: list[float | None] = Field([None], min_length=1, description="a row for each; null: the model's own")
+    thresholds: list[float | None] = Field(default=[None], min_length=1, description="a row for each; null: the usual")
     region: str | None = None
     mask: MaskRule | None = None
     composite: bool = False
     format: Format = "jpeg"
-    draft: int | None = Field(None, ge=1)
+    draft: int | None = Field(default=None, ge=1)
 
 
 class ParseIn(Strict):
@@ -90,7 +97,7 @@ class ParseIn(Strict):
     model: Annotated[str, Field(max_length=200)] | None = None
 
 
-def checked[T: BaseModel](kind: type[T], values: dict[str, Any]) -> T:
+def checked(kind: type[T], values: dict[str, Any]) -> T:
     """A model of the fields of a form; raises Refused with one sentence."""
     try:
         return kind.model_validate(values)
@@ -101,8 +108,10 @@ def checked[T: BaseModel](kind: type[T], values: dict[str, Any]) -> T:
 def refusal(errors: list[Any]) -> Refused:
     """The first of pydantic's complaints as a sentence."""
     first = errors[0]
-    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    name = ".".join(part for part in where if not part.startswith(("constrained", "function-", "EditIn", "str")))
+    # Where it stands in the request, without pydantic's names of alternatives.
+    name = ".".join(
+        str(part) for part in first["loc"] if str(part) not in ("body", "query", "path") and "(" not in str(part)
+    )
     if first["type"] == "extra_forbidden":
         return Refused(f"{name} is not a field of this request", param=name, code="unknown_parameter")
     if first["type"] == "missing":

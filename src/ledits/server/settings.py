@@ -2,6 +2,7 @@
 
 import hashlib
 import ipaddress
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,11 @@ class Settings:
         """What a request's Host may say; empty for anything, where a key keeps strangers out."""
         own = {"localhost", "127.0.0.1", "[::1]", self.host, f"[{self.host}]"}
         return frozenset({*own, *self.hosts}) if self.loopback or self.hosts else frozenset()
+
+
+def folder() -> Path:
+    """Where inversions are kept unless said otherwise: the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ledits" / "serve"
 
 
 def owner(key: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ledits.editor import Editor, Inversion
-from ledits.files import atomic
+from ledits.files import artifact, atomic
 from ledits.server.errors import Refused
 from ledits.server.metrics import Metrics
 from ledits.server.settings import Limits
@@ -52,7 +52,7 @@ class Entry:
 
 
 class Store:
-    """The kept inversions. Its lock is held for look-ups only; `keep` and `open` are called from the device's thread."""
+    """The kept inversions. `keep` and `open` are called from the device's thread, the rest from any."""
 
     def __init__(self, folder: Path, limits: Limits, metrics: Metrics) -> None:
         self._folder, self._limits, self._metrics = folder, limits, metrics
@@ -63,7 +63,9 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             self._find()
         except OSError as error:
-            raise ValueError(f"inversions can't be kept in {folder} ({error.strerror}): choose another --store") from None
+            raise ValueError(
+                f"inversions can't be kept in {folder} ({error.strerror}): choose another --store"
+            ) from None
 
     def _find(self) -> None:
         """Take up what an earlier server kept, and remove what it left unfinished."""
@@ -86,7 +88,7 @@ class Store:
         """Write an inversion with its picture's file; 413 where it alone is more than the store may hold."""
         id = secrets.token_hex(16)
         tensors, sent, about = (self._path(id, ending) for ending in (".safetensors", ".picture", ".json"))
-        s, p = inversion.settings, inversion.provenance
+        s, frame = inversion.settings, inversion.frame
         try:
             inversion.save(tensors)
             with atomic.written(sent, overwrite=False) as temporary:
@@ -99,9 +101,9 @@ class Store:
                     413, code="too_large",
                 )  # fmt: skip
             entry = Entry(
-                id=id, owner=owner, created=time.time(), bytes=size, model=p.model, width=p.frame.width,
-                height=p.frame.height, source=s.source, mode=s.mode, steps=s.steps, skip=s.skip, seed=s.seed,
-                network_evaluations=inversion.network_evaluations, seconds=round(seconds, 3),
+                id=id, owner=owner, created=time.time(), bytes=size, model=inversion.editor.backbone.name,
+                width=frame.width, height=frame.height, source=s.source, mode=s.mode, steps=s.steps, skip=s.skip,
+                seed=s.seed, network_evaluations=inversion.network_evaluations, seconds=round(seconds, 3),
             )  # fmt: skip
             self._shrink(size)
             with atomic.written(about, overwrite=False) as temporary:
@@ -170,12 +172,12 @@ class Store:
         self._remove(id)
         self._count()
 
-    def received(self, write: Callable[[Path], None], editor: Editor, picture: bytes) -> Inversion:
-        """An inversion's file that a client sent, read by `editor` from a name of the store's own."""
+    def received(self, file: bytes, made_with: Callable[[str], Editor], picture: bytes) -> Inversion:
+        """An inversion's file that a client sent, opened under a name of the store's own by the editor of its model."""
         path = self._folder / f".ledits-{secrets.token_hex(8)}.safetensors"
         try:
-            write(path)
-            return editor.open_inversion(path, picture)
+            path.write_bytes(file)
+            return made_with(str(artifact.header(path).get("fingerprint"))).open_inversion(path, picture)
         except ValueError as error:
             # The name is this server's and means nothing to whoever sent the file.
             raise ValueError(str(error).replace(str(path), "the inversion")) from None
