@@ -66,8 +66,9 @@ class Gate:
 
         self._open += 1
         body = _Body(receive, self._settings, headers)
+        state: dict[str, Any] = scope.setdefault("state", {})
         try:
-            scope.setdefault("state", {})["owner"] = self._checked(scope, headers)
+            state["owner"] = self._checked(scope, headers)
             body.announced()
             await self._app(scope, body.receive, answer)
         except (Refused, TooMuch) as error:
@@ -82,6 +83,8 @@ class Gate:
                 await Refused(message, 500).response()(scope, receive, answer)
         finally:
             self._open -= 1
+            if form := state.get("form"):
+                await form.close()
 
     def _checked(self, scope: Scope, headers: Headers) -> str:
         """The owner that the request acts for; raises Refused."""

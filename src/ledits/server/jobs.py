@@ -172,7 +172,8 @@ class Jobs:
             outcome = "refused"
             job.tell(error)
         except ValueError as error:
-            outcome = "refused"
+            # Whoever leaves takes his files along, perhaps while they are read.
+            outcome = "cancelled" if job.stopped.is_set() else "refused"
             job.tell(Refused(str(error)))
         except Exception:
             outcome = "failed"

@@ -185,12 +185,13 @@ class Service:
 
 
 async def form(request: Request, limits: Any) -> FormData:
-    """A multipart form; 400 for a body that is none."""
+    """A multipart form, whose files the gate closes when the request is over; 400 for a body that is none."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refused(
             "the request must be multipart/form-data with the picture's file in it", 415, code="invalid_content_type"
         )
-    return await request.form(max_files=20, max_fields=100, max_part_size=limits.json_bytes)
+    request.state.form = await request.form(max_files=20, max_fields=100, max_part_size=limits.json_bytes)
+    return request.state.form
 
 
 async def picture(sent: Sequence[Any], service: Service, param: str = "image") -> UploadFile:
