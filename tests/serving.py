@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from ledits.server.settings import Limits, Settings
 class Instant:
     """A backbone whose latents are the pixels, and whose network moves them towards a colour that the prompt has.
 
-    `hold`: a lock that the network waits for at each call, to stop the clock in a test.
+    `hold`: a lock that the network waits for at each call. `delay`: seconds that each call takes.
     """
 
     name, fingerprint, multiple, area = "instant", "0" * 64, 8, 64 * 64
@@ -37,7 +38,7 @@ class Instant:
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self) -> None:
-        self.hold = threading.Lock()
+        self.hold, self.delay = threading.Lock(), 0.0
         self.calls = 0
 
     def schedule(self, steps: int, skip: float) -> Schedule:
@@ -64,6 +65,7 @@ class _Network:
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
         with self._backbone.hold:
             self._backbone.calls += 1
+        time.sleep(self._backbone.delay)
         self.evaluations += len(prompts) * x.shape[0] * x.shape[1]
         colours = [np.random.default_rng(sum(map(ord, str(p)))).uniform(-0.5, 0.5, 3) for p in prompts]
         moved = [0.9 * x + 0.1 * torch.tensor(c, dtype=torch.float32).view(3, 1, 1) for c in colours]
