@@ -1,5 +1,6 @@
 """A real server on a free port, over a backbone that answers at once: for the tests of `ledits serve`."""
 
+import base64
 import io
 import threading
 import time
@@ -121,3 +122,8 @@ def saved(picture: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind)
     return buffer.getvalue()
+
+
+def decoded(b64: str) -> np.ndarray[Any, Any]:
+    """The pixels of a picture in JSON."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64))))

@@ -1,7 +1,6 @@
 """Inversions as resources: made once, kept, edited, cancelled; by plain HTTP against a real server."""
 
 import base64
-import io
 import json
 import re
 import threading
@@ -18,7 +17,7 @@ from PIL import Image
 from ledits.editor import Editor
 from ledits.files import image
 from ledits.server.settings import Limits, Settings
-from serving import Served, png, saved, served
+from serving import Served, decoded, png, saved, served
 
 EVENTS = {"accept": "text/event-stream"}
 
@@ -44,10 +43,6 @@ def inverted(http: httpx2.Client, **fields: str) -> dict[str, Any]:
 def events(answer: httpx2.Response) -> list[tuple[str, dict[str, Any]]]:
     found = re.findall(r"event: (.*)\ndata: (.*)\n\n", answer.text)
     return [(name, json.loads(data)) for name, data in found]
-
-
-def pixels(b64: str) -> np.ndarray[Any, Any]:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64))))
 
 
 def test_an_inversion_says_what_it_is_and_is_listed(http: httpx2.Client) -> None:
@@ -83,7 +78,7 @@ def test_edits_are_the_editors_own_with_steps_masks_and_recipe(server: Served, h
     )
     done = told[-1][1]
     assert base64.b64decode(done["image"]) == image.encode(Path("x.png"), expected.rgb, None, expected.recipe.to_json())
-    assert [pixels(mask).tolist() for mask in done["masks"]] == [np.asarray(m).tolist() for m in expected.masks]
+    assert [decoded(mask).tolist() for mask in done["masks"]] == [np.asarray(m).tolist() for m in expected.masks]
     assert done["recipe"] == json.loads(json.dumps(expected.recipe.to_json()))
     one = http.post(f"/v1/inversions/{made['id']}/edits", json=asked)
     assert one.json()["image"] == done["image"]
@@ -110,7 +105,7 @@ def test_a_draft_takes_fewer_steps_of_the_same_inversion(server: Served, http: h
     told = events(http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": ["+hat"], "draft": 3}, headers=EVENTS))
     assert [data["n"] for name, data in told if name == "step"] == [3, 3, 3]
     expected = Editor(server.backbone).invert(png(1)).draft(3).edit("+hat")
-    assert np.array_equal(pixels(told[-1][1]["image"]), expected.rgb)
+    assert np.array_equal(decoded(told[-1][1]["image"]), expected.rgb)
 
 
 def test_a_changed_scale_asks_less_of_the_network(server: Served, http: httpx2.Client) -> None:
@@ -128,7 +123,7 @@ def test_a_sheet_has_a_cell_for_each_scale_and_threshold(server: Served, http: h
     made = inverted(http)
     asked = {"edits": ["+hat"], "scales": [2, 8], "thresholds": [0.3, None], "format": "png"}
     told = events(http.post(f"/v1/inversions/{made['id']}/sheets", json=asked))
-    cells = {(data["row"], data["column"]): pixels(data["image"]) for name, data in told if name == "cell"}
+    cells = {(data["row"], data["column"]): decoded(data["image"]) for name, data in told if name == "cell"}
     assert sorted(cells) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     inversion = Editor(server.backbone).invert(png(1))
     assert np.array_equal(cells[0, 1], inversion.edit("+hat:8@0.3").rgb)

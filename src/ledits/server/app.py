@@ -88,7 +88,7 @@ async def _http(request: Request, error: Exception) -> Response:
     """What Starlette refuses by itself: an unknown path, a wrong method, a form that can't be parsed."""
     assert isinstance(error, HTTPException)
     if isinstance(error, TooMuch):
-        raise error  # the gate answers, once it has taken in what the client is still sending
+        return error.refused.response()
     said = {404: f"there is nothing at {request.url.path[:200]}: see /docs", 405: "this address takes other methods"}
     message = said.get(error.status_code, str(error.detail))
     return Refused(message, error.status_code, code="not_found" if error.status_code == 404 else None).response()

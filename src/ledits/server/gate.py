@@ -60,12 +60,16 @@ class Gate:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message).update({**_HEADERS, "x-request-id": identifier})
+                answered = MutableHeaders(scope=message)
+                answered.update({**_HEADERS, "x-request-id": identifier})
+                if not await body.drained():
+                    # What still comes is nobody's any more.
+                    answered["connection"] = "close"
                 self._metrics.requests.labels(str(message["status"])).inc()
             await send(message)
 
-        self._open += 1
         body = _Body(receive, self._settings, headers)
+        self._open += 1
         state: dict[str, Any] = scope.setdefault("state", {})
         try:
             state["owner"] = self._checked(scope, headers)
@@ -74,7 +78,6 @@ class Gate:
         except (Refused, TooMuch) as error:
             refused = error.refused if isinstance(error, TooMuch) else error
             if not started:
-                await body.drain()
                 await refused.response()(scope, receive, answer)
         except Exception:
             log.exception("request %s failed", identifier)
@@ -155,17 +158,18 @@ class _Body:
                 raise TooMuch(self._large())
         return message
 
-    async def drain(self) -> None:
-        """Take in some more of a body that is refused: a client that is still sending would miss the answer."""
+    async def drained(self) -> bool:
+        """Whether all of the body is in; some more of it is taken first, as who still sends would miss the answer."""
         left = self._most
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(min(2, self._seconds)):
                 while not self._whole and left > 0:
                     message = await self._receive()
                     left -= len(message.get("body", b""))
                     self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         except TimeoutError:
-            return
+            pass
+        return self._whole
 
     def _large(self) -> Refused:
         return Refused(
