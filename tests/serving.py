@@ -2,6 +2,7 @@
 
 import base64
 import io
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -127,3 +128,16 @@ def saved(picture: Image.Image, kind: str = "PNG") -> bytes:
 def decoded(b64: str) -> np.ndarray[Any, Any]:
     """The pixels of a picture in JSON."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64))))
+
+
+if __name__ == "__main__":
+    # python serving.py FOLDER SECONDS: the real process, each call of the network taking so long.
+    from ledits.server.run import serve
+
+    slow = Instant()
+    slow.delay = float(sys.argv[2])
+    serve(
+        Settings(folder=Path(sys.argv[1]), port=0),
+        {"instant": Editor(slow)},
+        started=lambda at: print(at, flush=True),
+    )

@@ -202,9 +202,9 @@ def test_a_client_that_leaves_stops_its_job_and_frees_its_place(server: Served) 
     for thread in threads:
         thread.join()
     patience = time.monotonic() + 5
-    while server.service.metrics.waiting._value.get() and time.monotonic() < patience:  # noqa: SLF001
-        time.sleep(0.02)
-    assert server.service.metrics.waiting._value.get() == 0  # noqa: SLF001
+    with server.client() as http:
+        while "ledits_jobs_waiting 0.0" not in http.get("/metrics").text:
+            assert time.monotonic() < patience
     server.backbone.hold.release()
     while not server.service.jobs.idle:
         assert time.monotonic() < patience

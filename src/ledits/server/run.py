@@ -1,6 +1,7 @@
 """`ledits serve` as a process: uvicorn started, and an end that loses nothing."""
 
 import logging
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,28 +53,31 @@ def serve(
         # A folder's path is nothing for clients to know, and recipes carry the model's name.
         editor.backbone.name = name
     _log_to_stderr()
-    config = uvicorn.Config(
-        "", host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, lifespan="off", timeout_graceful_shutdown=30, timeout_keep_alive=20,
-        h11_max_incomplete_event_size=64 * 1024,
-    )  # fmt: skip
+    with _listening(settings) as listening:
+        app, service = create(settings, editors, page)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="off",
+            timeout_graceful_shutdown=30, timeout_keep_alive=20, h11_max_incomplete_event_size=64 * 1024,
+        )  # fmt: skip
+        if started is not None:
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            started(f"http://{host}:{listening.getsockname()[1]}")
+        try:
+            _Server(config, service).run(sockets=[listening])
+        finally:
+            service.jobs.drain()
+            service.jobs.join()
+
+
+def _listening(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        listening = config.bind_socket()
-    except SystemExit:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as error:
         raise ValueError(
-            f"--port {settings.port} of {settings.host} can't be listened on: another server has it, or it needs more "
-            "rights; choose another"
+            f"port {settings.port} of {settings.host} can't be listened on ({error.strerror}): choose another --port, "
+            "or a --host of this machine"
         ) from None
-    app, service = create(settings, editors, page)
-    config.app = app
-    if started is not None:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        started(f"http://{host}:{listening.getsockname()[1]}")
-    try:
-        _Server(config, service).run(sockets=[listening])
-    finally:
-        service.jobs.drain()
-        service.jobs.join()
 
 
 def _log_to_stderr() -> None:
