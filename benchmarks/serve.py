@@ -2,10 +2,10 @@
 
     python benchmarks/serve.py [SECONDS] > figures.json
 
-Each client loops over what real and hostile ones do: edits of pictures of mixed sizes, one in four of which is
-cancelled, inversions that are edited, slow uploads, bombs, endless bodies, garbage, names that climb out of folders. Every
-picture that comes back is compared with the bytes that `ledits edit` writes for it. At the end the server is killed under
-load and started again.
+Each client loops over what real and hostile ones do: edits of pictures of mixed sizes, one in four of them cancelled,
+inversions that are edited, slow uploads, bombs, endless bodies, garbage, names that climb out of folders. Every picture
+that comes back is compared with the bytes that `ledits edit` writes for it. At the end the server is killed under load
+and started again.
 """
 
 import base64
@@ -35,7 +35,7 @@ from PIL import Image
 from ledits import scenes
 
 CLIENTS = 64
-STORE = 4  # MiB: small, so that room has to be made all the time
+STORE = 2  # MiB: small, so that room has to be made all the time
 # (longer side in pixels, edit, seed): few enough to make each with the command line first
 CASES = [(48, "cat->dog", 0), (64, "+crown", 1), (64, "cat->fox", 2), (100, "cat->panda", 3), (160, "+crown", 4),
          (320, "cat->dog", 5), (640, "cat->rabbit", 6), (1200, "cat->dog", 7)]  # fmt: skip
@@ -290,7 +290,7 @@ def watch(server: Server, store: Path, seen: Seen, stop: threading.Event) -> Non
     while not stop.wait(0.25):
         seen.rss.append(process.memory_info().rss)
         sizes = 0
-        for path in store.glob("*[se][!n]*"):
+        for path in (*store.glob("*.safetensors"), *store.glob("*.picture")):
             try:
                 sizes += path.stat().st_size
             except FileNotFoundError:
