@@ -1,4 +1,4 @@
-"""The one loop: tasks to workers, wherever they live; whoever dies is replaced, and what was in hand is tried once more.
+"""The one loop: tasks to workers, wherever they live. Who dies is replaced, and the job in hand is tried once more.
 
 A job that is in hand at two deaths is the likely cause: it is recorded as failed and the run goes on without it.
 """

@@ -92,7 +92,8 @@ class Job:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Job":
-        return cls(**{**value, "edits": tuple(value["edits"])})
+        fields: dict[str, Any] = {**value, "edits": tuple(value["edits"])}
+        return cls(**fields)
 
 
 class Planner:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import IO, Any, cast
@@ -91,10 +92,8 @@ class Local:
             each.process.wait()
             for stream in (each.process.stdin, each.process.stdout, each.errors):
                 if stream:
-                    try:
+                    with suppress(BrokenPipeError):
                         stream.close()
-                    except BrokenPipeError:
-                        pass
         self._processes.clear()
 
     def pids(self) -> dict[str, int]:
@@ -191,10 +190,8 @@ class Local:
         last = each.errors.read().decode(errors="replace").strip().splitlines()[-1:]
         for stream in (each.process.stdin, each.process.stdout, each.errors):
             if stream:
-                try:
+                with suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass
         if each.error:
             return each.error
         if code >= 0:

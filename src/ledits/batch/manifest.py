@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,9 +64,9 @@ class Source:
 
     def _of_pictures(self) -> Iterator[Row]:
         number = 0
-        for given in self.pictures:
-            for number, path in enumerate(self._expanded(given), number + 1):
-                yield Row(number, path, path if "://" in path else os.path.abspath(path), self.edits, self.ask)
+        for path in chain.from_iterable(map(self._expanded, self.pictures)):
+            number += 1
+            yield Row(number, path, path if "://" in path else os.path.abspath(path), self.edits, self.ask)
         if not number:
             raise ValueError(
                 f"no pictures in {', '.join(self.pictures)}: give files, folders, or globs such as '*.jpg'"

@@ -5,9 +5,11 @@ alike. With Ray Data a row that always kills its worker hangs or fails the whole
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -80,18 +82,18 @@ class OnRay:
             raise ValueError("--ray needs Ray: pip install 'ledits[ray]'") from None
         if not ray.is_initialized():
             try:
-                ray.init(address=self.address or None, log_to_driver=False, logging_level="error")
+                ray.init(address=self.address or None, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:
                 raise ValueError(f"Ray at {self.address!r} can't be joined: {_first_line(error)}") from None
         self._start()
-        name, live = next(iter(self._live.items()))
+        live = next(iter(self._live.values()))
         try:
-            self.introduction = ray.get(live.hello, timeout=_START)
+            said: Any = ray.get(live.hello, timeout=_START)
         except Exception as error:
             raise ValueError(f"no worker comes up: {_first_line(error)}") from None
-        assert self.introduction is not None
+        self.introduction = said
         live.hello = ray.put(self.introduction)
-        return Model(**self.introduction["model"])
+        return Model(**said["model"])
 
     def send(self, worker: str, jobs: Sequence[Job], previews: bool) -> None:
         live = self._live[worker]
@@ -142,13 +144,13 @@ class OnRay:
         live = self._live[name]
         try:
             if live.hello is not None:
-                said: dict[str, Any] = ray.get(live.hello)
+                said: Any = ray.get(live.hello)
                 live.hello = None
                 assert self.introduction is not None
                 if said["model"]["fingerprint"] != self.introduction["model"]["fingerprint"]:
                     raise ValueError(f"another version of model {self.model!r} lies on one of the cluster's machines")
                 return [Heard(name, "ready")]
-            event: dict[str, Any] = ray.get(next(live.events))
+            event: Any = ray.get(next(live.events))
         except Exception as error:
             # Also where the actor may still live (unavailable): it is killed, and what it published is found.
             self._drop(name)
@@ -197,10 +199,8 @@ class OnRay:
         import ray
 
         live = self._live.pop(name)
-        try:
+        with suppress(Exception):  # it may be gone already
             ray.kill(live.actor)
-        except Exception:  # it is gone already
-            pass
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `ledits edit`, `ledits invert`, `ledits info`. Everything heavy is imported when a command runs."""
+"""The command line: `ledits edit`, `invert`, `info`, `batch`. Everything heavy is imported when a command runs."""
 
 import json
 import re
@@ -8,11 +8,12 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
 
+from ledits.cli.batch import BatchCommand, batch_command
 from ledits.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -57,6 +58,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bench.app, name="bench")
+app.command("batch", cls=BatchCommand)(batch_command)
 
 
 @app.callback()
