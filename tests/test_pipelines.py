@@ -475,6 +475,29 @@ def test_a_lora_changes_the_edit_and_its_scale_0_does_not(ours, tmp_path):
 
 
 @both
+def test_a_loras_scale_holds_in_every_thread(ours, tmp_path):
+    """diffusers scales the shared layers inside the network's forward: side by side, passes saw each other's scale."""
+    pipe = tiny(ours, scheduler())
+    lora(pipe, tmp_path / "lora")
+    pipe.load_lora_weights(tmp_path / "lora")
+    given = [None, {"scale": 0.5}, {"scale": 0.1}, {"scale": 0.5}]
+    inversion = pipe.invert(image=picture(), num_inversion_steps=6, generator=seeded())
+
+    def edit(k: int) -> torch.Tensor:
+        options = {"cross_attention_kwargs": given[k % 4], "output_type": "latent"}
+        return pipe(editing_prompt="cat", inversion=inversion, **options).images
+
+    alone, found = [edit(k) for k in range(4)], {}
+    assert relative(alone[0], alone[1]) > 1e-4
+    threads = [threading.Thread(target=lambda k=k: found.update({k: edit(k)})) for k in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(relative(found[k], alone[k % 4]) for k in range(12)) < 1e-5
+
+
+@both
 def test_a_textual_inversion_of_three_vectors_gets_all_three_in_its_mask(ours):
     pipe = tiny(ours, scheduler())
     torch.manual_seed(3)

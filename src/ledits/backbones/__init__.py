@@ -1,6 +1,5 @@
 """Model families behind one contract; `load` finds the right one for a folder or a hub repository."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ledits.backbones.digest import fingerprint
 from ledits.method.core import Denoiser, Schedule
 
 BUNDLED = "scenes"
@@ -83,25 +83,6 @@ def load(
     return read(folder, index, name=model, fingerprint=fingerprint(folder), device=where, dtype=kind, packed=packed)
 
 
-def fingerprint(folder: Path) -> str:
-    """A name for the checkpoint's content: configs whole, of each weights file its header, size and 16 samples of 4 kB.
-
-    Hashing every byte of a large checkpoint would cost more than an edit; any retraining changes every sample.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".json" and path.name != "README.json":
-            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-        elif path.suffix == ".safetensors":
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder).as_posix()} {size}".encode())
-            with path.open("rb") as file:
-                for part in range(16):
-                    file.seek(size * part // 16)
-                    digest.update(file.read(4096))
-    return digest.hexdigest()[:32]
-
-
 def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -109,6 +90,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device {name!r}: auto, cpu, mps, cuda and cuda:N are accepted") from None
+    if device.type == "meta":
+        raise ValueError(f"device {name!r} holds no numbers: auto, cpu, mps, cuda and cuda:N are accepted")
     if (device.type == "cuda" and not torch.cuda.is_available()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     ):
