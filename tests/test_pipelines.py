@@ -508,7 +508,7 @@ def test_a_textual_inversion_of_three_vectors_gets_all_three_in_its_mask(ours):
     for tokenizer, encoder in pairs:
         pipe.load_textual_inversion(torch.randn(3, 16), token="<mine>", tokenizer=tokenizer, text_encoder=encoder)
     pipe.invert(image=picture(), num_inversion_steps=2, generator=seeded())
-    backbone = pipe._backbone(pipe.inversion.told)
+    backbone = pipe._backbone(pipe.inversion.conditioning)
     text = pipe._embed(backbone.prompts, "a <mine> cat", None, None)
     assert text.words.sum() == 5
     call = {"use_cross_attn_mask": True, "attn_store_steps": [0], "output_type": "latent"}
@@ -654,7 +654,7 @@ def test_embeddings_in_place_of_texts(ours):
     """The same edit, if the tokens are counted; without counts only where no attention mask needs them."""
     pipe = tiny(ours, scheduler())
     pipe.invert(image=picture(), num_inversion_steps=3, generator=seeded())
-    backbone = pipe._backbone(pipe.inversion.told)
+    backbone = pipe._backbone(pipe.inversion.conditioning)
     texts = [pipe._embed(backbone.prompts, text, None, None) for text in ("cat", "a red heart", "snow")]
     embeds = torch.stack([text.states for text in texts])
     xl = ours is OursXL
