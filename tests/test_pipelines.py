@@ -22,7 +22,18 @@ import ledits
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
 
-from conftest import SCHEDULER, picture, random_parts, random_vae, random_xl_parts, relative, scheduler, seeded, tiny
+from conftest import (
+    SCHEDULER,
+    ip_adapter,
+    picture,
+    random_parts,
+    random_vae,
+    random_xl_parts,
+    relative,
+    scheduler,
+    seeded,
+    tiny,
+)
 
 DiffusersSD = LEditsPPPipelineStableDiffusion
 both = pytest.mark.parametrize("ours", [OursSD, OursXL], ids=["sd", "xl"])
@@ -514,21 +525,6 @@ def test_a_textual_inversion_of_three_vectors_gets_all_three_in_its_mask(ours):
     call = {"use_cross_attn_mask": True, "attn_store_steps": [0], "output_type": "latent"}
     whole = pipe(editing_prompt="<mine>", **call).attention_maps
     assert (whole > pipe(editing_prompt="cat", **call).attention_maps).float().mean() > 0.9
-
-
-def ip_adapter(unet) -> dict:
-    """An IP-Adapter's weights for a tiny UNet: one image of 16 numbers becomes four tokens."""
-    torch.manual_seed(9)
-    across, keys = unet.config.cross_attention_dim, {}
-    for key, (name, _) in enumerate((n, p) for n, p in unet.attn_processors.items() if "attn2" in n):
-        hidden = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
-        keys[f"{2 * key + 1}.to_k_ip.weight"] = torch.randn(hidden, across)
-        keys[f"{2 * key + 1}.to_v_ip.weight"] = torch.randn(hidden, across)
-    project = {
-        "proj.weight": torch.randn(4 * across, 16), "proj.bias": torch.zeros(4 * across),
-        "norm.weight": torch.ones(across), "norm.bias": torch.zeros(across),
-    }  # fmt: skip
-    return {"image_proj": project, "ip_adapter": keys}
 
 
 def test_an_ip_adapter_guides_every_edit():

@@ -60,7 +60,7 @@ def _handed(names: Sequence[str], backbone: LatentUNet, x: Tensor, prompts: Prom
         elif name == "add_time_ids":
             height, width = (backbone.factor * side for side in x.shape[-2:])
             every = [text for prompt in prompts for text in prompt]
-            handed[name] = backbone.prompts.conditions(every, height, width)["time_ids"]
+            handed[name] = backbone.prompts.conditions(every, height, width)["time_ids"].clone()
         else:
             handed[name] = torch.stack([getattr(text, _FIELDS[name][0]) for text in _texts(prompts, name)])
     return handed

@@ -174,15 +174,17 @@ class LEditsPP(
     ) -> tuple[LatentUNet, LEditsPPInversionPipelineOutput, int]:
         """The backbone and the inversion to replay, where the pipeline runs now, and the network evaluations it took.
 
-        The path does not depend on the conditioning. Where the call has another one, only the predictions along the
-        path are made again, T evaluations, and the replay is as exact as if the picture had been inverted so.
+        The path does not depend on the conditioning. Where the call has another one, or the network another precision
+        by now, only the predictions along the path are made again, T evaluations, and the replay is as exact as if the
+        picture had been inverted so.
         """
         given = self.inversion if inversion is None else inversion
         changes = {name: value for name, value in changes.items() if value is not None}
         conditioning = replace(given.conditioning, **changes)
         backbone = self._backbone(conditioning)
         path = moving.moved(given.inversion, self._execution_device, self.unet.dtype)
-        if moving.equal(conditioning, given.conditioning):
+        as_computed = moving.precision(given.inversion) == self.unet.dtype
+        if as_computed and moving.equal(conditioning, given.conditioning):
             return backbone, replace(given, inversion=path), 0
         base, source = self._base_and_source(backbone, len(given.sizes), conditioning)
         with backbone.denoiser(path.schedule, maps=False) as denoise:
