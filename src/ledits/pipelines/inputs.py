@@ -214,7 +214,10 @@ def _each_picture(given: Picture) -> list[Any]:
 
 def _in_unit_range(image: Any) -> Any:
     """An array or tensor of a picture as float32 in 0..1: integers over what their type holds, floats as they are."""
-    x = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
+    try:
+        x = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    except TypeError:
+        raise ValueError(f"an image of {image.dtype}: floats in 0..1, or uint8 or uint16, are needed") from None
     if x.dtype in _LARGEST:
         x = x.float() / _LARGEST[x.dtype]
     elif x.dtype.is_floating_point:
