@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,8 +45,13 @@ class Backbone(Protocol):
         """Images (b 3 H W) fp32 in -1..1 of latents (b c h w)."""
         ...
 
-    def denoiser(self, schedule: Schedule, *, maps: bool) -> AbstractContextManager[Denoiser]:
-        """The network, recording attention maps inside the block if asked to; it leaves no trace after it."""
+    def denoiser(
+        self, schedule: Schedule, *, maps: bool, watch: Callable[[int], None] | None = None
+    ) -> AbstractContextManager[Denoiser]:
+        """The network, recording attention maps inside the block if asked to; it leaves no trace after it.
+
+        `watch` is told the evaluations so far after each batch; an exception that it raises stops the work.
+        """
         ...
 
 
