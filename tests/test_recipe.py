@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from ledits import editing
-from ledits.backbones.latent_unet import DEFAULTS
+from ledits.backbones.network import DEFAULTS
 from ledits.recipe import Edit, Recipe, parse
 
 

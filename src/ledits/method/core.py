@@ -26,6 +26,7 @@ class Denoiser(Protocol):
     """A network behind one verb; `evaluations` counts the samples that went through it."""
 
     evaluations: int
+    precision: float  # how far rounding may set two predictions of one thing apart, relative to their root mean square
 
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
         """Clean pictures (p l b c h w) predicted from x (l b c h w) at `levels`, one set a prompt, and where each
@@ -209,9 +210,9 @@ def edit(
         seen, maps = _at(denoise, x, i, prompts if on_path else [*told, *prompts])
         null, base = inversion.null_x0[i].float(), inversion.x0[i].float()
         if not on_path:
-            null, scale = _settle(seen[told[0]], inversion.null_x0[i]), inversion.source_scale
+            null, scale = _settle(seen[told[0]], inversion.null_x0[i], denoise.precision), inversion.source_scale
             guided = seen[told[0]] + scale * (seen[told[-1]] - seen[told[0]])
-            base = _settle(guided, inversion.x0[i], abs(1 - scale) + abs(scale))
+            base = _settle(guided, inversion.x0[i], denoise.precision * (abs(1 - scale) + abs(scale)))
         masks, guidance = x.new_zeros(len(concepts), x.shape[0], *x.shape[2:]), torch.zeros_like(base)
         for k, prompt in zip(active, prompts, strict=True):
             psi = concepts[k].scale * (seen[prompt] - null)  # paper, Eq. 10
@@ -271,19 +272,19 @@ def top(values: Tensor, threshold: float | None, region: Tensor) -> Tensor:
 
 def smooth(maps: Tensor) -> Tensor:
     """3x3 smoothing (b 1 h w) with the kernel of the published code: exp(-(d / (2 * 0.5))^2), normalised."""
-    kernel = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], device=maps.device)
+    kernel = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], dtype=torch.float32, device=maps.device)
     kernel = kernel / kernel.sum()
     pad = "reflect" if min(maps.shape[-2:]) > 1 else "replicate"
     return F.conv2d(F.pad(maps, (1, 1, 1, 1), mode=pad), torch.outer(kernel, kernel)[None, None])
 
 
-def _settle(predicted: Tensor, stored: Tensor, gain: float = 1.0) -> Tensor:
+def _settle(predicted: Tensor, stored: Tensor, precision: float) -> Tensor:
     """`stored` in fp32 wherever `predicted` differs from it by rounding alone, which must not look like an edit.
 
-    That is the rounding of storage, and the network's own times `gain`: its output's sixth digit depends on the batch.
+    That is the rounding of storage, and the network's own: its output's last digits depend on the batch.
     """
     stored, storage = stored.float(), torch.finfo(stored.dtype).eps
-    rounding = storage * stored.abs() + gain * 2**-17 * stored.square().mean((1, 2, 3), keepdim=True).sqrt()
+    rounding = storage * stored.abs() + precision * stored.square().mean((1, 2, 3), keepdim=True).sqrt()
     return torch.where((predicted - stored).abs() <= rounding, stored, predicted)
 
 

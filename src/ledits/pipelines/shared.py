@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import TOKENIZING, LatentUNet, Prompts, Text
+from ledits.backbones.latent_unet import LatentUNet, UNetPrompts
+from ledits.backbones.texts import TOKENIZING, Text
 from ledits.method import core
 from ledits.method.core import Concept, Inversion, Prompt, Schedule, Step
 from ledits.pipelines import inputs
@@ -84,7 +85,7 @@ class LEditsPP(
     def init_latents(self) -> Tensor:
         return self.inversion.init_latents
 
-    def _prompts(self, told: Told) -> Prompts:
+    def _prompts(self, told: Told) -> UNetPrompts:
         raise NotImplementedError
 
     def _embed(self, prompts: Any, text: str, second: str | None, clip_skip: int | None) -> Text:

@@ -12,8 +12,8 @@ from diffusers.utils.import_utils import is_invisible_watermark_available
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import Text
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
+from ledits.backbones.texts import Text
 from ledits.method.core import Schedule
 from ledits.pipelines import inputs
 from ledits.pipelines.outputs import LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput, Told
