@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,8 +33,8 @@ class Backbone(Protocol):
     device: torch.device
     dtype: torch.dtype
 
-    def schedule(self, steps: int, skip: float) -> Schedule:
-        """`steps` noise levels below the noisiest share `skip`."""
+    def schedule(self, steps: int, skip: float, height: int, width: int) -> Schedule:
+        """`steps` noise levels below the noisiest share `skip`, for pictures of height x width pixels."""
         ...
 
     def encode(self, images: Tensor) -> Tensor:
@@ -45,8 +45,13 @@ class Backbone(Protocol):
         """Images (b 3 H W) fp32 in -1..1 of latents (b c h w)."""
         ...
 
-    def denoiser(self, schedule: Schedule, *, maps: bool) -> AbstractContextManager[Denoiser]:
-        """The network, recording attention maps inside the block if asked to; it leaves no trace after it."""
+    def denoiser(
+        self, schedule: Schedule, *, maps: bool, watch: Callable[[int], None] | None = None
+    ) -> AbstractContextManager[Denoiser]:
+        """The network, recording attention maps inside the block if asked to; it leaves no trace after it.
+
+        `watch` is told the evaluations so far after each batch; an exception that it raises stops the work.
+        """
         ...
 
 
