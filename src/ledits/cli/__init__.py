@@ -76,12 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: what the user can mend is one sentence and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = _warn
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    previous = signal.signal(signal.SIGTERM, _stop)
     try:
         code = typer.main.get_command(app).main(words, prog_name="ledits", standalone_mode=False)
-    except typer.BadParameter.__mro__[2] as error:  # ClickException, which typer brings along or takes from click
-        # Help that was printed because nothing was asked for is no error.
-        code = 2 if (text := error.format_message()) == "" else _refuse(text, words)  # pyright: ignore[reportAttributeAccessIssue]
+    except _USAGE as error:
+        # Where nothing was asked for, the help is the message.
+        text = str(error.format_message())
+        code = _refuse(text, words) if text else 2
     except (typer.Abort, KeyboardInterrupt):
         code = _refuse("stopped", words, code=130)
     except MemoryError:
@@ -94,6 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     finally:
         signal.signal(signal.SIGTERM, previous)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+# ClickException: of click, or of the copy that newer typers bring along.
+_USAGE: Any = typer.BadParameter.__mro__[2]
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)  # so that what is half written is removed
 
 
 def _refuse(text: str, words: Sequence[str], code: int = 2) -> int:

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 from typer.core import TyperCommand
 
-from ledits.files import atomic, header, image
-
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
@@ -90,45 +88,20 @@ def _expanded(word: str) -> list[str]:
 def outputs(sources: Sequence[Source], output: str | None, endings: Iterable[str]) -> list[Path | None]:
     """Where the results go: a file, a folder (with the pictures' own names), or None for standard output."""
     if output is None:
-        paths = [
+        return [
             None if isinstance(source.data, bytes) else source.data.with_name(f"{source.data.stem}-edited{ending}")
             for source, ending in zip(sources, endings, strict=True)
         ]
-    elif output == "-":
+    if output == "-":
         if len(sources) > 1:
             raise ValueError(f"{len(sources)} pictures can't go to standard output: name a folder with -o FOLDER/")
-        paths = [None]
-    elif output.endswith("/") or Path(output).is_dir() or len(sources) > 1:
+        return [None]
+    if output.endswith("/") or Path(output).is_dir() or len(sources) > 1:
         folder = Path(output)
         if not folder.is_dir():
             raise ValueError(f"there is no folder {output}: create it, or name one that exists")
-        paths = [
+        return [
             folder / f"{'picture' if isinstance(source.data, bytes) else source.data.stem}{ending}"
             for source, ending in zip(sources, endings, strict=True)
         ]
-    else:
-        paths = [Path(output)]
-    return paths
-
-
-def check_outputs(
-    targets: Sequence[Path | None], files: Sequence[tuple[Source, image.Picture, str]], inversion: Path | None,
-    masks: Path | None, *, force: bool, quality: int | None,
-) -> None:  # fmt: skip
-    """Raise ValueError where something could not be written, or would be written over another result."""
-    if quality is not None and not 1 <= quality <= 100:
-        raise ValueError(f"--quality {quality}: a number from 1 to 100 is needed, 95 is usual")
-    seen = set[Path]()
-    for path in [*targets, inversion, masks]:
-        if path is not None and path.absolute() in seen:
-            raise ValueError(f"two outputs have the same name, {path}: give each its own")
-        seen.update([path.absolute()] if path is not None else [])
-    for path, (_, shown, ending) in zip(targets, files, strict=True):
-        if path is not None:
-            image.check_writable(path, overwrite=force, alpha=shown.alpha is not None)
-        if quality is not None:
-            image.check_quality(path or Path(f"standard output{ending}"))
-    if masks is not None:
-        image.check_writable(masks, overwrite=force)
-    if inversion is not None:
-        atomic.check_writable(inversion, (header.ENDING,), overwrite=force)
+    return [Path(output)]
