@@ -32,6 +32,8 @@ def find(model: str) -> Path | None:
     """
     if not model.strip():
         raise ValueError(f"the model's name is empty: give {BUNDLED!r}, a folder, or a hub id such as owner/name")
+    if len(model) > 1000:
+        raise ValueError(f"the model's name has {len(model)} letters: give a folder, or a hub id such as owner/name")
     if model == BUNDLED:
         return Path(__file__).parent / "models" / BUNDLED
     try:

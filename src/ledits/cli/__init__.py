@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import warnings
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = typer.main.get_command(app).main(words, prog_name="ledits", standalone_mode=False)
     except _USAGE as error:
         # Where nothing was asked for, the help is the message.
-        text = str(error.format_message())
+        text = _plain(str(error.format_message()))
         code = _refuse(text, words) if text else 2
     except (typer.Abort, KeyboardInterrupt):
         code = _refuse("stopped", words, code=130)
@@ -99,6 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 # ClickException: of click, or of the copy that newer typers bring along.
 _USAGE: Any = typer.BadParameter.__mro__[2]
+
+
+def _plain(text: str) -> str:
+    """A usage error in the words of the other sentences."""
+    text = text.replace(
+        "Input should be a valid integer, unable to parse string as an integer", "a whole number is needed"
+    )
+    text = text.replace("Input should be a valid number, unable to parse string as a number", "a number is needed")
+    return re.sub(r"^Invalid value for '(?:-\w / )?([^']*)'", r"\1", text.replace("Value error, ", ""))
 
 
 def _stop(number: int, frame: object) -> NoReturn:
