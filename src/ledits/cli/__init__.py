@@ -1,5 +1,6 @@
 """The command line. Each command is a file of this folder; it is imported when it runs, and torch later still."""
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import ledits
+from ledits import lean
 
 _HERE = ("edit", "invert", "info", "models", "demo", "batch", "studio", "serve")
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -76,6 +78,8 @@ def about(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: what the user can mend is one sentence and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # a process of its own
+        lean.install()
     warnings.showwarning = _warn
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
@@ -88,9 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _refuse("stopped", words, code=130)
     except MemoryError:
         code = _refuse("there is not enough memory: work at a smaller --size", words)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            code = _refuse(f"{error.filename or 'standard output'} can't be used: {error.strerror or error}", words)
+        else:
+            code = 1
+        # What is still in the buffer can't go anywhere, and Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     except ValueError as error:
         code = _refuse(str(error), words)
     finally:
