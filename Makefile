@@ -23,7 +23,7 @@ check: .venv/dev
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt pytest ruff pyright peft matplotlib
+	$(PIP) install -q -c constraints.txt -e '.[serve]' pytest ruff pyright peft matplotlib openai
 	touch $@
 
 clean:
