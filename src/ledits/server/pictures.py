@@ -109,6 +109,13 @@ def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
+def small(edited: Edited) -> tuple[int, int]:
+    """The size of a picture to look at among others: its own, or smaller."""
+    height, width, _ = edited.rgb.shape
+    scale = min(1.0, _PREVIEW / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def png(picture: Image.Image) -> str:
     """Base64 of a PNG, for masks and reconstructions."""
     buffer = io.BytesIO()

@@ -156,7 +156,7 @@ class Service:
                     edited = replay.result()
                     evaluations += edited.network_evaluations
                     job.about["network_evaluations"] = evaluations
-                    image = pictures.text(pictures.encoded(edited, request.format))
+                    image = pictures.text(pictures.encoded(edited, request.format, size=pictures.small(edited)))
                     job.send("cell", {"row": row, "column": column, "image": image})
             return {"rows": len(request.thresholds), "columns": len(request.scales),
                     "network_evaluations": evaluations, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
