@@ -111,8 +111,7 @@ def served(folder: Path, *, limits: Limits | None = None, editors: Mapping[str, 
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Served(f"http://127.0.0.1:{port}", service, backbone)
     finally:
-        service.jobs.drain()
-        service.jobs.join()
+        service.close()
         server.should_exit = True
         thread.join()
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ledits.editor import Editor
 from ledits.files import image
-from ledits.server.settings import Limits, Settings
+from ledits.server.settings import Limits, Settings, folder
 from serving import Served, decoded, png, saved, served
 
 EVENTS = {"accept": "text/event-stream"}
@@ -294,6 +294,16 @@ def test_a_new_start_finds_what_was_kept_and_clears_what_was_not_finished(tmp_pa
         assert not any((tmp_path / name).exists() for name in half)
         assert (tmp_path / "notes.txt").exists()
     assert after == before
+
+
+def test_two_servers_never_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = folder()
+    with served(first), pytest.raises(ValueError, match="another server keeps its inversions"), served(first):
+        pass
+    with served(first):
+        assert folder() == first.with_name("serve-2")
+    assert folder() == first
 
 
 def test_a_job_that_takes_too_long_is_stopped(tmp_path: Path) -> None:

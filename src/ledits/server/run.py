@@ -89,8 +89,7 @@ def serve(
         try:
             _Server(config, service).run(sockets=[listening])
         finally:
-            service.jobs.drain()
-            service.jobs.join()
+            service.close()
 
 
 def _listening(settings: Settings) -> socket.socket:

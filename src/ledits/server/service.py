@@ -40,6 +40,12 @@ class Service:
         self.jobs = Jobs(settings.limits, self.metrics)
         self.began = int(time.time())
 
+    def close(self) -> None:
+        """Finish the job in hand and leave."""
+        self.jobs.drain()
+        self.jobs.join()
+        self.store.close()
+
     def editor(self, name: str | None) -> Editor:
         """The model of that name, the first one where none is named; 404 for any other."""
         if not name:
