@@ -5,7 +5,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 .PHONY: demo test check clean
 
 demo: .venv/ready
-	.venv/bin/python examples/demo.py
+	.venv/bin/python -m ledits demo demo --force
 
 test: check
 	.venv/bin/python -m pytest -q

@@ -4,8 +4,6 @@ sentence.
 
 import json
 import math
-import os
-import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ledits.files import atomic as files
+from ledits.files.header import ENDING, FORMAT, header
 from ledits.frame import Frame
 from ledits.method.core import Inversion, Schedule
 from ledits.settings import Settings, checked
 
-FORMAT = 3
 _NAMES = {"format", "model", "fingerprint", "picture", "dtype", "device", "settings", "frame"}
 _SCHEDULE = {"t", "alpha", "sigma", "order"}
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -56,32 +54,7 @@ def save(path: Path, inversion: Inversion, provenance: Provenance, *, overwrite:
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
     """Raise the ValueError that `save` would, before any long computation."""
-    files.check_writable(path, (".safetensors",), overwrite=overwrite)
-
-
-def header(path: Path) -> dict[str, Any]:
-    """What an inversion file says of itself, without reading its tensors."""
-    try:
-        kind = os.stat(path).st_mode
-    except (OSError, ValueError):
-        raise ValueError(f"There is no file {path}: check the name and the folder.") from None
-    if stat.S_ISDIR(kind):
-        raise ValueError(f"{path} is a folder: pass an inversion that `ledits invert` wrote.")
-    if not stat.S_ISREG(kind):
-        raise ValueError(f"{path} is no regular file: pass an inversion that `ledits invert` wrote.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("ledits")
-        value: object = None if text is None else json.loads(text)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is no whole .safetensors file ({error}): make it again with `ledits invert`"
-        ) from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is no inversion of ledits: make one with `ledits invert`")
-    if value.get("format") != FORMAT:  # pyright: ignore[reportUnknownMemberType]
-        raise ValueError(f"{path} is an inversion of another format than this ledits reads ({FORMAT}): make it again")
-    return value  # pyright: ignore[reportUnknownVariableType]
+    files.check_writable(path, (ENDING,), overwrite=overwrite)
 
 
 def load(path: Path) -> tuple[Inversion, Provenance]:
