@@ -26,7 +26,7 @@ from ledits.server.settings import Settings
 def create(settings: Settings, editors: Mapping[str, Editor], page: Path | None = None) -> tuple[ASGIApp, Service]:
     """The application and its service; `page` is a folder of files to show at "/".
 
-    The service has a thread: end it with `jobs.drain()` and `jobs.join()`.
+    The service has a thread and a folder: end it with `close()`.
     """
     service = Service(settings, editors)
     app = FastAPI(
