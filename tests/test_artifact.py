@@ -76,9 +76,12 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
         ({"x": x}, {"ledits": "[]"}),
         ({"x": x}, {"ledits": json.dumps({**header, "format": 99})}),
         ({"x": x}, {"ledits": json.dumps(header)}),
-        ({"x": x, "x0": x.clone()}, {"ledits": json.dumps(header)}),
-        ({"x": x * torch.nan, "x0": x[1:].clone()}, {"ledits": json.dumps(header)}),
-        ({"x": x, "x0": x[1:].clone()}, {"ledits": json.dumps({k: v for k, v in header.items() if k != "settings"})}),
+        ({"x": x, "denoised": x.clone()}, {"ledits": json.dumps(header)}),
+        ({"x": x * torch.nan, "denoised": x[1:].clone()}, {"ledits": json.dumps(header)}),
+        (
+            {"x": x, "denoised": x[1:].clone()},
+            {"ledits": json.dumps({k: v for k, v in header.items() if k != "settings"})},
+        ),
     ):
         save_file(tensors, path, metadata)
         with pytest.raises(ValueError, match=r"a\.safetensors is"):
@@ -113,7 +116,7 @@ def test_an_inversion_whose_header_lies_is_refused_before_anything_is_allocated(
     header = artifact.header(path)
     BAD_HEADERS[name](header)
     made = inversion()
-    tensors = {"x": made.x, "x0": made.denoised, "null_x0": made.base_denoised}
+    tensors = {"x": made.x, "denoised": made.denoised, "base_denoised": made.base_denoised}
     save_file(tensors, path, {"ledits": json.dumps(header)})
     with pytest.raises(ValueError, match=r"a\.safetensors is a damaged inversion") as error:
         artifact.load(path)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits import regions
+from ledits import checkpoints, regions, suits
 from ledits.backbones import BUNDLED, Backbone, load
 from ledits.files import artifact, composite, image
 from ledits.files.artifact import Provenance
@@ -91,10 +91,21 @@ class Editor:
             )  # fmt: skip
             evaluations = denoise.evaluations
         provenance = Provenance(
-            model=backbone.name, fingerprint=backbone.fingerprint, picture=shown.sha256, frame=frame,
-            settings=settings, dtype=str(backbone.dtype).removeprefix("torch."), device=backbone.device.type,
+            model=checkpoints.short(backbone.name), fingerprint=backbone.fingerprint, picture=shown.sha256,
+            frame=frame, settings=settings, dtype=str(backbone.dtype).removeprefix("torch."),
+            device=backbone.device.type,
         )  # fmt: skip
         return Inversion(self, shown, path, provenance, evaluations)
+
+    def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
+        """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
+
+        A surface asks before it edits, for the result would be a smear; models for photographs suit any picture.
+        """
+        shown = image.take(picture)
+        height, width, _ = shown.rgb.shape
+        suits.check_words(self.backbone.name, suits.local(self.backbone.name), edits, settings.source)
+        suits.check_picture(self.backbone, Frame.of(width, height, settings.area, self.backbone.multiple), shown.rgb)
 
     def open_inversion(self, path: Path | str, picture: Any) -> "Inversion":
         """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match."""
@@ -411,6 +422,5 @@ def noise(levels: int, shape: Sequence[int], seed: int) -> Tensor:
 
 def _moved(path: core.Inversion, device: torch.device) -> core.Inversion:
     x, denoised, base = (v.to(device) for v in (path.x, path.denoised, path.base_denoised))
-    return replace(
-        path, x=x, denoised=denoised, base_denoised=denoised if path.base_denoised is path.denoised else base
-    )
+    base = denoised if path.base_denoised is path.denoised else base
+    return replace(path, x=x, denoised=denoised, base_denoised=base)
