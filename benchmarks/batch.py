@@ -110,8 +110,8 @@ def plan(out: Path, rows: int) -> None:
         (folder / f"{k}.png").write_bytes(start + k.to_bytes(8, "little"))
     path = folder / "manifest.csv"
     with path.open("w") as file:
-        file.write("picture,edits,seed\n")
-        file.writelines(f"{k}.png,cat->dog,{seed}\n" for k in range(pictures) for seed in range(rows // pictures))
+        file.write("picture,edits\n")
+        file.writelines(f"{k}.png,cat->dog:{1 + r}\n" for k in range(pictures) for r in range(rows // pictures))
     command = ["batch", str(path), "-o", str(output), "--dry-run", "--steps", "1"]
     print("| rows | done before | seconds | largest memory of the processes, MB |\n|---|---|---|---|")
     for done in (0, rows):

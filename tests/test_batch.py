@@ -9,23 +9,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import batch_cases
 import numpy as np
 import psutil
 import pytest
-from conftest import picture
 
-from ledits.batch import log, manifest, results, work
+import batch_cases
+from ledits.batch import log, results, work
 from ledits.batch.digests import Digests, Ids
 from ledits.batch.dispatch import Heard, Loop
 from ledits.batch.jobs import Ask, Job, Model, Planner, Row, check_template, finished_id
-from ledits.batch.local import COMMAND, Local
+from ledits.batch.local import Local
 from ledits.batch.manifest import Source
 from ledits.batch.places import Folder, PlaceError
 from ledits.batch.planning import Ahead, Bad, Finished, Group, Item, Planning, Skipped
 from ledits.batch.run import Options, run
 from ledits.batch.work import Worker
 from ledits.editor import Editor
+
+from conftest import picture
 
 MODEL = Model(
     name="m", fingerprint="f", defaults={"steps": 50, "skip": 0.1, "described_skip": 0.2}, area=4096, dtype=""
@@ -461,7 +462,8 @@ def test_a_store_that_fails_now_and_then_is_tried_again(
 def test_a_worker_stops_between_jobs(editor: Editor, tmp_path: Path) -> None:
     jobs, done = task(tmp_path, ("+hat",), ("+sun",), ("-hat",)), list[Any]()
     worker = Worker(editor, Folder(tmp_path / "out"), "w")
-    for event in worker.work(jobs, False, lambda: len(done) == 1):
+    stopping = done.__len__
+    for event in worker.work(jobs, False, lambda: stopping() == 1):
         done += [event.row] if event.row else []
     assert len(done) == 1
 
