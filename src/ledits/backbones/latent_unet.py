@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ledits import memory
 from ledits.attention import TokenMaps, token_maps
+from ledits.backbones.finite import finite
+from ledits.backbones.lora import one_pass
 from ledits.method.core import Prompt, Schedule
 from ledits.schedule import consistency, from_config
 
@@ -131,15 +133,16 @@ class LatentUNet:
             for part in self._fitting(vae, images, images[0, 0].numel()):
                 out = vae.encode(part.to(self.device, vae.dtype))
                 parts.append(out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents)
-            return torch.cat(parts).float() * vae.config.scaling_factor
+            return finite(torch.cat(parts).float() * vae.config.scaling_factor, "the picture's latents")
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
+        finite(x, "the edited latents")
         with self._cast_vae() as vae:
             latents = (x.to(self.device) / vae.config.scaling_factor).to(vae.dtype)
             pixels = x[0, 0].numel() * self.factor**2
             parts = [vae.decode(part).sample for part in self._fitting(vae, latents, pixels)]
-            return torch.cat(parts).float().clamp(-1, 1)
+            return finite(torch.cat(parts).float(), "the decoded pictures").clamp(-1, 1)
 
     @contextmanager
     def denoiser(
@@ -230,14 +233,15 @@ class _Denoiser:
         if texts[0].image is not None:
             images = zip(*(cast("tuple[Tensor, ...]", text.image) for text in texts), strict=True)
             conditions["image_embeds"] = [torch.stack(each) for each in images]
-        output = self._through(
-            x.to(model.dtype),
-            t,
-            torch.stack([text.states for text in texts]),
-            timestep_cond=None if guidance is None else guidance.to(x.device, model.dtype).expand(len(x), -1),
-            added_cond_kwargs=conditions or None,
-            cross_attention_kwargs=dict(model.attention) if model.attention else None,
-        ).sample.float()
+        with one_pass(model.unet):
+            output = self._through(
+                x.to(model.dtype),
+                t,
+                torch.stack([text.states for text in texts]),
+                timestep_cond=None if guidance is None else guidance.to(x.device, model.dtype).expand(len(x), -1),
+                added_cond_kwargs=conditions or None,
+                cross_attention_kwargs=dict(model.attention) if model.attention else None,
+            ).sample.float()
         self.evaluations += len(x)
         alpha, sigma = alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1)
         match model.prediction:
