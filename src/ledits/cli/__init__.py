@@ -31,6 +31,7 @@ from ledits.cli.options import (
     load,
 )
 from ledits.cli.serve import serve_command
+from ledits.cli.studio import studio_command
 from ledits_bench import cli as bench
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 app.add_typer(bench.app, name="bench")
 app.command("serve")(serve_command)
+app.command("studio")(studio_command)
 
 
 @app.callback()

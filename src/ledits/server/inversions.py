@@ -8,6 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse, Response
 
 from ledits import instructions
+from ledits.files import image
 from ledits.server import answers, pictures, words
 from ledits.server.errors import Refused
 from ledits.server.schemas import EditIn, EditsIn, InversionIn, ParseIn, SheetIn, Strict, checked
@@ -109,6 +110,17 @@ def router(service: Service) -> APIRouter:
             "grammar": ", ".join(str(edit) for edit in edits),
             "unknown": words.unknown(edits, service.editor(asked.model)),
         }
+
+    @routes.post("/v1/recipes", openapi_extra=_described(None, "image"))
+    async def recipe(request: Request) -> dict[str, Any]:
+        """The recipe that a picture made by ledits carries in its file; null where it carries none."""
+        fields = await form(request, service.limits)
+        checked(_Nothing, _texts(fields.multi_items(), "image"))
+        sent = await picture(fields.getlist("image"), service)
+        try:
+            return {"recipe": await run_in_threadpool(lambda: image.read_recipe(pictures.content(sent)))}
+        except ValueError as error:
+            raise Refused(str(error), param="image", code="invalid_image") from None
 
     @routes.get("/v1/words")
     async def known(model: str | None = None) -> dict[str, Any]:

@@ -4,11 +4,11 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from PIL import Image
+from starlette.types import ASGIApp
 
 from ledits.editor import Editor
 from ledits.server.app import create
@@ -40,7 +40,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    settings: Settings, editors: Mapping[str, Editor], *, page: Path | None = None,
+    settings: Settings, editors: Mapping[str, Editor], *, page: ASGIApp | None = None,
     started: Callable[[str], None] | None = None,
 ) -> None:  # fmt: skip
     """Answer until SIGTERM or SIGINT, with these models by name; `started` is told the address.
