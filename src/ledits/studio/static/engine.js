@@ -66,11 +66,18 @@ class Engine extends EventTarget {
     return this.#run(picture, request, key, live);
   }
 
+  /** End the edit that runs. */
   stop() {
     this.#running?.controller.abort();
     this.#running = null;
     this.#next = false;
-    this.#busy(null);
+    if (!this.#inverting.size) this.#busy(null);
+  }
+
+  /** End the edit and the inversions too. */
+  cancel() {
+    this.stop();
+    for (const { controller } of this.#inverting.values()) controller.abort();
   }
 
   /** The inversion of a picture, made where it is not there yet; a new caption ends the old one's. */
@@ -103,7 +110,7 @@ class Engine extends EventTarget {
         }
       }
     } finally {
-      if (!this.#running) this.#busy(null);
+      if (!this.#running || signal.aborted) this.#busy(null);
     }
     return this.#inversions.get(from);
   }

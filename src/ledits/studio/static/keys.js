@@ -36,7 +36,7 @@ export function start(open) {
       "-": () => stage.zoom(1 / 1.5), 0: () => stage.fit(), p: () => stage.toggleCrisp(), s: () => $("sheet-button").click(),
       1: () => stage.show("compare"), 2: () => stage.show("after"), 3: () => stage.show("before"), 4: () => stage.show("rebuilt"),
       b: () => paint("brush"), x: () => paint("box"), e: () => paint("erase"), "[": () => brush.size(-5), "]": () => brush.size(5),
-      "?": () => $("help").showModal(), Escape: () => (brush.edit ? brush.end() : engine.stop()),
+      "?": () => $("help").showModal(), Escape: () => (brush.edit ? brush.end() : engine.cancel()),
       " ": event.target.matches("button, summary, [role=switch]") ? null : () => stage.hold(true),
     }[key];
     if (!act || (!work.picture && !"o?".includes(key))) return;

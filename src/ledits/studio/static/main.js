@@ -82,7 +82,7 @@ function listen() {
   document.addEventListener("paste", (event) => event.clipboardData.files.length && files.open(event.clipboardData.files));
   $("undo").addEventListener("click", () => work.undo());
   $("redo").addEventListener("click", () => work.redo());
-  $("stop").addEventListener("click", () => engine.stop());
+  $("stop").addEventListener("click", () => engine.cancel());
   $("theme").addEventListener("click", theme);
   $("caption").addEventListener("change", () => work.change((next) => {
     next.pictures.find(({ key }) => key === next.active).caption = $("caption").value;
@@ -161,7 +161,7 @@ function suggest(picture) {
   const offers = work.now.edits.length || !picture ? [] : sample?.edits ?? (words.things().length ? [] : ["+sunglasses", "turn it into a pencil sketch"]);
   $("suggestions").replaceChildren(...offers.map((text) => el("button", {
     class: "chip", type: "button", onclick: () => instruct(text),
-  }, text.replace("->", " → ").trim())));
+  }, text.replaceAll("->", " → ").trim())));
   $("suggestions").hidden = !offers.length;
 }
 
@@ -170,7 +170,8 @@ function progress(busy) {
   if (!busy) return;
   const text = busy.kind === "invert" ? "Inverting" : "Editing";
   $("progress-text").textContent = text;
-  $("progress-bar").value = busy.done / busy.total;
+  if (busy.done) $("progress-bar").value = busy.done / busy.total;
+  else $("progress-bar").removeAttribute("value");
   if (busy.done === 0 || busy.done === busy.total) say(`${text}: ${busy.done} of ${busy.total}`);
 }
 

@@ -127,7 +127,7 @@ function build(key) {
   const element = el("li", { class: "card", onpointerenter: () => stage.focus(index), onpointerleave: () => stage.focus(null) },
     el("div", { class: "head" }, handle, kind, el("div", { class: "words" }, old, arrow, fresh), mute, drop),
     note, scale.element,
-    el("div", { class: "line" }, where, swatch, everywhere, el("span", { class: "grow" })), fine);
+    el("div", { class: "line" }, where, swatch, everywhere), fine);
   let index = 0;
 
   function update(edit, at) {
@@ -155,7 +155,7 @@ function build(key) {
     first.value = edit.first ?? "";
     last.value = edit.last ?? "";
     const region = edit.regions[work.now.active];
-    where.textContent = brush.edit === key ? "Done painting" : region ? "Change region" : "Paint where";
+    where.replaceChildren(icon("brush"), brush.edit === key ? "Done" : region ? "Change region" : "Paint where");
     swatch.hidden = everywhere.hidden = !region;
     if (region) swatch.src = region;
     report(note, `${edit.old} ${edit.new}`, (word, strange) => {

@@ -103,7 +103,7 @@ class Stage extends EventTarget {
     this.#fitted = true;
     this.#scale = this.#fitting();
     this.#x = (w - this.width * this.#scale) / 2;
-    this.#y = (h - this.height * this.#scale) / 2;
+    this.#y = MARGIN + (h - MARGIN - this.#below() - this.height * this.#scale) / 2;
     this.#place();
   }
 
@@ -126,9 +126,11 @@ class Stage extends EventTarget {
 
   #fitting() {
     const { clientWidth: w, clientHeight: h } = $("stage");
-    const below = w < 700 ? 62 : 76; // room for the view's buttons
-    return Math.max(0.01, Math.min((w - 2 * MARGIN) / this.width, (h - MARGIN - below) / this.height));
+    return Math.max(0.01, Math.min((w - 2 * MARGIN) / this.width, (h - MARGIN - this.#below()) / this.height));
   }
+
+  /** Room for the view's buttons. */
+  #below() { return $("stage").clientWidth < 700 ? 72 : 88; }
 
   #sharp() { return this.crisp ?? (this.#scale >= 4 && this.#scale > 1.3 * this.#fitting()); }
 

@@ -36,7 +36,7 @@ function draw() {
       }, url ? el("img", { src: url, alt: "" }) : icon("picture"));
     }),
     el("button", { class: "thumb new", "aria-label": "Add a picture", title: "Add a picture: it gets the same edits" }, icon("plus")),
-    pictures.length > 1 && el("button", { class: "button small", id: "edit-all", onclick: editAll, disabled: !engine.request(work.picture) }, "Edit all"),
+    ...(pictures.length > 1 ? [el("button", { class: "button small", id: "edit-all", onclick: editAll, disabled: !engine.request(work.picture) }, "Edit all")] : []),
   );
   $("history").replaceChildren(...history.filter(({ snapshot }) => snapshot.active === active).map(({ snapshot, url, label }) => el("button", {
     class: "thumb", title: label, "aria-label": `Go back to ${label}`, "aria-pressed": String(engine.shown?.url === url), onclick: () => work.restore(snapshot),
