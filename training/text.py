@@ -16,6 +16,7 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
     words = " ".join(
         [*scenes.OBJECTS, *map(scenes.noun, scenes.BACKGROUNDS), *map(scenes.where, scenes.BACKGROUNDS)]
         + ["a an and the on in at under to of left right middle empty no nothing without with colour photo picture of"]
+        + [*scenes.ACCESSORIES, *scenes.STYLES, "wearing animal hat drawing art pixelated oil painting old"]
         + ["big small bright dark new old one two three apple heart background"]
     )
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
