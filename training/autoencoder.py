@@ -67,11 +67,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3600)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1.2e-3)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--every", type=int, default=300, help="steps between checkpoints")
+    parser.add_argument("--every", type=float, default=4, help="minutes between checkpoints")
     parser.add_argument("--from", type=Path, dest="origin", help="a saved autoencoder to start from")
     parser.add_argument("--decoder-only", action="store_true", help="freeze the encoder")
     args = parser.parse_args()
@@ -110,7 +110,7 @@ def main() -> None:
         return x.to(args.device, memory_format=torch.channels_last)
 
     dtype = fastest(args.device, lambda dtype: objective(pictures(start), dtype).backward())
-    began = time.time()
+    began = written = time.time()
     for step in range(start, args.steps):
         for group in optimizer.param_groups:
             group["lr"] = rate(step)
@@ -121,22 +121,24 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
 
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
-            report(vae, args, step + 1, loss.item(), time.time() - began)
+        end = step + 1 == args.steps
+        if end or time.time() - written > 60 * args.every:
+            report(vae, args, step + 1, loss.item(), time.time() - began, 500 if end else 60)
             state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
             torch.save({**state, "decoder_only": args.decoder_only}, args.out / "last.tmp")
             (args.out / "last.tmp").rename(last)
+            written = time.time()
 
 
 @torch.no_grad()
-def report(vae: AutoencoderTiny, args: argparse.Namespace, step: int, loss: float, seconds: float) -> None:
-    x = unseen(500, args.side).to(args.device)
-    z = torch.cat([vae.encoder(part) for part in x.split(50)])
-    out = torch.cat([vae.decoder(part) for part in z.split(50)]).clamp(-1, 1)
+def report(vae: AutoencoderTiny, args: argparse.Namespace, step: int, loss: float, seconds: float, count: int) -> None:
+    x = unseen(count, args.side).to(args.device)
+    z = torch.cat([vae.encoder(part) for part in x.split(20)])
+    out = torch.cat([vae.decoder(part) for part in z.split(20)]).clamp(-1, 1)
     # The denoiser works on latents of unit variance.
     vae.register_to_config(scaling_factor=round(1 / z.std().item(), 4))
     decibel = psnr(out, x)
-    row = {"step": step, "loss": loss, "psnr": decibel.mean().item(), "worst": decibel.min().item()}
+    row = {"step": step, "loss": loss, "unseen": count, "psnr": decibel.mean().item(), "worst": decibel.min().item()}
     row |= {"std": z.std().item(), "largest": z.abs().max().item(), "seconds": round(seconds)}
     with (args.out / "log.jsonl").open("a") as log:
         log.write(json.dumps(row) + "\n")

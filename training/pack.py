@@ -2,8 +2,8 @@
 
     python training/pack.py --vae runs/autoencoder/vae --out runs/pack --count 100000 [--device cuda]
 
-Writes RUN/pack.npz: latents float16 (n 8 16 16), scaled to unit variance, and CAPTIONS captions of each as token ids
-int16 (n CAPTIONS 24).
+Writes RUN/pack.npz: latents float16 (n 12 16 16), scaled to unit variance, and CAPTIONS captions of each as token ids
+int16 (n CAPTIONS 32).
 """
 
 import argparse
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def main() -> None:
     latents, captions = [], []
     for start in range(0, args.count, 100):
         rng = np.random.default_rng([3, start])
-        drawn = [scenes.sample(rng) for _ in range(100)]
+        drawn = [scenes.dress(rng, scenes.sample(rng)) for _ in range(100)]
         x = torch.from_numpy(np.stack([scene.render(args.side) for scene in drawn])).permute(0, 3, 1, 2)
         with torch.inference_mode(), torch.autocast(args.device, torch.bfloat16, enabled=args.device != "cpu"):
             z = vae.encode(

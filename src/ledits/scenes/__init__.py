@@ -357,6 +357,30 @@ def _stamp(
     return rgb[y, x], alpha[y, x], rows, columns
 
 
+def sprite(
+    name: str, size: int, wearing: str, side: int = SIDE
+) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[float, float]]:
+    """An object with what it wears as one piece of art: colours, opacity, and the object's own centre (y, x) in it.
+
+    `size` is in 1/64 of the picture's side; the rest is as in `art`.
+    """
+    if not wearing:
+        rgb, alpha = art(name, round(size * side / 64))
+        return rgb, alpha, (alpha.shape[0] / 2, alpha.shape[1] / 2)
+    # Drawn on a canvas large enough for any hat, at its middle.
+    canvas = 2 * side
+    rgb, alpha = np.zeros((canvas, canvas, 3), np.float32), np.zeros((canvas, canvas), np.float32)
+    for piece in _pieces(Placed(name, 64, 64, size, wearing)):
+        colour, opacity, rows, columns = _stamp(piece._replace(x=piece.x / 2, y=piece.y / 2, size=piece.size / 2), canvas)
+        over = opacity[..., None]
+        below = rgb[rows, columns] * alpha[rows, columns, None]
+        alpha[rows, columns] = opacity + (1 - opacity) * alpha[rows, columns]
+        rgb[rows, columns] = (over * colour + (1 - over) * below) / alpha[rows, columns, None].clip(1e-6)
+    rows, columns = (np.nonzero(alpha.any(axis))[0] for axis in (1, 0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return rgb[box], alpha[box], (float(side - rows[0]), float(side - columns[0]))
+
+
 def background(name: str, seed: int, side: int = SIDE) -> Picture:
     """A background without objects: a colour under soft light, or sky and ground that meet at a horizon."""
     rng = np.random.default_rng(seed)
