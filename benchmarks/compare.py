@@ -41,7 +41,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 import ledits
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
-from ledits.backbones import packed
+from ledits.cpu import packed
 
 SCENES = Path(ledits.__file__).parent / "models/scenes"
 SCHEDULER = {

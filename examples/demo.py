@@ -11,13 +11,10 @@ from pathlib import Path
 
 import diffusers
 import numpy as np
-import torch
 import transformers
 from PIL import Image, ImageDraw, ImageFont
 
-from ledits import core, editing, image
-from ledits.backbones import load
-from ledits.recipe import parse
+from ledits import Editor
 
 PICTURES = Path(__file__).parent / "pictures"
 # Name: picture, what it shows, edits.
@@ -41,37 +38,23 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     began = time.perf_counter()
-    backbone = load()
-    print(f"{backbone.name} loaded in {time.perf_counter() - began:.1f} s on {backbone.device}")
+    editor = Editor()
+    print(f"{editor.backbone.name} loaded in {time.perf_counter() - began:.1f} s on {editor.backbone.device}")
     rows = []
     for name, (picture, source, edits) in EDITS.items():
         began = time.perf_counter()
-        shown = image.read(PICTURES / f"{picture}.png")
-        d = backbone.defaults
-        settings = editing.Settings(int(d["steps"]), d["described_skip"], source=source, area=backbone.area)
-        inversion, origin, evaluations = editing.invert(backbone, shown, settings)
-        asked = editing.concepts([parse(text) for text in edits], d, source)
-        x, masks, count = inversion.x[-1], [], 0
-        for step, count in editing.replay(backbone, inversion, asked, None):  # noqa: B007
-            x = step.x
-            masks.append(step.masks[:, 0])
-        result = editing.to_picture(backbone, x, origin)
+        inversion = editor.invert(PICTURES / f"{picture}.png", source=source)
+        result = inversion.edit(*edits)
         seconds = time.perf_counter() - began
-        image.write(folder / f"{name}.png", result, overwrite=True)
-        overlay = editing.overlay(shown.rgb, torch.stack(masks).mean(0), origin)
-        rows.append(
-            (f"{picture}: {'  '.join(edits)}", [shown.rgb, rebuilt(backbone, inversion, origin), overlay, result])
-        )
-        print(f"{folder / name}.png  {'  '.join(edits)}  {seconds:.1f} s, {evaluations + count} network evaluations")
+        result.save(folder / f"{name}.png", overwrite=True)
+        # Replayed with the network asked again at every level.
+        rebuilt = inversion.decoded(inversion.replayed())
+        pictures = [inversion.picture.rgb, rebuilt, np.asarray(result.overlay), result.rgb]
+        rows.append((f"{picture}: {'  '.join(edits)}", pictures))
+        count = inversion.network_evaluations + result.network_evaluations
+        print(f"{folder / name}.png  {'  '.join(edits)}  {seconds:.1f} s, {count} network evaluations")
     sheet(rows).save(folder / "sheet.png")
     print(f"{folder}/sheet.png  source, reconstruction, mask, edited")
-
-
-def rebuilt(backbone: object, inversion: core.Inversion, origin: object) -> np.ndarray:
-    """The picture replayed with the network asked again at every level, which an edit of scale 0 makes it."""
-    for step, _ in editing.replay(backbone, inversion, [core.Concept("", 0.0)], "none"):  # noqa: B007
-        pass
-    return editing.to_picture(backbone, step.x, origin)
 
 
 def sheet(rows: list[tuple[str, list[np.ndarray]]]) -> Image.Image:

@@ -8,8 +8,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
-from ledits import core
 from ledits.backbones import fingerprint, load
+from ledits.method import core
 
 from conftest import BUNDLED_FOLDER, SCHEDULER, random_parts, random_xl_parts, relative
 

@@ -11,14 +11,14 @@ import torch
 
 from ledits import cli
 from ledits.backbones import load
-from ledits.bench import attention_control, methods, run, stats
-from ledits.bench.cases import HELD_OUT, KINDS, QUICK, SIZES, Case, suite
-from ledits.bench.methods import METHODS
-from ledits.bench.report import write
-from ledits.bench.score import eye, iou, psnr, score, ssim, worst
-from ledits.bench.settings import Settings, chosen, merged
 from ledits.recipe import Edit
 from ledits.scenes import Placed, Scene
+from ledits_bench import attention_control, methods, run, stats
+from ledits_bench.cases import HELD_OUT, KINDS, QUICK, SIZES, Case, suite
+from ledits_bench.methods import METHODS
+from ledits_bench.report import write
+from ledits_bench.score import eye, iou, psnr, score, ssim, worst
+from ledits_bench.settings import Settings, chosen, merged
 
 SCORED = suite()
 SCENE = Scene((Placed("cat", 18, 32, 26), Placed("star", 46, 32, 26)), "beach", 7)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledits import artifact, backbones, image
+from ledits import backbones
 from ledits.cli import main
+from ledits.files import artifact, image
 
 FAST = ["--steps", "3", "--device", "cpu"]
 

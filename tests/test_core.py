@@ -8,8 +8,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-from ledits import core
-from ledits.core import Concept
+from ledits.method import core
+from ledits.method.core import Concept
 from ledits.schedule import from_config
 
 from conftest import SCHEDULER

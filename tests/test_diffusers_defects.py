@@ -18,7 +18,8 @@ from PIL import Image
 import ledits
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
-from ledits import core, pipelines
+from ledits import pipelines
+from ledits.method import core
 
 from conftest import SCHEDULER, picture, random_parts, random_xl_parts, relative, scheduler, seeded, tiny
 

@@ -15,13 +15,14 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from ledits import core, image
 from ledits.backbones import fingerprint, load
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
 from ledits.cli import main
-from ledits.core import Concept
+from ledits.files import image
+from ledits.method import core
+from ledits.method.core import Concept
 from ledits.schedule import from_config
 
 from conftest import SCHEDULER, picture, random_parts, random_xl_parts, relative, seeded

@@ -11,12 +11,14 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ledits import core, memory
-from ledits.backbones import kernels, latent_unet, precision
+from ledits import memory
+from ledits.backbones import latent_unet
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
-from ledits.core import Concept, Inversion
+from ledits.cpu import kernels, precision
+from ledits.method import core
+from ledits.method.core import Concept, Inversion
 
 from conftest import SCHEDULER, random_parts, random_xl_parts
 

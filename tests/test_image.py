@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
-from ledits import image as ledits_image
-from ledits.image import check_writable, fit, pad, read, read_recipe, write
+from ledits.files import image as ledits_image
+from ledits.files.image import check_writable, fit, pad, read, read_recipe, write
 
 # A warning of Pillow's that leaks fails its test.
 pytestmark = pytest.mark.filterwarnings("error")

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ledits.backbones import kernels
+from ledits.cpu import kernels
 
 from conftest import relative
 

@@ -12,7 +12,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 
 from ledits.attention import token_maps
-from ledits.backbones import kernels, layers, packed, winograd
+from ledits.cpu import kernels, layers, packed, winograd
 
 from conftest import random_parts, random_vae, random_xl_parts, relative
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ledits import described
-from ledits.core import Concept
-from ledits.thrift import Thrifty
+from ledits.method import caption as described
+from ledits.method.core import Concept
+from ledits.method.thrift import Thrifty
 from test_described import STEPS, inverted, run
 
 

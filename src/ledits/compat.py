@@ -6,8 +6,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from ledits import core
-from ledits.core import Concept, MaskRule, Schedule
+from ledits.method import core
+from ledits.method.core import Concept, MaskRule, Schedule
 
 Upsampling = Literal["bilinear", "nearest"]
 

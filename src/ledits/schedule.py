@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ledits.core import Schedule
+from ledits.method.core import Schedule
 
 _FEW = 8  # steps of models that are distilled to few
 

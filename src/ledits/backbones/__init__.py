@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ledits.core import Denoiser, Schedule
+from ledits.method.core import Denoiser, Schedule
 
 BUNDLED = "scenes"
 _FAMILIES = (
@@ -45,8 +45,13 @@ class Backbone(Protocol):
         """Images (b 3 H W) fp32 in -1..1 of latents (b c h w)."""
         ...
 
-    def denoiser(self, schedule: Schedule, *, maps: bool) -> AbstractContextManager[Denoiser]:
-        """The network, recording attention maps inside the block if asked to; it leaves no trace after it."""
+    def denoiser(
+        self, schedule: Schedule, *, maps: bool, watch: Callable[[int], None] | None = None
+    ) -> AbstractContextManager[Denoiser]:
+        """The network, recording attention maps inside the block if asked to; it leaves no trace after it.
+
+        `watch` is told the evaluations so far after each batch; an exception that it raises stops the work.
+        """
         ...
 
 
@@ -75,7 +80,8 @@ def load(
             f"model {model!r} is a {family}: checkpoints of StableDiffusionPipeline (SD 1.x and 2.x), "
             "StableDiffusionXLPipeline and LatentConsistencyModelPipeline are accepted"
         )
-    from ledits.backbones import checkpoint, precision
+    from ledits.backbones import checkpoint
+    from ledits.cpu import precision
 
     read = checkpoint.stable_diffusion_xl if "XL" in family else checkpoint.stable_diffusion
     kind = DTYPES[dtype] if dtype != "auto" else precision.best(where, checkpoint.width(folder))

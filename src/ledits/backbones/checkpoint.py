@@ -11,9 +11,9 @@ import transformers
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from ledits.backbones.latent_unet import LatentUNet
-from ledits.backbones.packed import available, pack
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
+from ledits.cpu.packed import available, pack
 
 
 def stable_diffusion(

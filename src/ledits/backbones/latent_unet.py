@@ -3,7 +3,7 @@
 import logging
 import math
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import product
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ledits import memory
 from ledits.attention import TokenMaps, token_maps
-from ledits.core import Prompt, Schedule
+from ledits.method.core import Prompt, Schedule
 from ledits.schedule import consistency, from_config
 
 # The presets of the authors' demo for objects, without its warm-up; a checkpoint's ledits.json may name better ones.
@@ -142,9 +142,11 @@ class LatentUNet:
             return torch.cat(parts).float().clamp(-1, 1)
 
     @contextmanager
-    def denoiser(self, schedule: Schedule, *, maps: bool) -> Generator["_Denoiser"]:
+    def denoiser(
+        self, schedule: Schedule, *, maps: bool, watch: Callable[[int], None] | None = None
+    ) -> Generator["_Denoiser"]:
         with token_maps(self.unet) if maps else nullcontext() as recorder:
-            yield _Denoiser(self, schedule, recorder)
+            yield _Denoiser(self, schedule, recorder, watch)
 
     def _fitting(self, vae: Any, batch: Tensor, pixels: int) -> Generator[Tensor]:
         """The batch in as large parts as memory holds; where one picture is too much, the autoencoder works in tiles.
@@ -181,16 +183,18 @@ class LatentUNet:
 
 
 class _Denoiser:
-    """`ledits.core.Denoiser` over a UNet; texts are embedded once, rows are evaluated in batches sized to memory."""
+    """`core.Denoiser` over a UNet; texts are embedded once, rows are evaluated in batches sized to memory."""
 
-    def __init__(self, backbone: LatentUNet, schedule: Schedule, recorder: TokenMaps | None) -> None:
+    def __init__(
+        self, backbone: LatentUNet, schedule: Schedule, recorder: TokenMaps | None, watch: Callable[[int], None] | None
+    ) -> None:
         if backbone.prediction == "epsilon" and schedule.alpha[0] == 0:
             raise ValueError(
                 f"model {backbone.name!r} predicts noise, and the first level is nothing else: use skip above 0, "
                 "or a scheduler without rescale_betas_zero_snr"
             )
         self.evaluations = 0
-        self._backbone, self._schedule, self._recorder = backbone, schedule, recorder
+        self._backbone, self._schedule, self._recorder, self._watch = backbone, schedule, recorder, watch
         self._size = 0  # of batches, found with the first picture
         self._plain = recorder is not None
         self._texts: dict[Prompt, Text] = {}
@@ -212,6 +216,8 @@ class _Denoiser:
             clean.append(self._evaluate(x_part, at, texts))
             if self._recorder:
                 maps.append(self._recorder.read(x.device).unflatten(1, grid))
+            if self._watch:
+                self._watch(self.evaluations)
         shape = (len(prompts), n, b)
         return torch.cat(clean).unflatten(0, shape), torch.cat(maps).unflatten(0, shape) if maps else None
 

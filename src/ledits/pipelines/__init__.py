@@ -1,5 +1,5 @@
 """diffusers' LEDITS++ pipelines, by their names and arguments. What they ask for is translated here; the method is
-`ledits.core`, the networks are `ledits.backbones`.
+`ledits.method.core`, the networks are `ledits.backbones`.
 
     from ledits import LEditsPPPipelineStableDiffusion   # instead of: from diffusers import ...
 

@@ -16,9 +16,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ledits import compat
-from ledits import image as images
 from ledits.backbones.latent_unet import Text
-from ledits.core import MaskRule
+from ledits.files import image as images
+from ledits.method.core import MaskRule
 
 Callback = Callable[..., Mapping[str, Tensor] | None]
 Picture = Any  # a path, PIL picture, array (H W 3) or (b H W 3), tensor (3 H W) or (b 3 H W), or a list of these
@@ -93,7 +93,7 @@ def pad(pictures: Sequence[Tensor], multiple: int) -> Tensor:
     padded: list[Tensor] = []
     for x in pictures:
         down, right = height - x.shape[2], width - x.shape[3]
-        # Reflection, as `ledits.image.pad`; what is too short for it repeats its edge.
+        # Reflection, as `ledits.files.image.pad`; what is too short for it repeats its edge.
         x = F.pad(x, (0, 0, 0, down), mode="reflect" if down < x.shape[2] else "replicate")
         padded.append(F.pad(x, (0, right, 0, 0), mode="reflect" if right < x.shape[3] else "replicate"))
     return torch.cat(padded)

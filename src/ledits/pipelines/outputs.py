@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ledits.backbones.latent_unet import Text
-from ledits.core import Inversion
+from ledits.method.core import Inversion
 
 
 @dataclass

@@ -23,9 +23,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
-from ledits import compat, core
+from ledits import compat
 from ledits.backbones.latent_unet import TOKENIZING, LatentUNet, Prompts, Text
-from ledits.core import Concept, Inversion, Prompt, Schedule, Step
+from ledits.method import core
+from ledits.method.core import Concept, Inversion, Prompt, Schedule, Step
 from ledits.pipelines import inputs
 from ledits.pipelines.outputs import LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput, Told
 from ledits.schedule import from_scheduler

@@ -14,7 +14,7 @@ from torch import Tensor
 from ledits import compat
 from ledits.backbones.latent_unet import Text
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
-from ledits.core import Schedule
+from ledits.method.core import Schedule
 from ledits.pipelines import inputs
 from ledits.pipelines.outputs import LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput, Told
 from ledits.pipelines.shared import LEditsPP, Timesteps

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from ledits.bench.public.cases import Case
-from ledits.bench.public.xlsx import rows as xlsx_rows
+from ledits_bench.public.cases import Case
+from ledits_bench.public.xlsx import rows as xlsx_rows
 
 
 def tedbench(folder: Path) -> Iterator[Case]:

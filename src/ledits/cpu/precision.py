@@ -5,7 +5,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from ledits.backbones import kernels
+from ledits.cpu import kernels
 
 # Narrower networks run by `kernels`, or are no faster in bfloat16: two samples of the bundled one (192) take 10 ms in
 # it and 16 in fp32, without kernels 44 and 35 to 43.

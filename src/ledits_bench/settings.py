@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ledits.bench.cases import Kind
-from ledits.core import MaskRule
+from ledits.method.core import MaskRule
+from ledits_bench.cases import Kind
 
 FILE = Path(__file__).parent / "settings.json"
 

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ledits.bench.cases import KINDS, Case, suite
-from ledits.bench.methods import MASKS, METHODS, REGIONS, THRESHOLDS
-from ledits.bench.run import CONTROLS, Row, about_of, picture_of, results
-from ledits.bench.score import eye
-from ledits.bench.settings import tuned_on
-from ledits.bench.stats import DECIBELS, Curve, curve, interval
-from ledits.files import written
+from ledits.files.atomic import written
+from ledits_bench.cases import KINDS, Case, suite
+from ledits_bench.methods import MASKS, METHODS, REGIONS, THRESHOLDS
+from ledits_bench.run import CONTROLS, Row, about_of, picture_of, results
+from ledits_bench.score import eye
+from ledits_bench.settings import tuned_on
+from ledits_bench.stats import DECIBELS, Curve, curve, interval
 
 TITLES = {**CONTROLS, **{name: method.title for name, method in METHODS.items()}}
 SHOWN = 10  # best and worst cases of ours

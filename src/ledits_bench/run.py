@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ledits import composite
 from ledits.backbones.latent_unet import LatentUNet
-from ledits.bench.cases import VERSION, Case
-from ledits.bench.methods import METHODS
-from ledits.bench.score import score
-from ledits.bench.settings import FILE, Settings, chosen
-from ledits.files import written
+from ledits.files import composite
+from ledits.files.atomic import written
 from ledits.scenes import Scene
+from ledits_bench.cases import VERSION, Case
+from ledits_bench.methods import METHODS
+from ledits_bench.score import score
+from ledits_bench.settings import FILE, Settings, chosen
 
 Row = dict[str, Any]
 # Answers that need no network: the best and the worst there can be, and the best through the autoencoder.

@@ -18,9 +18,9 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
-from ledits.backbones import kernels
-from ledits.backbones.layers import ActiveGroupNorm, Conv2d, GroupNorm, LayerNorm, Linear, rows
-from ledits.backbones.winograd import Winograd
+from ledits.cpu import kernels
+from ledits.cpu.layers import ActiveGroupNorm, Conv2d, GroupNorm, LayerNorm, Linear, rows
+from ledits.cpu.winograd import Winograd
 
 
 def available(device: torch.device, dtype: torch.dtype) -> bool:

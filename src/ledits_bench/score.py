@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledits import scenes
-from ledits.bench.cases import Case
 from ledits.scenes import Mask, Picture, Placed, Scene
 from ledits.scenes.recognise import RENDERS, SEEN, background_of, recognise
+from ledits_bench.cases import Case
 
 # The share of an object's difference from its background that may be left where it was taken away: half its strength.
 LEFT = 0.25

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ledits.backbones import kernels, winograd
-from ledits.backbones.winograd import Winograd
+from ledits.cpu import kernels, winograd
+from ledits.cpu.winograd import Winograd
 
 # The operators that torch's own compiler uses; they take plain tensors beside weights in oneDNN's layout.
 _MKLDNN = torch.ops.mkldnn

@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperCommand
 
-from ledits.bench import cli as bench
-from ledits.cli_options import (
+from ledits.cli.options import (
     DeviceOption,
     DtypeOption,
     ForceOption,
@@ -30,9 +30,10 @@ from ledits.cli_options import (
     StepsOption,
     load,
 )
+from ledits_bench import cli as bench
 
 if TYPE_CHECKING:
-    from ledits.backbones import Backbone
+    from ledits.recipe import Recipe
 
 
 class EditCommand(TyperCommand):
@@ -109,45 +110,23 @@ def edit_command(
     force: ForceOption = False,
 ) -> None:
     """Edit a picture: ledits edit cat.png 'cat->dog' -o dog.png"""
-    from ledits import image
-    from ledits.recipe import Recipe, parse
+    from ledits.files import image
+    from ledits.recipe import parse
 
     began = time.perf_counter()
-    old: Recipe | None = None
-    settings = {
-        "--steps": steps,
-        "--skip": skip,
-        "--seed": seed,
-        "--source": source,
-        "--source-scale": source_scale,
-        "--negative": negative,
-        "--size": size,
-    }
-    if recipe is not None:
-        given = ["edits"] * bool(edits) + [
-            k
-            for k, v in {
-                **settings,
-                "--model": model,
-                "--mask": mask,
-                "--composite": composite or None,
-                "--thrifty": thrifty or None,
-            }.items()
-            if v is not None
-        ]
-        if given:
-            raise ValueError(f"--recipe fixes {', '.join(given)}: leave {'them' if len(given) > 1 else 'it'} out")
-        found = image.read_recipe(recipe)
-        if found is None:
-            raise ValueError(f"{recipe} holds no recipe of ledits: pass a picture that `ledits edit` wrote")
-        old = Recipe.from_json(found, str(recipe))
+    options: dict[str, Any] = {
+        "steps": steps, "skip": skip, "seed": seed, "source": source, "source_scale": source_scale,
+        "negative": negative, "size": size,
+    }  # fmt: skip
+    how: dict[str, Any] = {
+        "mask": mask and mask.value, "composite": composite or None, "thrifty": thrifty or None, "model": model
+    }  # fmt: skip
+    old = None if recipe is None else _recipe(recipe, {**options, **how, "edits": edits})
+    if inversion is not None:
+        _fixed("--inversion", {**options, "recipe": recipe})
     asked = [parse(text) for text in (old.edits if old else edits or ())]
     if not asked:
         raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
-    if inversion is not None and (
-        given := [k for k, v in settings.items() if v is not None] + ["--recipe"] * (old is not None)
-    ):
-        raise ValueError(f"--inversion fixes {', '.join(given)}: leave {'them' if len(given) > 1 else 'it'} out")
     output = output or picture.with_name(f"{picture.stem}-edited.png")
     outputs = [path.absolute() for path in (output, save_inversion, show_masks) if path is not None]
     if len(set(outputs)) < len(outputs):
@@ -157,77 +136,66 @@ def edit_command(
     if show_masks is not None:
         image.check_writable(show_masks, overwrite=force)
 
-    from ledits import artifact, core, editing
-    from ledits import composite as compositing
+    import numpy as np
+
+    from ledits.files import artifact
+    from ledits.plan import Plan
 
     if save_inversion is not None:
         artifact.check_writable(save_inversion, overwrite=force)
-    kept = None if inversion is None else artifact.load(inversion)
-    if kept is not None and model is None:
-        model = kept[1].model
-    backbone = load(
+    if inversion is not None:
+        model = model or artifact.header(inversion).get("model")
+    editor = load(
         old.model if old else model, device or (old.device if old else None), dtype or (old.dtype if old else None)
     )
-    if old and old.fingerprint != backbone.fingerprint:
+    height, width, _ = shown.rgb.shape
+    kept = None if inversion is None else editor.open_inversion(inversion, shown)
+    settings = old.settings if old else kept.settings if kept else editor.settings(**options)
+    if old is not None and old.fingerprint != editor.backbone.fingerprint:
         raise ValueError(f"{recipe} was made with another version of model {old.model!r}: its result can't be repeated")
-    d, composite, thrifty = backbone.defaults, *((old.composite, old.thrifty) if old else (composite, thrifty))
-    made = kept[1] if kept else _settings(backbone, old, steps, skip, seed, source, source_scale, negative, size)
-    if made.described and mask is not None:
-        raise ValueError("--mask is for edits by words: what a described picture's edits change is found without it")
-    if thrifty and not made.described:
-        raise ValueError(
-            "--thrifty is for edits of a described picture: say what it shows with --source, or leave it out"
-        )
-    rule = cast("core.MaskRule", old.mask if old else (mask or Mask.intersect).value)
-    concepts = editing.concepts(asked, d, made.source if made.described else "")
-
-    with _progress(as_json) as report:
-        if kept is not None:
-            assert inversion is not None
-            path, origin = editing.on(backbone, kept[0]), kept[1]
-            artifact.check(
-                origin, inversion, fingerprint=backbone.fingerprint, model=backbone.name, picture=shown.sha256
-            )
-            core.check_windows(concepts, len(path.schedule))
-            evaluations = 0
-        else:
-            assert isinstance(made, editing.Settings)
-            core.check_windows(concepts, made.steps)
-            report("inverting", 0, made.steps)
-            path, origin, evaluations = editing.invert(backbone, shown, made)
-        masks = list[Any]()
-        last, replayed = path.x[-1], 0
-        by = None if made.described else rule
-        for step, so_far in editing.replay(backbone, path, concepts, by, thrifty=thrifty):
-            report("editing", step.i + 1, len(path.schedule))
-            last, replayed = step.x, so_far
-            if any(concept.active(step.i) for concept in concepts):
-                masks.append(step.masks[:, 0])
-        evaluations += replayed
-        result = editing.to_picture(backbone, last, origin)
-        if composite:
-            rebuilt = editing.to_picture(backbone, path.x[-1], origin)
-            result = compositing.onto(shown.rgb, result, rebuilt, compositing.weights(masks, origin))
-
-    written = Recipe(
-        tuple(map(str, asked)), origin.model, origin.fingerprint, len(path.schedule), origin.skip, origin.seed, rule,
-        origin.source, origin.source_scale, origin.negative, origin.area, origin.dtype, origin.device,
-        composite, thrifty,
+    plan = Plan.of(
+        asked, settings, region=old.masks() if old else None, mask=old.mask if old else how["mask"],
+        composite=old.composite if old else composite, drop_source_late=old.drop_source_late if old else thrifty,
+        width=width, height=height,
     )  # fmt: skip
-    image.write(output, result, shown.alpha, written.to_json(), overwrite=force)
+    plan.check(editor.backbone.defaults)
+    with _progress(as_json) as report:
+        made = kept or editor.invert(shown, settings, progress=partial(report, "inverting"))
+        replay = made.replay(plan)
+        for step in replay:
+            report("editing", step.index + 1, step.total)
+        result = replay.result()
+    result.save(output, overwrite=force)
     if save_inversion is not None:
-        artifact.save(save_inversion, path, origin, overwrite=force)
+        made.save(save_inversion, overwrite=force)
     if show_masks is not None:
-        image.write(
-            show_masks, editing.overlay(shown.rgb, cast("Any", sum(masks)) / len(masks), origin), overwrite=force
-        )
-    seconds = round(time.perf_counter() - began, 3)
+        image.write(show_masks, np.asarray(result.overlay), overwrite=force)
+    evaluations = made.network_evaluations + result.network_evaluations
+    seconds, written = round(time.perf_counter() - began, 3), result.recipe
     answer = {
-        "output": str(output), "seconds": seconds, "network_evaluations": evaluations, "steps": written.steps,
-        "seed": written.seed, "edits": list(written.edits), "model": written.model, "device": str(backbone.device),
-        "dtype": written.dtype,
+        "output": str(output), "seconds": seconds, "network_evaluations": evaluations, "steps": settings.steps,
+        "seed": settings.seed, "edits": list(written.edits), "model": written.model,
+        "device": str(editor.backbone.device), "dtype": written.dtype,
     }  # fmt: skip
     _answer(answer, as_json, f"{output}  {seconds:.1f} s, {evaluations} network evaluations")
+
+
+def _recipe(path: Path, given: Mapping[str, Any]) -> "Recipe":
+    """The recipe in a picture; nothing else may be given with it."""
+    from ledits.files import image
+    from ledits.recipe import Recipe
+
+    _fixed("--recipe", given)
+    found = image.read_recipe(path)
+    if found is None:
+        raise ValueError(f"{path} holds no recipe of ledits: pass a picture that `ledits edit` wrote")
+    return Recipe.from_json(found, str(path))
+
+
+def _fixed(what: str, given: Mapping[str, Any]) -> None:
+    names = [name if name == "edits" else f"--{name.replace('_', '-')}" for name, v in given.items() if v]
+    if names:
+        raise ValueError(f"{what} fixes {', '.join(names)}: leave {'them' if len(names) > 1 else 'it'} out")
 
 
 @app.command("invert")
@@ -251,25 +219,24 @@ def invert_command(
     force: ForceOption = False,
 ) -> None:
     """Invert a picture once, for any number of edits: ledits invert cat.png -o cat.safetensors --check"""
-    from ledits import image
+    from ledits.files import artifact, image
 
     began = time.perf_counter()
     shown = image.read(picture)
-
-    from ledits import artifact, editing
-
     artifact.check_writable(output, overwrite=force)
-    backbone = load(model, device, dtype)
-    settings = _settings(backbone, None, steps, skip, seed, source, source_scale, negative, size)
+    editor = load(model, device, dtype)
     with _progress(as_json) as report:
-        report("inverting", 0, settings.steps)
-        path, origin, evaluations = editing.invert(backbone, shown, settings)
-        error = editing.latent_error(backbone, path) if check else None
-    artifact.save(output, path, origin, overwrite=force)
-    seconds = round(time.perf_counter() - began, 3)
+        inversion = editor.invert(
+            shown, steps=steps, skip=skip, seed=seed, source=source, source_scale=source_scale, negative=negative,
+            size=size, progress=partial(report, "inverting"),
+        )  # fmt: skip
+        error = inversion.latent_error() if check else None
+    inversion.save(output, overwrite=force)
+    seconds, settings, origin = round(time.perf_counter() - began, 3), inversion.settings, inversion.provenance
+    evaluations = inversion.network_evaluations
     answer = {
         "output": str(output), "seconds": seconds, "network_evaluations": evaluations, "steps": settings.steps,
-        "seed": settings.seed, "model": origin.model, "device": str(backbone.device), "dtype": origin.dtype,
+        "seed": settings.seed, "model": origin.model, "device": str(editor.backbone.device), "dtype": origin.dtype,
     }  # fmt: skip
     text = f"{output}  {seconds:.1f} s, {evaluations} network evaluations"
     if error is not None:
@@ -284,11 +251,11 @@ def info_command(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a picture or an inversion holds: its size, and the recipe that made it."""
-    from ledits import image
+    from ledits.files import image
 
     answer: dict[str, object]
     if file.suffix == ".safetensors":
-        from ledits import artifact
+        from ledits.files import artifact
 
         header = artifact.header(file)
         answer = {"file": str(file), "kind": "inversion", "steps": len(header["t"])}
@@ -305,37 +272,6 @@ def info_command(
         }
         answer |= {"sha256": shown.sha256, "recipe": image.read_recipe(file)}
     _answer(answer, as_json, "\n".join(f"{key}: {value}" for key, value in answer.items()))
-
-
-def _settings(
-    backbone: "Backbone",
-    old: Any,
-    steps: int | None,
-    skip: float | None,
-    seed: int | None,
-    source: str | None,
-    source_scale: float | None,
-    negative: str | None,
-    size: int | None,
-) -> Any:
-    from ledits.editing import Settings
-
-    if old is not None:
-        return Settings(old.steps, old.skip, old.seed, old.source, old.source_scale, old.negative, old.area)
-    if size is not None and size < 8:
-        raise ValueError(f"--size {size}: at least 8 pixels are needed, 512 is usual")
-    if source_scale is not None and (not source or not 0 <= source_scale < float("inf")):
-        raise ValueError(f"--source-scale {source_scale}: a number from 0 is needed, and --source with it")
-    d = backbone.defaults
-    return Settings(
-        int(d["steps"]) if steps is None else steps,
-        d["described_skip" if source and not source_scale else "skip"] if skip is None else skip,
-        seed or 0,
-        source or "",
-        source_scale or 0.0,
-        negative or "",
-        backbone.area if size is None else size**2,
-    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ledits.backbones import Backbone
+    from ledits.editor import Editor
 
 
 class Mask(StrEnum):
@@ -54,14 +54,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
-def load(model: str | None, device: str | None, dtype: str | None, *, packed: bool = True) -> "Backbone":
+def load(model: str | None, device: str | None, dtype: str | None) -> "Editor":
     import diffusers
     import transformers
 
-    from ledits.backbones import BUNDLED, load
+    from ledits.editor import BUNDLED, Editor
 
     # What these libraries say while loading is for their developers; what matters comes as an error.
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return load(model or BUNDLED, device=device or "auto", dtype=dtype or "auto", packed=packed)
+    return Editor(model or BUNDLED, device=device or "auto", dtype=dtype or "auto")

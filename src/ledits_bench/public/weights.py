@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ledits.bench.public.metrics import Clip, Distance, Rgb, Scorers, self_similarity, vit_input
+from ledits_bench.public.metrics import Clip, Distance, Rgb, Scorers, self_similarity, vit_input
 
 CLIP = "openai/clip-vit-large-patch14"
 DINO = "facebook/dino-vitb8"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledits.cli_options import (
+from ledits.cli.options import (
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -24,7 +24,7 @@ from ledits.cli_options import (
 
 if TYPE_CHECKING:
     from ledits.backbones.latent_unet import LatentUNet
-    from ledits.bench.run import Job
+    from ledits_bench.run import Job
 
 
 class MaskPolicy(StrEnum):
@@ -74,7 +74,7 @@ def scenes_command(
     """
     if quick and count is not None:
         raise ValueError("--quick is --count 40: leave one of them out")
-    from ledits.bench import cases, run
+    from ledits_bench import cases, run
 
     suite = cases.suite("scored", cases.QUICK if quick else count)
     names = ["ours"] if quick and methods is None else _names(methods)
@@ -96,11 +96,11 @@ def tune_command(
 ) -> None:
     """Try every setting of every method on the tuning split, and write the best of each to FOLDER/settings.json.
 
-    Copied to src/ledits/bench/settings.json, they are what `ledits bench scenes` runs with.
+    Copied to src/ledits_bench/settings.json, they are what `ledits bench scenes` runs with.
     """
-    from ledits.bench import cases, run
-    from ledits.bench.settings import merged
-    from ledits.files import written
+    from ledits.files.atomic import written
+    from ledits_bench import cases, run
+    from ledits_bench.settings import merged
 
     suite, names = cases.suite("tuning", count), _names(methods)
     jobs = [
@@ -161,8 +161,8 @@ def bench_public_command(
 ) -> None:
     """Run a public benchmark: ledits bench pie-bench --data PIE-Bench --out runs"""
     from ledits.backbones import BUNDLED
-    from ledits.bench.public.cli import run_public
-    from ledits.bench.public.run import Plan
+    from ledits_bench.public.cli import run_public
+    from ledits_bench.public.run import Plan
 
     if size is not None and size < 8:
         raise ValueError(f"--size {size}: at least 8 pixels are needed, 512 is usual")
@@ -171,7 +171,7 @@ def bench_public_command(
         None if size is None else size**2,
     )  # fmt: skip
     errors = run_public(
-        plan, data, out, model or BUNDLED, lambda: load(model, device, dtype),
+        plan, data, out, model or BUNDLED, lambda: load(model, device, dtype).backbone,
         limit=limit, clip=clip, dino=dino, as_json=as_json,
     )  # fmt: skip
     if errors:
@@ -179,14 +179,14 @@ def bench_public_command(
 
 
 def _report(folder: Path) -> None:
-    from ledits.bench.report import write
+    from ledits_bench.report import write
 
     for path in write(folder):
         typer.echo(path)
 
 
 def _names(methods: str | None) -> list[str]:
-    from ledits.bench.methods import METHODS
+    from ledits_bench.methods import METHODS
 
     names = list(METHODS) if methods is None else [name.strip() for name in methods.split(",")]
     if unknown := [name for name in names if name not in METHODS]:
@@ -196,11 +196,13 @@ def _names(methods: str | None) -> list[str]:
 
 def _backbone(model: str | None, device: str | None, dtype: str | None, names: list[str]) -> "LatentUNet":
     """The model for these methods: its layers are diffusers' own, for all of them, where one needs that."""
+    from ledits.backbones import BUNDLED, load
     from ledits.backbones.latent_unet import LatentUNet
     from ledits.backbones.stable_diffusion import ClipPrompts
-    from ledits.bench.methods import METHODS
+    from ledits_bench.methods import METHODS
 
-    backbone = load(model, device, dtype, packed=not any(METHODS[name].own_attention for name in names))
+    own_attention = any(METHODS[name].own_attention for name in names)
+    backbone = load(model or BUNDLED, device=device or "auto", dtype=dtype or "auto", packed=not own_attention)
     if not isinstance(backbone, LatentUNet) or not isinstance(backbone.prompts, ClipPrompts):
         raise ValueError(f"model {model!r}: the methods of the comparison are written for Stable Diffusion's layout")
     return backbone
@@ -208,7 +210,7 @@ def _backbone(model: str | None, device: str | None, dtype: str | None, names: l
 
 def _perform(backbone: "LatentUNet", folder: Path, jobs: "list[Job]", stamp: str) -> int:
     """Run the jobs under a progress bar; how many rows of them are errors."""
-    from ledits.bench import run
+    from ledits_bench import run
 
     steps: Iterable[tuple[int, int]] = run.perform(backbone, folder, jobs, f"ledits {shlex.join(sys.argv[1:])}", stamp)
     if sys.stderr.isatty():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
-from ledits.core import Schedule
+from ledits.method.core import Schedule
 
 # Self-attention is taken over for the first 40 % of the steps, on maps of at most a quarter of the latent cells:
 # published as 16x16 of 64x64 cells; small networks have little below that.

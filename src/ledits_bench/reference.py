@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
-from ledits.core import Concept
+from ledits.method.core import Concept
 
 published: Any = pipeline_leditspp_stable_diffusion  # its types are too narrow for what is passed here
 CHANNELS = 4  # that the published code repeats masks over

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ledits.core import Concept, Denoiser, Inversion, Prompt
+from ledits.method.core import Concept, Denoiser, Inversion, Prompt
 
 
 class Thrifty:

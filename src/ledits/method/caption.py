@@ -15,31 +15,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ledits import core
-from ledits.core import Concept, Denoiser, Inversion, Step
+from ledits.method import core
+from ledits.method.core import Concept, Denoiser, Inversion, Prompt, Step
 
 # Of every so many levels one is asked where an edit belongs: as good as all of them on scenes (LOG.md).
 _STRIDE = 2
 
 
-def locate(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> list[Concept]:
+def locate(
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], known: dict[Prompt, Tensor] | None = None
+) -> list[Concept]:
     """The concepts with the regions they belong to, (b 1 h w) of 0 and 1, within those that they have.
 
     Each concept's prompt is the caption with its edit alone, and the inversion's null prompt is the caption itself. A
     threshold is the share of the picture left alone; None finds it by Otsu's method. Where two regions meet, the
     smaller one has the place to itself: an object that changes on a background that does.
+
+    `known` remembers how far each prompt's predictions differ, so that the network is asked about it once.
     """
-    levels = list(range(0, len(inversion.schedule), _STRIDE))
     if not concepts:
         return []
-    prompts = list(dict.fromkeys(concept.prompt for concept in concepts))
-    predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
-    # Means of plain differences: the noisiest levels, where most is undecided, count most.
-    there = inversion.null_x0[levels].float()
-    change = dict(zip(prompts, (predicted - there).abs().sum(3).mean(1), strict=True))
+    known = {} if known is None else known
+    levels = list(range(0, len(inversion.schedule), _STRIDE))
+    prompts = [prompt for prompt in dict.fromkeys(c.prompt for c in concepts) if prompt not in known]
+    if prompts:
+        predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
+        # Means of plain differences: the noisiest levels, where most is undecided, count most.
+        there = inversion.null_x0[levels].float()
+        known.update(zip(prompts, (predicted - there).abs().sum(3).mean(1), strict=True))
     found: list[Tensor] = []
     for concept in concepts:
-        values = change[concept.prompt]
+        values = known[concept.prompt]
         allowed = torch.ones_like(values)[:, None]
         if concept.region is not None:
             allowed = F.interpolate(concept.region.to(values), values.shape[-2:], mode="area").expand_as(allowed)

@@ -8,12 +8,12 @@ from typing import Any
 
 import typer
 
-from ledits import files
 from ledits.backbones import Backbone
-from ledits.bench.public import hub, metrics, weights
-from ledits.bench.public.cases import Case
-from ledits.bench.public.run import Plan, run, summarise
-from ledits.bench.public.suites import MASKED, SUITES
+from ledits.files import atomic as files
+from ledits_bench.public import hub, metrics, weights
+from ledits_bench.public.cases import Case
+from ledits_bench.public.run import Plan, run, summarise
+from ledits_bench.public.suites import MASKED, SUITES
 
 
 def run_public(
