@@ -1,6 +1,6 @@
 """Train a denoiser together with its text encoders: a UNet in SD's layout or a flow transformer in SD3's.
 
-    python training/denoiser.py --pack runs/pack --vae runs/autoencoder/vae --out runs/unet [--kind flow] [--device cuda]
+    python training/denoiser.py --pack runs/pack --vae runs/autoencoder/vae --out runs/unet [--kind flow]
 
 The rate is constant after a warm-up, so that training can always go on; what is evaluated and shipped is the running
 average of the weights. `--decay N` lets it fall to zero over the last N of --steps. Resumes to the sample from
@@ -33,6 +33,8 @@ PROMPTS = (
     "pixel art of a rabbit on a blue background", "a black and white photo of an owl wearing a bow at sunset",
     "a panda, a donut and a rocket on a pink background",
 )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", type=Path, required=True)

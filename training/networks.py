@@ -123,10 +123,9 @@ class Flow:
         for block in net.transformer_blocks:
             block.attn.set_processor(_Absent())
         # Blocks begin as the identity and the prediction as zero (Peebles and Xie 2023).
+        zero = ("norm1.linear", "norm1_context.linear", "norm_out.linear", "proj_out")
         for name, part in net.named_modules():
-            if isinstance(part, nn.Linear) and (name == "proj_out" or name.endswith("norm1_context.linear")):
-                nn.init.zeros_(part.weight)
-            elif isinstance(part, nn.Linear) and (name.endswith("norm1.linear") or name == "norm_out.linear"):
+            if isinstance(part, nn.Linear) and name.endswith(zero):
                 nn.init.zeros_(part.weight)
         half = [projected(tokens, WIDTH // 2) for _ in range(2)]
         self.parts = nn.ModuleDict({"transformer": net, "text": half[0], "text_2": half[1]})
@@ -179,14 +178,11 @@ class _Absent:
         def heads(x: Tensor) -> Tensor:
             return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
 
-        q = torch.cat(
-            [attn.norm_q(heads(attn.to_q(hidden_states))), attn.norm_added_q(heads(attn.add_q_proj(encoder_hidden_states)))], 2
-        )
-        k = torch.cat(
-            [attn.norm_k(heads(attn.to_k(hidden_states))), attn.norm_added_k(heads(attn.add_k_proj(encoder_hidden_states)))], 2
-        )
-        v = torch.cat([heads(attn.to_v(hidden_states)), heads(attn.add_v_proj(encoder_hidden_states))], 2)
-        scores = q @ k.mT * q.shape[-1] ** -0.5
+        seen, told = hidden_states, encoder_hidden_states
+        q = [attn.norm_q(heads(attn.to_q(seen))), attn.norm_added_q(heads(attn.add_q_proj(told)))]
+        k = [attn.norm_k(heads(attn.to_k(seen))), attn.norm_added_k(heads(attn.add_k_proj(told)))]
+        v = torch.cat([heads(attn.to_v(seen)), heads(attn.add_v_proj(told))], 2)
+        scores = torch.cat(q, 2) @ torch.cat(k, 2).mT * v.shape[-1] ** -0.5
         scores[..., -1] += float(np.log(ABSENT))
         out = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
         image, text = out[:, :places], out[:, places:]

@@ -26,7 +26,9 @@ def fastest(device: str, step: Callable[[torch.dtype], object], repeats: int = 3
         for _ in range(repeats):
             seconds[dtype] = min(seconds[dtype], _timed(device, lambda dtype=dtype: step(dtype)))
     best = min(seconds, key=seconds.__getitem__)
-    print({str(dtype).removeprefix("torch."): round(s, 3) for dtype, s in seconds.items()}, "seconds a step", flush=True)
+    print(
+        {str(dtype).removeprefix("torch."): round(s, 3) for dtype, s in seconds.items()}, "seconds a step", flush=True
+    )
     return best
 
 

@@ -9,7 +9,6 @@ arrays (H, W).
 import zlib
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,10 +55,16 @@ class Head(NamedTuple):
 
 # Read off each animal's art. Fish and turtle look sideways, and a butterfly has no face: they wear nothing.
 HEADS = {
-    "cat": Head(0.045, 0.60, -0.275, 0.46), "dog": Head(-0.11, 0.52, -0.425, 0.44), "fox": Head(0.09, 0.60, -0.28, 0.44),
-    "panda": Head(-0.02, 0.70, -0.43, 0.48), "frog": Head(-0.265, 0.86, -0.42, 0.46), "pig": Head(-0.045, 0.64, -0.43, 0.46),
-    "rabbit": Head(0.085, 0.52, -0.21, 0.44), "penguin": Head(-0.31, 0.36, -0.47, 0.38), "owl": Head(-0.235, 0.76, -0.45, 0.44),
-}  # fmt: skip
+    "cat": Head(0.045, 0.60, -0.275, 0.46),
+    "dog": Head(-0.11, 0.52, -0.425, 0.44),
+    "fox": Head(0.09, 0.60, -0.28, 0.44),
+    "panda": Head(-0.02, 0.70, -0.43, 0.48),
+    "frog": Head(-0.265, 0.86, -0.42, 0.46),
+    "pig": Head(-0.045, 0.64, -0.43, 0.46),
+    "rabbit": Head(0.085, 0.52, -0.21, 0.44),
+    "penguin": Head(-0.31, 0.36, -0.47, 0.38),
+    "owl": Head(-0.235, 0.76, -0.45, 0.44),
+}
 # Room above the centre that a hat may need, in shares of the animal's size.
 ROOM = 0.85
 # Row and column of the night sky's stars, in 1/64 of the picture's side.
@@ -82,7 +87,7 @@ SIZES = {1: range(28, 41, 2), 2: range(24, 31, 2), 3: range(18, 21, 2)}
 
 
 class Placed(NamedTuple):
-    """One object: its centre and longer side, in 1/64 of the picture's side, and what it wears of ACCESSORIES, if at all."""
+    """One object: its centre and longer side in 1/64 of the picture's side, and what it wears, of ACCESSORIES or ""."""
 
     name: str
     x: int
@@ -113,7 +118,7 @@ class Scene:
         return restyle((picture + 0.5).clip(0, 255).astype(np.uint8), self.style)
 
     def caption(self) -> str:
-        """Everything in the scene, without positions: "a pencil sketch of a cat wearing a bow and a star on a beach"."""
+        """Everything in the scene, without positions: "pixel art of a cat wearing a bow and a star on a beach"."""
         if not self.objects:
             return self.empty()
         return self._styled(f"{_list([a(o.words()) for o in self.objects])} {where(self.background)}")
@@ -168,7 +173,7 @@ class Scene:
     def swap(self, index: int, name: str) -> "Scene":
         """The twin with object `index` replaced, at the same place and size; what it wears stays where that fits."""
         old = self.objects[index]
-        return self._with(index, old._replace(name=name, wearing=old.wearing if name in HEADS else ""))
+        return self.put(index, old._replace(name=name, wearing=old.wearing if name in HEADS else ""))
 
     def wear(self, index: int, accessory: str) -> "Scene":
         """The twin in which object `index` wears `accessory`, "" for nothing, and nothing else."""
@@ -176,9 +181,10 @@ class Scene:
             raise ValueError(
                 f"{self.objects[index].name} wearing {accessory}: {', '.join(HEADS)} wear {', '.join(ACCESSORIES)}"
             )
-        return self._with(index, self.objects[index]._replace(wearing=accessory))
+        return self.put(index, self.objects[index]._replace(wearing=accessory))
 
-    def _with(self, index: int, placed: Placed) -> "Scene":
+    def put(self, index: int, placed: Placed) -> "Scene":
+        """The scene with another object in the place of number `index`."""
         return replace(self, objects=(*self.objects[:index], placed, *self.objects[index + 1 :]))
 
     def remove(self, index: int) -> "Scene":
@@ -247,7 +253,7 @@ def dress(rng: np.random.Generator, scene: Scene, *, held_out: bool | None = Fal
         if placed.name not in HEADS or rng.random() >= share:
             continue
         choice = [name for name in ACCESSORIES if held_out is None or not held_out_pair(placed.name, name)]
-        scene = scene._with(i, room(placed)._replace(wearing=str(rng.choice(choice))))
+        scene = scene.put(i, room(placed)).wear(i, str(rng.choice(choice)))
     return scene.draw(str(rng.choice(list(STYLES)))) if rng.random() < 0.2 else scene
 
 
@@ -346,9 +352,7 @@ def _pieces(placed: Placed) -> tuple[_Piece, ...]:
     return body, _Piece(placed.wearing, placed.x, placed.y + height * placed.size, width * placed.size)
 
 
-def _stamp(
-    piece: _Piece, side: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], slice, slice]:
+def _stamp(piece: _Piece, side: int) -> tuple[NDArray[np.float32], NDArray[np.float32], slice, slice]:
     rgb, alpha = art(piece.name, max(1, round(piece.size * side / 64)))
     height, width = alpha.shape
     top, left = round(piece.y * side / 64 - height / 2), round(piece.x * side / 64 - width / 2)
@@ -371,7 +375,8 @@ def sprite(
     canvas = 2 * side
     rgb, alpha = np.zeros((canvas, canvas, 3), np.float32), np.zeros((canvas, canvas), np.float32)
     for piece in _pieces(Placed(name, 64, 64, size, wearing)):
-        colour, opacity, rows, columns = _stamp(piece._replace(x=piece.x / 2, y=piece.y / 2, size=piece.size / 2), canvas)
+        half = piece._replace(x=piece.x / 2, y=piece.y / 2, size=piece.size / 2)
+        colour, opacity, rows, columns = _stamp(half, canvas)
         over = opacity[..., None]
         below = rgb[rows, columns] * alpha[rows, columns, None]
         alpha[rows, columns] = opacity + (1 - opacity) * alpha[rows, columns]

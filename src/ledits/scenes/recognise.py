@@ -1,4 +1,4 @@
-"""An independent eye for scenes: which object, wearing what, on which background, in which style explains a picture best.
+"""An independent eye for scenes: which object, worn thing, background and style explains a picture best.
 
 Nothing here is learned. Every object is painted on the known clean background at every place and size, and the winner
 is the one that takes away most of the picture's squared difference from that background. Painting the wrong thing costs
@@ -170,7 +170,7 @@ def is_drawn(picture: Picture, scene: Scene, index: int) -> bool:
 
 
 def _distance(picture: Picture, scene: Scene, window: Mask | None = None) -> float:
-    """Mean squared difference from a scene, light shifted as a whole aside, where plainly wrong counts as just wrong."""
+    """Mean squared difference from a scene, whatever light shifts as a whole; plainly wrong counts as just wrong."""
     difference = picture.astype(np.float32) - scene.render(len(picture))
     difference -= np.median(difference, axis=(0, 1)).clip(-8, 8)
     wrong = np.minimum(difference**2, WRONG).mean(-1)

@@ -4,9 +4,12 @@ A filter is a function of the picture alone, so that every scene has a true twin
 arrays (side, side, 3).
 """
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
+_Value = TypeVar("_Value", bound=np.generic)
 # As captions name them.
 STYLES = ("pencil sketch", "black and white photo", "pixel art")
 # Pixels of pixel art along a side; how far a pencil's line feels the picture, in 1/64 of its side.
@@ -18,14 +21,15 @@ def restyle(picture: NDArray[np.uint8], style: str) -> NDArray[np.uint8]:
     if not style:
         return picture
     if style not in STYLES:
-        raise ValueError(f"no style {style!r}: {', '.join(STYLES)}, or \"\" for none")
-    values = picture.astype(np.float32)
+        raise ValueError(f'no style {style!r}: {", ".join(STYLES)}, or "" for none')
+    values: NDArray[np.float32] = picture.astype(np.float32)
     if style == "pixel art":
+        # Eleven levels of each colour.
         values = _enlarged(np.round(_cells(values).mean((1, 3)) / 25.5) * 25.5, len(picture))
     else:
         values = values @ np.array([0.299, 0.587, 0.114], np.float32)
         if style == "pencil sketch":
-            # Dark where the picture is darker than around it (a colour dodge), on paper that keeps a little of its tone.
+            # Dark where the picture is darker than around it (a colour dodge); the paper keeps a little of its tone.
             lines = (values + 8) / (_blurred(values, _reach(len(picture))) + 8)
             values = lines.clip(0, 1) ** 2 * (205 + 0.18 * values)
         values = np.repeat(values[..., None], 3, -1)
@@ -33,14 +37,14 @@ def restyle(picture: NDArray[np.uint8], style: str) -> NDArray[np.uint8]:
 
 
 def spread(mask: NDArray[np.bool_], style: str) -> NDArray[np.bool_]:
-    """The pixels of a styled picture that depend on those under `mask`, (side, side) bool."""
+    """The pixels of a picture in this style that depend on those under `mask`, (side, side) bool."""
     if style == "pixel art":
-        return _enlarged(_cells(mask).any((1, 3)), len(mask))
+        return _enlarged(np.asarray(_cells(mask).any((1, 3))), len(mask))
     if style == "pencil sketch":
         reach = _reach(len(mask))
         for axis in (0, 1):
             padded = np.pad(mask, [(reach, reach) if i == axis else (0, 0) for i in (0, 1)])
-            mask = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis).any(-1)
+            mask = np.asarray(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis).any(-1))
     return mask
 
 
@@ -48,13 +52,13 @@ def _reach(side: int) -> int:
     return max(1, REACH * side // 64)
 
 
-def _cells(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def _cells(values: NDArray[_Value]) -> NDArray[_Value]:
     """Rows and columns split into cells, (CELLS, n, CELLS, n, ...)."""
     n = len(values) // CELLS
     return values.reshape(CELLS, n, CELLS, n, *values.shape[2:])
 
 
-def _enlarged(values: NDArray[np.generic], side: int) -> NDArray[np.generic]:
+def _enlarged(values: NDArray[_Value], side: int) -> NDArray[_Value]:
     n = side // CELLS
     return values.repeat(n, 0).repeat(n, 1)
 
