@@ -57,7 +57,7 @@ def main() -> None:
     with np.load(args.pack / "pack.npz") as pack:
         latents, captions = pack["latents"], pack["captions"]
     tokens = CLIPTokenizer.from_pretrained(args.pack / "tokenizer")
-    vae = AutoencoderTiny.from_pretrained(args.vae)
+    vae = AutoencoderTiny.from_pretrained(args.vae).float()
     empty = torch.tensor(tokens("", padding="max_length", truncation=True).input_ids)
     denoiser = (UNet if args.kind == "unet" else Flow)(tokens, latents.shape[1])
     net = denoiser.parts.to(args.device)

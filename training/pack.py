@@ -31,7 +31,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
     tokens = tokenizer(args.out / "tokenizer")
-    vae = AutoencoderTiny.from_pretrained(args.vae).to(args.device, memory_format=torch.channels_last)
+    vae = AutoencoderTiny.from_pretrained(args.vae).float().to(args.device, memory_format=torch.channels_last)
     latents, captions = [], []
     for start in range(0, args.count, 100):
         rng = np.random.default_rng([3, start])
