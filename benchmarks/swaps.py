@@ -83,7 +83,7 @@ def main() -> None:
             noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], start + k) for k in range(len(x0))], 1)
             with backbone.denoiser(schedule, maps=False) as denoise:
                 null = "" if args.words else tuple(scene.caption() for scene in drawn[part])
-                inversion = core.invert(denoise, schedule, x0, noise, null=null)
+                inversion = core.invert(denoise, schedule, x0, noise, base_prompt=null)
                 evaluations += denoise.evaluations
             each = [
                 concepts.by_words(edit, d) if args.words else concepts.by_caption(edit, d, scene.caption())

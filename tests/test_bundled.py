@@ -25,7 +25,7 @@ def test_reconstruction_is_exact(bundled, scene_pictures, steps, skip, order, st
     """Square at 5 and 20 steps, 64x48 at 10 and 50, a batch of three at 10, a source and a negative prompt at 20."""
     pictures = scene_pictures[:3] if steps == 10 else scene_pictures[:1]
     x0 = encoded(bundled, [picture if steps in (5, 20) else picture[:48] for picture in pictures])
-    prompts = {"source": "a cat", "null": "snow"} if steps == 20 else {}
+    prompts = {"source": "a cat", "base_prompt": "snow"} if steps == 20 else {}
     schedule = dataclasses.replace(bundled.schedule(steps, skip), order=order)
     noise = torch.randn(steps, *x0.shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), bundled.denoiser(schedule, maps=True) as denoise:

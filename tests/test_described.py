@@ -24,7 +24,7 @@ def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0):
     x0 = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed + k)) for k in range(b)])
     noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], seed + k) for k in range(b)], 1)
     with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
-        return core.invert(denoise, schedule, x0, noise, null=null)
+        return core.invert(denoise, schedule, x0, noise, base_prompt=null)
 
 
 def run(model, inversion, concepts):
@@ -200,7 +200,10 @@ def test_half_precision_storage_changes_nothing_outside(random_model):
     """What the path was rounded to for storage is what is kept."""
     inversion = inverted(random_model())
     half = dataclasses.replace(
-        inversion, x=inversion.x.half(), x0=inversion.x0.half(), null_x0=inversion.null_x0.half()
+        inversion,
+        x=inversion.x.half(),
+        denoised=inversion.denoised.half(),
+        base_denoised=inversion.base_denoised.half(),
     )
     (concept,), steps, _ = run(random_model(), half, [Concept("a dog", 6.0, 0.7)])
     outside = (concept.region == 0).expand_as(steps[-1].x)

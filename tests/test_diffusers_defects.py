@@ -105,8 +105,8 @@ def test_n2_row_6_a_source_scale_of_1_is_a_scale(ours):
     assert relative(mine(**STILL).images, inverted.inversion.x[-1]) <= 1e-5
     plain = mine.invert(image=picture(), num_inversion_steps=20, generator=seeded()).inversion
     guided = mine.invert(**given, generator=seeded()).inversion
-    assert relative(guided.null_x0, plain.x0) < 1e-4
-    assert relative(guided.x0, plain.x0) > 1e-4
+    assert relative(guided.base_denoised, plain.denoised) < 1e-4
+    assert relative(guided.denoised, plain.denoised) > 1e-4
 
 
 @both

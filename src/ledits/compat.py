@@ -35,6 +35,6 @@ def _blocks(i: int, psi: Tensor, attention: Tensor | None, concept: Concept) -> 
     if attention is None:
         raise ValueError("an attention mask needs attention maps, and the denoiser records none")
     maps = core.smooth(attention.float()[:, None])[:, 0]
-    blocks = core.top(maps, concept.threshold, maps.new_ones(1).expand_as(maps))
+    blocks = core.quantile_mask(maps, concept.threshold, maps.new_ones(1).expand_as(maps))
     whole = core.implicit_mask(i, psi, None, concept, "none")  # the concept's region
     return F.interpolate(blocks[:, None], psi.shape[-2:])[:, 0] * whole

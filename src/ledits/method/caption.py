@@ -41,7 +41,7 @@ def locate(
     if prompts:
         predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
         # Means of plain differences: the noisiest levels, where most is undecided, count most.
-        there = inversion.null_x0[levels].float()
+        there = inversion.base_denoised[levels].float()
         known.update(zip(prompts, (predicted - there).abs().sum(3).mean(1), strict=True))
     found: list[Tensor] = []
     for concept in concepts:
@@ -52,7 +52,7 @@ def locate(
         values = torch.where(allowed[:, 0] > 0, values, 0)
         region = otsu(values)
         if concept.threshold is not None:
-            region = core.top(values, concept.threshold, allowed[:, 0])
+            region = core.quantile_mask(values, concept.threshold, allowed[:, 0])
         found.append(region[:, None] * allowed)
     return [replace(c, region=region) for c, region in zip(concepts, _apart(found), strict=True)]
 

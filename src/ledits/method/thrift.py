@@ -27,15 +27,15 @@ class Thrifty:
         self.evaluations = denoise.evaluations
 
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
-        null = self._inversion.null
-        spared = null in prompts and all(self._spared(i) for i in levels)
-        asked = [prompt for prompt in prompts if prompt != null] if spared else prompts
+        base_prompt = self._inversion.base_prompt
+        spared = base_prompt in prompts and all(self._spared(i) for i in levels)
+        asked = [prompt for prompt in prompts if prompt != base_prompt] if spared else prompts
         predicted, maps = self._denoise(x, levels, asked)
         self.evaluations = self._denoise.evaluations
         if not spared:
             return predicted, maps
         seen = dict(zip(asked, predicted, strict=True))
-        source = self._inversion.null_x0[list(levels)].to(x)
+        source = self._inversion.base_denoised[list(levels)].to(x)
         for concept in self._concepts:
             if concept.region is not None:
                 source = torch.where(concept.region > 0, seen[concept.prompt], source)
@@ -44,4 +44,6 @@ class Thrifty:
     def _spared(self, i: int) -> bool:
         """Whether step i does without the source: each edit acts, by its own caption and at least as strongly."""
         late = 2 * i >= len(self._inversion.schedule)
-        return late and all(c.active(i) and c.scale >= 1 and c.prompt != self._inversion.null for c in self._concepts)
+        return late and all(
+            c.active(i) and c.scale >= 1 and c.prompt != self._inversion.base_prompt for c in self._concepts
+        )

@@ -137,7 +137,7 @@ class LEditsPP(
             source = self._texts(backbone, "source_prompt", told.source, b, told, image, clip_skip=told.clip_skip)
         with backbone.denoiser(schedule, maps=False) as denoise:
             inversion = core.invert(
-                denoise, schedule, x0, noise, null=null, source=source, source_scale=told.source_scale
+                denoise, schedule, x0, noise, base_prompt=null, source=source, source_scale=told.source_scale
             )
             return inversion, denoise.evaluations
 
@@ -240,9 +240,10 @@ class LEditsPP(
             )
         backbone, given, again = self._given_inversion(inversion, changes)
         # Copies of the null prompts, for a callback may change them and the inversion is used again.
-        path = replace(given.inversion, null=tuple(replace(text) for text in cast("Any", given.inversion.null)))
+        base = tuple(replace(text) for text in cast("tuple[Text, ...]", given.inversion.base_prompt))
+        path = replace(given.inversion, base_prompt=base)
         concepts = self._concepts(backbone, given, edits, self._image_prompts(image))
-        prompts = cast("Sequence[tuple[Text, ...]]", [path.null, *(concept.prompt for concept in concepts)])
+        prompts = cast("Sequence[tuple[Text, ...]]", [path.base_prompt, *(concept.prompt for concept in concepts)])
         s, n = path.schedule, len(path.schedule)
         slopes = [backbone.slope(s, i) for i in range(n)]
         recorded = [slope * g.to(path.x) for slope, g in zip(slopes, edits.sem_guidance or (), strict=False)]
