@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny
+from torch import Tensor
 
 from ledits import scenes
 
+from precision import autocast, fastest
 from text import TOKENS, tokenizer
 
 CAPTIONS = 4
@@ -32,16 +34,21 @@ def main() -> None:
 
     tokens = tokenizer(args.out / "tokenizer")
     vae = AutoencoderTiny.from_pretrained(args.vae).float().to(args.device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def encoded(drawn: list[scenes.Scene], dtype: torch.dtype) -> Tensor:
+        x = torch.from_numpy(np.stack([scene.render(args.side) for scene in drawn])).permute(0, 3, 1, 2)
+        x = (x.to(args.device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        with autocast(args.device, dtype):
+            return vae.encode(x).latents.float() * vae.config.scaling_factor
+
+    some = [scenes.sample(np.random.default_rng([3, 0])) for _ in range(20)]
+    dtype = fastest(args.device, lambda dtype: encoded(some, dtype))
     latents, captions = [], []
     for start in range(0, args.count, 100):
         rng = np.random.default_rng([3, start])
         drawn = [scenes.dress(rng, scenes.sample(rng)) for _ in range(100)]
-        x = torch.from_numpy(np.stack([scene.render(args.side) for scene in drawn])).permute(0, 3, 1, 2)
-        with torch.inference_mode(), torch.autocast(args.device, torch.bfloat16, enabled=args.device != "cpu"):
-            z = vae.encode(
-                (x.to(args.device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-            ).latents
-        latents.append((z * vae.config.scaling_factor).half().cpu().numpy())
+        latents.append(encoded(drawn, dtype).half().cpu().numpy())
         texts = [scene.captions(rng) for scene in drawn for _ in range(CAPTIONS)]
         ids = tokens(texts, padding="max_length", truncation=True, return_tensors="np").input_ids
         captions.append(ids.reshape(-1, CAPTIONS, TOKENS).astype(np.int16))
