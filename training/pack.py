@@ -15,8 +15,8 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from ledits import scenes
-
 from precision import autocast, fastest
+
 from text import TOKENS, tokenizer
 
 CAPTIONS = 4
