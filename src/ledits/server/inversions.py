@@ -112,7 +112,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/recipes", openapi_extra=_described(None, "image"))
     async def recipe(request: Request) -> dict[str, Any]:
-        """The recipe in a picture that `ledits` wrote."""
+        """The recipe in a picture that `ledits` wrote; null where it carries none."""
         fields = await form(request, service.limits)
         checked(_Nothing, _texts(fields.multi_items(), "image"))
         sent = await picture(fields.getlist("image"), service)
