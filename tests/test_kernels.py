@@ -2,6 +2,7 @@
 
 import logging
 import math
+import platform
 
 import pytest
 import torch
@@ -14,12 +15,33 @@ from conftest import relative
 BOUND = {torch.float32: 2e-6, torch.bfloat16: 4e-3}
 
 
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def dtype(request):
-    if not kernels.available(request.param):
-        pytest.skip(f"no kernels for {request.param} on this processor")
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    """What is compiled here stays here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+    kernels._library.cache_clear()
+
+
+@pytest.fixture(params=["float32", "float32 for AVX2", "float32 for four lanes", "bfloat16"])
+def dtype(request, monkeypatch):
+    """Every form of the text that this processor can run: its own vectors, narrower ones, pairs of bfloat16."""
+    kind, _, narrower = request.param.partition(" for ")
+    if narrower and platform.machine() != "x86_64":
+        pytest.skip("the only form of the text here")
+    if narrower and (narrower == "AVX2") != (kernels.instructions() == "AVX512"):
+        if narrower == "AVX2":
+            pytest.skip("AVX2 is this processor's own, or it lacks it")
+    if narrower:
+        monkeypatch.setattr(kernels, "instructions", lambda: "AVX2" if narrower == "AVX2" else "NEON")
+    monkeypatch.setenv("LEDITS_CPU", "kernels")
+    kernels._library.cache_clear()
+    if not kernels.available(getattr(torch, kind)):
+        pytest.skip(f"no kernels for {kind} on this processor, or no compiler")
     torch.manual_seed(0)
-    return request.param
+    yield getattr(torch, kind)
+    kernels._library.cache_clear()
 
 
 def after(value, then, other):
@@ -51,7 +73,7 @@ def test_a_layer_is_torchs(b, h, w, c, n, side, stride, pad, then, dtype):
     expected = F.conv2d(x.double().permute(0, 3, 1, 2), weight.double(), bias.double(), stride=stride, padding=pad)
     expected = (expected + each.double()[:, :, None, None]).permute(0, 2, 3, 1)
     other = torch.randn(expected.shape).to(dtype)
-    found = kernels.Layer(weight, bias, stride=stride, pad=pad)(x, then, each=each, other=other)
+    found = kernels.Layer(weight, bias, stride=stride, pad=pad)(x, then, sample_bias=each, operand=other)
     assert found.shape == expected.shape
     assert relative(found.double(), after(expected, then, other.double())) < BOUND[dtype]
 
@@ -118,11 +140,11 @@ def test_no_bit_depends_on_the_batch(dtype):
 
 
 def test_what_does_not_fit_is_said(dtype):
-    assert not kernels.fits(torch.empty(4, 2**15, dtype=dtype))
-    assert not kernels.fits(torch.empty(4, 4, 3, 1, dtype=dtype))
-    assert not kernels.fits(torch.empty(4, 3, dtype=torch.bfloat16))
-    assert kernels.fits(torch.empty(4, 4, dtype=dtype))
-    with pytest.raises(ValueError, match=r"weights \(4, 3\) in torch.float16 don't fit"):
+    assert not kernels.supported(torch.empty(4, 2**15, dtype=dtype))
+    assert not kernels.supported(torch.empty(4, 4, 3, 1, dtype=dtype))
+    assert not kernels.supported(torch.empty(4, 3, dtype=torch.bfloat16))
+    assert kernels.supported(torch.empty(4, 4, dtype=dtype))
+    with pytest.raises(ValueError, match=r"weights \(4, 3\) in torch.float16 .* not supported"):
         kernels.Layer(torch.empty(4, 3, dtype=torch.float16), None)
 
 
@@ -139,7 +161,7 @@ def test_nothing_is_read_beyond_what_is_given(dtype):
         with pytest.raises(ValueError, match=r"where \(2, 3, 8\) in .* is needed"):
             layer.rows(x, "plus", wrong)
     with pytest.raises(ValueError, match=r"where \(1, 8\) in .* is needed"):
-        layer(x[None], each=x)
+        layer(x[None], sample_bias=x)
     with pytest.raises(ValueError, match=r"attention of \(2, 3, 4\)"):
         kernels.attention(x, x, x[:1], 2)
     for norm in (kernels.layer_norm, lambda *given: kernels.group_norm(*given[:3], 2, given[3])):
