@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 # meet another thread's.
 TOKENIZING, _CASTING = Lock(), Lock()
 
+# diffusers scales a LoRA's shared weights for the time of a pass, which another thread's pass would see.
+_SCALING = Lock()
+
 
 @dataclass(eq=False)
 class Text:
@@ -248,13 +251,18 @@ class _Denoiser:
         """The network's answer; a network that the caller has compiled runs as it is where hooks must be heard."""
         if not self._plain:
             try:
-                return self._backbone.unet(*inputs, **named)
+                return self._alone(*inputs, **named)
             except _compilation_errors() as error:
                 reason = str(error).strip().splitlines()[0]
                 logger.warning("the network can't be compiled and runs as it is, which is slower: %s", reason)
                 self._plain = True
         # Where nobody has compiled anything the import of the compiler would cost a second.
         with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+            return self._alone(*inputs, **named)
+
+    def _alone(self, *inputs: Any, **named: Any) -> Any:
+        """The network's answer, one pass at a time where it has a LoRA."""
+        with _SCALING if hasattr(self._backbone.unet, "peft_config") else nullcontext():
             return self._backbone.unet(*inputs, **named)
 
     def _text(self, prompt: Prompt) -> Text:

@@ -5,7 +5,7 @@ import os
 _CHOICES = ("kernels", "packed", "plain")
 
 
-def layers() -> str:
+def allowed() -> str:
     """What the environment variable LEDITS_CPU allows: "kernels" (all of this package, if it is not set), "packed"
     (torch's own operators in packed layers, nothing compiled) or "plain" (diffusers' layers as they are).
 

@@ -41,11 +41,11 @@ logger = logging.getLogger(__name__)
 
 def available(dtype: torch.dtype) -> bool:
     """Whether they run here: on Linux, with a C compiler, in float32 on a processor with AVX2, AVX-512 or NEON, and in
-    bfloat16 with the instructions for it that came with AVX-512. LEDITS_CPU can forbid them (`cpu.layers`).
+    bfloat16 with the instructions for it that came with AVX-512. LEDITS_CPU can forbid them (`cpu.allowed`).
 
     Where a processor has tiles for bfloat16 (AMX) PyTorch's layers use them, and are faster.
     """
-    return cpu.layers() == "kernels" and _library(dtype) is not None
+    return cpu.allowed() == "kernels" and _library(dtype) is not None
 
 
 def instructions() -> str:

@@ -26,13 +26,13 @@ from ledits.cpu.winograd import Winograd
 
 def available(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether layers in this number format can be packed here; it was measured on x86 processors only. LEDITS_CPU can
-    forbid it (`cpu.layers`).
+    forbid it (`cpu.allowed`).
     """
     if (
         device.type != "cpu"
         or platform.machine() not in ("x86_64", "AMD64")
         or not torch.backends.mkldnn.is_available()
-        or cpu.layers() == "plain"
+        or cpu.allowed() == "plain"
     ):
         return False
     if dtype == torch.bfloat16:
@@ -54,7 +54,7 @@ def pack(net: nn.Module) -> None:
 
     Raises ValueError for a device or a number format in which nothing is `available`.
     """
-    if cpu.layers() == "plain":
+    if cpu.allowed() == "plain":
         return
     weight = next(net.parameters())
     if not available(weight.device, weight.dtype):
