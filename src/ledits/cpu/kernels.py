@@ -151,7 +151,9 @@ def _compile(flags: tuple[str, ...], out: Path) -> None:
 
 
 def _opened(path: Path) -> ctypes.CDLL:
-    """The library in this file. Raises OSError where it is not ours, AttributeError or ValueError where it lacks something."""
+    """The library in this file. Raises OSError where it is not ours, and AttributeError or ValueError where it lacks
+    something.
+    """
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         _check_owner(os.fstat(file))
