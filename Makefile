@@ -5,7 +5,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 .PHONY: demo test check clean
 
 demo: .venv/ready
-	.venv/bin/python examples/demo.py
+	.venv/bin/python -m ledits demo demo --force
 
 test: check
 	.venv/bin/python -m pytest -q
@@ -23,7 +23,7 @@ check: .venv/dev
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt pytest ruff pyright peft matplotlib
+	$(PIP) install -q -c constraints.txt -e '.[serve]' pytest ruff pyright peft matplotlib openai
 	touch $@
 
 clean:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ledits import editing, scenes
+from ledits import concepts, editor, scenes
 from ledits.backbones import BUNDLED, load
 from ledits.method import caption as described
 from ledits.method import core
@@ -80,16 +80,15 @@ def main() -> None:
         part = slice(start, start + BATCH)
         with torch.inference_mode():
             x0 = backbone.encode(torch.from_numpy(sources[part]).permute(0, 3, 1, 2).float() / 127.5 - 1)
-            noise = torch.cat([editing.noise(schedule, x0.shape[1:], start + k) for k in range(len(x0))], 1)
+            noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], start + k) for k in range(len(x0))], 1)
             with backbone.denoiser(schedule, maps=False) as denoise:
                 null = "" if args.words else tuple(scene.caption() for scene in drawn[part])
-                inversion = core.invert(denoise, schedule, x0, noise, null=null)
+                inversion = core.invert(denoise, schedule, x0, noise, base_prompt=null)
                 evaluations += denoise.evaluations
             each = [
-                editing.concepts(
-                    [Edit("swap", old=scene.objects[0].name, new=new)], d, "" if args.words else scene.caption()
-                )
+                concepts.by_words(edit, d) if args.words else concepts.by_caption(edit, d, scene.caption())
                 for scene, new in zip(drawn[part], wanted[part], strict=True)
+                for edit in [Edit("swap", old=scene.objects[0].name, new=new)]
             ]
             asked = [replace(group[0], prompt=tuple(c.prompt for c in group)) for group in zip(*each, strict=True)]
             with backbone.denoiser(schedule, maps=args.words and args.mask in ("intersect", "attention")) as denoise:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ledits import editing, load
+from ledits import Editor
 from ledits.files import image
 from ledits_bench.cases import SIZES, suite
 from ledits_bench.score import score
@@ -22,19 +22,19 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", default=["25", "20", "15", "13", "12", "10", "25t", "15t"])
     parser.add_argument("--dtype", default="bfloat16")
     args = parser.parse_args()
-    backbone, first = load("scenes", dtype=args.dtype), None
-    defaults, skip = backbone.defaults, backbone.defaults["described_skip"]
+    editor, first = Editor("scenes", dtype=args.dtype), None
     for run in args.runs:
         rows = list[tuple[float, float, float]]()
         for case in suite("tuning", args.count):
             source, picture = case.source.caption(), image.Picture(case.source.render(), None, "")
-            settings = editing.Settings(int(run.removesuffix("t")), skip, case.seed, source)
-            inversion, origin, evaluations = editing.invert(backbone, picture, settings)
-            asked = editing.concepts([replace(edit, scale=None) for edit in case.described()], defaults, source)
-            *_, (step, more) = editing.replay(backbone, inversion, asked, None, thrifty=run.endswith("t"))
-            result, rebuilt = (editing.to_picture(backbone, x, origin) for x in (step.x, inversion.x[-1]))
+            inversion = editor.invert(picture, source=source, steps=int(run.removesuffix("t")), seed=case.seed)
+            edits = [replace(edit, scale=None) for edit in case.described()]
+            done = inversion.edit(*edits, drop_source_late=run.endswith("t"))
+            result, rebuilt = done.rgb, np.asarray(done.reconstruction)
             judged = score(case, result, rebuilt, None)
-            rows.append((evaluations + more, 100.0 * judged.success, judged.worth))
+            rows.append(
+                (inversion.network_evaluations + done.network_evaluations, 100.0 * judged.success, judged.worth)
+            )
         values = np.array(rows)
         first = values if first is None else first
         error = (values - first).std(0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.full(3, np.nan)

@@ -1,5 +1,6 @@
 """Inversions in files: bit for bit, and nothing foreign, damaged or mismatched is taken."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,10 +8,16 @@ import torch
 from safetensors.torch import save_file
 
 from ledits.files import artifact
-from ledits.files.artifact import Origin
+from ledits.files.artifact import Provenance
+from ledits.frame import Frame
 from ledits.method.core import Inversion, Schedule
+from ledits.settings import Settings
 
-ORIGIN = Origin("scenes", "f1", "p1", 64, 48, 64, 48, 64, 64, None, 0, 0.15, "a cat", 3.5, "", "float32", "cpu")
+FRAME = Frame(width=64, height=48, working_width=64, working_height=48, padded_width=64, padded_height=48)
+ORIGIN = Provenance(
+    model="scenes", fingerprint="f1", picture="p1", frame=FRAME, dtype="float32", device="cpu",
+    settings=Settings(steps=2, skip=0.15, source="a cat", source_scale=3.5),
+)  # fmt: skip
 
 
 def inversion(dtype: torch.dtype = torch.float32) -> Inversion:
@@ -26,8 +33,8 @@ def test_what_is_saved_comes_back(tmp_path, dtype):
     back, origin = artifact.load(tmp_path / "a.safetensors")
     assert origin == ORIGIN
     assert back.schedule == made.schedule
-    assert (back.source, back.source_scale, back.null) == ("a cat", 3.5, "")
-    for name in ("x", "x0", "null_x0"):
+    assert (back.source, back.source_scale, back.base_prompt) == ("a cat", 3.5, "")
+    for name in ("x", "denoised", "base_denoised"):
         assert torch.equal(getattr(back, name), getattr(made, name))
         assert getattr(back, name).dtype == dtype
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
@@ -69,18 +76,59 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
         ({"x": x}, {"ledits": "[]"}),
         ({"x": x}, {"ledits": json.dumps({**header, "format": 99})}),
         ({"x": x}, {"ledits": json.dumps(header)}),
-        ({"x": x, "x0": x.clone()}, {"ledits": json.dumps(header)}),
-        ({"x": x * torch.nan, "x0": x[1:].clone()}, {"ledits": json.dumps(header)}),
-        ({"x": x, "x0": x[1:].clone()}, {"ledits": json.dumps({k: v for k, v in header.items() if k != "seed"})}),
+        ({"x": x, "denoised": x.clone()}, {"ledits": json.dumps(header)}),
+        ({"x": x * torch.nan, "denoised": x[1:].clone()}, {"ledits": json.dumps(header)}),
+        (
+            {"x": x, "denoised": x[1:].clone()},
+            {"ledits": json.dumps({k: v for k, v in header.items() if k != "settings"})},
+        ),
     ):
         save_file(tensors, path, metadata)
         with pytest.raises(ValueError, match=r"a\.safetensors is"):
             artifact.load(path)
 
 
+BAD_HEADERS = {
+    "an alpha that is no number": lambda h: h["alpha"].__setitem__(0, float("nan")),
+    "an alpha of text": lambda h: h["alpha"].__setitem__(0, "1"),
+    "one level too few": lambda h: h["t"].pop(),
+    "a schedule of order 7": lambda h: h.update(order=7),
+    "an order of text": lambda h: h.update(order="2"),
+    "levels that are no list": lambda h: h.update(t=5),
+    "no frame": lambda h: h.pop("frame"),
+    "a frame of text": lambda h: h.update(frame="64x48"),
+    "a width of text": lambda h: h["frame"].update(width="64"),
+    "sizes unlike the tensors": lambda h: h["frame"].update(padded_width=300_000, padded_height=300_000),
+    "cells that are not square": lambda h: h["frame"].update(padded_width=128),
+    "a seed of text": lambda h: h["settings"].update(seed="0"),
+    "steps unlike the schedule": lambda h: h["settings"].update(steps=3),
+    "a skip that is no number": lambda h: h["settings"].update(skip=float("nan")),
+    "a setting too many": lambda h: h["settings"].update(surprise=1),
+    "a model that is no text": lambda h: h.update(model=None),
+    "a key too many": lambda h: h.update(surprise=1),
+}
+
+
+@pytest.mark.parametrize("name", BAD_HEADERS)
+def test_an_inversion_whose_header_lies_is_refused_before_anything_is_allocated(tmp_path, name):
+    path = tmp_path / "a.safetensors"
+    artifact.save(path, inversion(), ORIGIN)
+    header = artifact.header(path)
+    BAD_HEADERS[name](header)
+    made = inversion()
+    tensors = {"x": made.x, "denoised": made.denoised, "base_denoised": made.base_denoised}
+    save_file(tensors, path, {"ledits": json.dumps(header)})
+    with pytest.raises(ValueError, match=r"a\.safetensors is a damaged inversion") as error:
+        artifact.load(path)
+    assert "\n" not in str(error.value)
+
+
 def test_another_picture_or_model_is_refused(tmp_path):
-    artifact.check(ORIGIN, tmp_path, fingerprint="f1", model="scenes", picture="p1")
+    artifact.check(ORIGIN, tmp_path, fingerprint="f1", model="scenes", picture="p1", frame=FRAME)
     with pytest.raises(ValueError, match="another picture"):
-        artifact.check(ORIGIN, tmp_path, fingerprint="f1", model="scenes", picture="p2")
+        artifact.check(ORIGIN, tmp_path, fingerprint="f1", model="scenes", picture="p2", frame=FRAME)
     with pytest.raises(ValueError, match="pass that model"):
-        artifact.check(ORIGIN, tmp_path, fingerprint="f2", model="other", picture="p1")
+        artifact.check(ORIGIN, tmp_path, fingerprint="f2", model="other", picture="p1", frame=FRAME)
+    other = dataclasses.replace(FRAME, width=65)
+    with pytest.raises(ValueError, match="sizes are not the picture's"):
+        artifact.check(ORIGIN, tmp_path, fingerprint="f1", model="scenes", picture="p1", frame=other)

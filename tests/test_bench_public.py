@@ -17,8 +17,9 @@ import yaml
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTModel
 
-from ledits import backbones, editing
+from ledits import backbones
 from ledits.cli import main
+from ledits.editor import Editor
 from ledits_bench.public import hub, metrics, weights
 from ledits_bench.public.cases import Case, decode_mask, differences, edits
 from ledits_bench.public.cli import read_cases, run_public
@@ -533,8 +534,8 @@ def test_a_killed_run_goes_on_where_it_was(bench, pie, monkeypatch):
     with first.path.open("a") as file:
         file.write('{"id": "c", "status": "do')
     (folder / "b.jpg").rename(folder / "annotation_images/1_change_object_80/1_artificial/b.jpg")
-    invert, seen = editing.invert, []
-    monkeypatch.setattr(editing, "invert", lambda *a: (seen.append(1), invert(*a))[1])
+    invert, seen = Editor.invert, []
+    monkeypatch.setattr(Editor, "invert", lambda *a: (seen.append(1), invert(*a))[1])
     second = bench("pie-bench", folder)
     assert [(row["id"], row["status"]) for row in second.rows] == [
         ("a", "done"), ("b", "failed"), ("b", "done"), ("c", "done")

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ledits import editing, scenes
+from ledits import Editor, scenes
 from ledits.files import image
 from ledits.method import core
-from ledits.recipe import parse
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise
 
@@ -26,7 +25,7 @@ def test_reconstruction_is_exact(bundled, scene_pictures, steps, skip, order, st
     """Square at 5 and 20 steps, 64x48 at 10 and 50, a batch of three at 10, a source and a negative prompt at 20."""
     pictures = scene_pictures[:3] if steps == 10 else scene_pictures[:1]
     x0 = encoded(bundled, [picture if steps in (5, 20) else picture[:48] for picture in pictures])
-    prompts = {"source": "a cat", "null": "snow"} if steps == 20 else {}
+    prompts = {"source": "a cat", "base_prompt": "snow"} if steps == 20 else {}
     schedule = dataclasses.replace(bundled.schedule(steps, skip), order=order)
     noise = torch.randn(steps, *x0.shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), bundled.denoiser(schedule, maps=True) as denoise:
@@ -49,11 +48,7 @@ def test_a_heart_changes_its_colour(bundled):
     for background, seed in (("white", 901), ("meadow", 902), ("snow", 903), ("gray", 904)):
         scene = Scene((Placed("red heart", 33, 31, 36),), background, seed)
         picture = image.Picture(scene.render(), None, "")
-        settings = editing.Settings(int(bundled.defaults["steps"]), bundled.defaults["skip"], seed=seed)
-        inversion, origin, _ = editing.invert(bundled, picture, settings)
-        asked = editing.concepts([parse("red heart->blue heart")], bundled.defaults)
-        *_, (step, _) = editing.replay(bundled, inversion, asked)
-        result = editing.to_picture(bundled, step.x, origin)
+        result = Editor(bundled).edit(picture, "red heart->blue heart", seed=seed).rgb
         clean = scenes.background(background, scene.seed)
         seen.append(recognise(result, clean, near=scene.objects[0])[0].name)
     assert seen.count("blue heart") >= 3
@@ -61,11 +56,7 @@ def test_a_heart_changes_its_colour(bundled):
 
 def test_same_seed_same_picture(bundled, scene_pictures):
     picture = image.Picture(scene_pictures[0], None, "")
-    results = []
-    for seed in (0, 0, 1):
-        inversion, origin, _ = editing.invert(bundled, picture, editing.Settings(4, 0.15, seed=seed))
-        *_, (step, _) = editing.replay(bundled, inversion, [core.Concept("a dog")])
-        results.append(editing.to_picture(bundled, step.x, origin))
+    results = [Editor(bundled).edit(picture, "+a dog", steps=4, seed=seed).rgb for seed in (0, 0, 1)]
     assert (results[0] == results[1]).all()
     assert (results[0] != results[2]).any()
 
@@ -74,10 +65,11 @@ def test_a_picture_padded_and_scaled_comes_back(bundled):
     """Without an edit that acts, what comes out is the autoencoder's picture, at the size that went in."""
     rgb = np.asarray(scenes.background("beach", 1, 128))[:100, :90]
     picture = image.Picture(rgb, None, "")
-    inversion, origin, evaluations = editing.invert(bundled, picture, editing.Settings(3, 0.15, area=bundled.area))
-    assert evaluations == 3
-    assert (origin.working_width, origin.working_height) == (61, 67)
-    assert origin.padded_width % bundled.multiple == origin.padded_height % bundled.multiple == 0
-    back = editing.to_picture(bundled, inversion.x[-1], origin)
+    inversion = Editor(bundled).invert(picture, steps=3)
+    frame = inversion.frame
+    assert inversion.network_evaluations == 3
+    assert (frame.working_width, frame.working_height) == (61, 67)
+    assert frame.padded_width % bundled.multiple == frame.padded_height % bundled.multiple == 0
+    back = np.asarray(inversion.reconstruction)
     assert back.shape == rgb.shape
     assert np.abs(back.astype(int) - rgb).mean() < 6

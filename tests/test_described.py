@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from ledits import editing, scenes
-from ledits.files import image
+from ledits import concepts, editor, scenes
 from ledits.method import caption as described
 from ledits.method import core
 from ledits.method.core import Concept
 from ledits.recipe import parse
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise
+from ledits.settings import Settings
 
 STEPS = 5
 
@@ -22,9 +22,9 @@ def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0):
     """The schedule and inversion of b pictures, each with noise of its own."""
     schedule = model.schedule(STEPS, 0.15)
     x0 = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed + k)) for k in range(b)])
-    noise = torch.cat([editing.noise(schedule, x0.shape[1:], seed + k) for k in range(b)], 1)
+    noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], seed + k) for k in range(b)], 1)
     with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
-        return core.invert(denoise, schedule, x0, noise, null=null)
+        return core.invert(denoise, schedule, x0, noise, base_prompt=null)
 
 
 def run(model, inversion, concepts):
@@ -121,12 +121,12 @@ def test_otsu_splits_where_the_values_do():
     values = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0))
     values[0, :2] += 3
     values[1, :, 5:] += 2
-    split = described.otsu(values)
+    split = described.otsu(values, torch.ones_like(values))
     assert torch.equal(split[0], (values[0] >= 3).float())
     assert torch.equal(split[1], (values[1] >= 2).float())
     best = max(values[0].unique()[1:].tolist(), key=lambda cut: between(values[0], cut))
     assert torch.equal(split[0], (values[0] >= best).float())
-    assert described.otsu(torch.ones(1, 4, 4)).all()  # nothing to tell apart
+    assert described.otsu(torch.ones(1, 4, 4), torch.ones(1, 4, 4)).all()  # nothing to tell apart
 
 
 def between(values: torch.Tensor, cut: float) -> float:
@@ -139,6 +139,8 @@ def between(values: torch.Tensor, cut: float) -> float:
     [
         ("cat->dog", "a cat and a catfish", "a dog and a catfish"),
         ("cat->owl", "a cat on a beach", "an owl on a beach"),
+        ("cat->a dog", "an owl and a cat", "an owl and a dog"),
+        ("cat->the dog", "a cat on a beach", "the dog on a beach"),
         ("owl->cat", "An owl at night", "A cat at night"),
         ("red apple->cat", "the red apple", "the cat"),
         ("->a dog at night", "a cat", "a dog at night"),
@@ -151,29 +153,28 @@ def between(values: torch.Tensor, cut: float) -> float:
     ],
 )
 def test_what_an_edit_makes_of_a_description(edit, source, target):
-    assert editing.target(parse(edit), source) == target
+    assert concepts.target(parse(edit), source) == target
 
 
 @pytest.mark.parametrize(("edit", "source"), [("dog->cat", "a fox"), ("-at", "a cat"), ("-cat", "a cat")])
 def test_what_a_description_does_not_hold_is_one_sentence(edit, source):
     with pytest.raises(ValueError, match="write '->' and what"):
-        editing.target(parse(edit), source)
+        concepts.target(parse(edit), source)
 
 
 def test_concepts_of_a_described_picture():
     defaults = {"described_scale": 4.0, "warmup": 0}
-    cat, all_of_it = editing.concepts([parse("cat->dog"), parse("->snow:2@0.3[1..4]")], defaults, "a cat")
+    (cat,) = concepts.by_caption(parse("cat->dog"), defaults, "a cat")
+    (all_of_it,) = concepts.by_caption(parse("->snow:2@0.3[1..4]"), defaults, "a cat")
     assert (cat.prompt, cat.scale, cat.threshold) == ("a dog", 4.0, None)
     assert (all_of_it.prompt, all_of_it.scale, all_of_it.threshold) == ("snow", 2.0, 0.3)
     assert (all_of_it.warmup, all_of_it.cooldown) == (1, 4)
-    with pytest.raises(ValueError, match="with --source"):
-        editing.concepts([parse("->snow")], defaults)
 
 
 def test_a_described_picture_has_no_negative_prompt():
     with pytest.raises(ValueError, match="leave the negative prompt out"):
-        editing.Settings(5, 0.1, source="a cat", negative="dark")
-    assert not editing.Settings(5, 0.1, source="a cat", source_scale=2.0, negative="dark").described
+        Settings(steps=5, skip=0.1, source="a cat", negative="dark")
+    assert Settings(steps=5, skip=0.1, source="a cat", source_scale=2.0, negative="dark").mode == "words"
 
 
 def test_one_of_two_objects_changes_and_the_other_stays(bundled):
@@ -181,11 +182,8 @@ def test_one_of_two_objects_changes_and_the_other_stays(bundled):
     seen, others, preserved = 0, 0, []
     for background, seed in (("white", 901), ("meadow", 902), ("snow", 903), ("gray", 904)):
         scene = Scene((Placed("cat", 17, 33, 26), Placed("red apple", 47, 31, 26)), background, seed)
-        settings = editing.Settings(25, bundled.defaults["described_skip"], seed, scene.caption())
-        inversion, origin, _ = editing.invert(bundled, image.Picture(scene.render(), None, ""), settings)
-        asked = editing.concepts([parse("cat->dog")], bundled.defaults, scene.caption())
-        *_, (step, _) = editing.replay(bundled, inversion, asked, None)
-        result, rebuilt = (editing.to_picture(bundled, x, origin).astype(float) for x in (step.x, inversion.x[-1]))
+        done = editor.Editor(bundled).edit(scene.render(), "cat->dog", source=scene.caption(), steps=25, seed=seed)
+        result, rebuilt = done.rgb.astype(float), np.asarray(done.reconstruction, float)
         clean = scenes.background(background, seed)
         found = [recognise(result.astype(np.uint8), clean, near=placed)[0].name for placed in scene.objects]
         seen, others = seen + (found[0] == "dog"), others + (found[1] == "red apple")
@@ -200,7 +198,10 @@ def test_half_precision_storage_changes_nothing_outside(random_model):
     """What the path was rounded to for storage is what is kept."""
     inversion = inverted(random_model())
     half = dataclasses.replace(
-        inversion, x=inversion.x.half(), x0=inversion.x0.half(), null_x0=inversion.null_x0.half()
+        inversion,
+        x=inversion.x.half(),
+        denoised=inversion.denoised.half(),
+        base_denoised=inversion.base_denoised.half(),
     )
     (concept,), steps, _ = run(random_model(), half, [Concept("a dog", 6.0, 0.7)])
     outside = (concept.region == 0).expand_as(steps[-1].x)

@@ -1,12 +1,14 @@
 """The grammar of edits, and recipes that come back as they were written."""
 
 import dataclasses
+import json
 
 import pytest
 
-from ledits import editing
-from ledits.backbones.latent_unet import DEFAULTS
+from ledits import concepts
+from ledits.backbones.network import DEFAULTS
 from ledits.recipe import Edit, Recipe, parse
+from ledits.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,7 @@ from ledits.recipe import Edit, Recipe, parse
         ("cat->dog[2..]", Edit("swap", old="cat", new="dog", warmup=2)),
         ("->a dog at night@0.3", Edit("become", new="a dog at night", threshold=0.3)),
         ("cat->dog [..9] :4", Edit("swap", old="cat", new="dog", scale=4.0, cooldown=9)),
+        ("+hat|120,40,200,160:3", Edit("add", new="hat", scale=3.0, box=(120, 40, 200, 160))),
     ],
 )
 def test_edits_as_typed(text, edit):
@@ -33,7 +36,8 @@ def test_edits_as_typed(text, edit):
 @pytest.mark.parametrize(
     "text",
     ["", " ", "+", "-", "->", "cat->", "+->dog", "hat", "+hat:", "+hat:big", "+hat@", "+hat[3]", "+hat[a..b]",
-     "+hat[-1..2]", "+hat:1:2", "+:8", "[1..2]", "-cat->dog", "+cat->dog"],
+     "+hat[-1..2]", "+hat:1:2", "+:8", "[1..2]", "-cat->dog", "+cat->dog",
+     "+hat@2", "+hat@nan", "+hat:inf", "+hat[5..3]", "+hat|1,2", "+hat|1,2,0,4", "+hat|a,b,c,d"],
 )  # fmt: skip
 def test_what_is_no_edit_is_refused_in_one_sentence(text):
     with pytest.raises(ValueError, match="edit") as error:
@@ -43,7 +47,7 @@ def test_what_is_no_edit_is_refused_in_one_sentence(text):
 
 def test_values_not_given_are_the_models():
     defaults = {**DEFAULTS, "swap_new_scale": 10.0, "swap_old_scale": 5.0, "warmup": 2}
-    new, old = (c for c in editing.concepts([parse("cat->dog")], defaults)[::-1])
+    new, old = concepts.by_words(parse("cat->dog"), defaults)[::-1]
     assert (new.prompt, new.scale, new.warmup) == ("dog", 10.0, 2)
     assert (old.prompt, old.scale) == ("cat", -5.0)
     assert old.threshold == DEFAULTS["swap_old_threshold"]
@@ -51,28 +55,70 @@ def test_values_not_given_are_the_models():
 
 def test_one_scale_for_a_swap_keeps_the_share_of_what_goes():
     defaults = {**DEFAULTS, "swap_new_scale": 10.0, "swap_old_scale": 5.0}
-    old, new = editing.concepts([parse("cat->dog:4@0.6[1..3]")], defaults)
+    old, new = concepts.by_words(parse("cat->dog:4@0.6[1..3]"), defaults)
     assert (new.scale, old.scale) == (4.0, -2.0)
     assert {(c.threshold, c.warmup, c.cooldown) for c in (old, new)} == {(0.6, 1, 3)}
 
 
 def test_a_removal_moves_away():
-    (hat,) = editing.concepts([parse("-hat:7")], DEFAULTS)
+    (hat,) = concepts.by_words(parse("-hat:7"), DEFAULTS)
     assert (hat.prompt, hat.scale) == ("hat", -7.0)
 
 
+@pytest.mark.parametrize("value", [0.1 + 0.2, 1e-7, 123456.789, 7.0, 1 / 3])
+def test_a_scale_or_threshold_reads_back_to_the_last_digit(value):
+    edit = Edit("add", new="hat", scale=value, threshold=value % 1 or 0.5)
+    assert parse(str(edit)) == edit
+
+
+SETTINGS = Settings(steps=20, skip=0.15, seed=3, area=4096)
 RECIPE = Recipe(
-    ("+hat", "cat->dog:8"), "scenes", "f", 20, 0.15, 3, "intersect", "", 0.0, "", 4096, "float32", "cpu", False
-)
+    edits=("+hat", "cat->dog:8"), regions=(None, None), model="scenes", fingerprint="f", settings=SETTINGS,
+    mask="intersect", composite=False, drop_source_late=False, dtype="float32", device="cpu",
+)  # fmt: skip
+CAPTIONED = dataclasses.replace(RECIPE, settings=dataclasses.replace(SETTINGS, source="a cat"), mask=None)
 
 
-def test_recipes_come_back():
-    assert Recipe.from_json(RECIPE.to_json(), "x.png") == RECIPE
-    older = {name: value for name, value in RECIPE.to_json().items() if name != "thrifty"}
-    assert Recipe.from_json(older, "x.png") == RECIPE
+@pytest.mark.parametrize("recipe", [RECIPE, CAPTIONED])
+def test_recipes_come_back(recipe):
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json())), "x.png") == recipe
 
 
-@pytest.mark.parametrize("damage", [{"format": 99}, {"edits": None}, {"edits": "hat"}, {"surprise": 1}])
-def test_a_damaged_recipe_is_refused(damage):
-    with pytest.raises(ValueError, match=r"x\.png holds"):
-        Recipe.from_json({**dataclasses.asdict(RECIPE), "edits": list(RECIPE.edits), **damage}, "x.png")
+DAMAGE = {
+    "another format": {"format": 99},
+    "no edits": {"edits": None},
+    "empty edits": {"edits": [], "regions": []},
+    "edits that are one text": {"edits": "hat"},
+    "an edit that is none": {"edits": ["hat", "+b"]},
+    "an edit that is a number": {"edits": [3, "+b"]},
+    "a region too few": {"regions": [None]},
+    "regions of numbers": {"regions": [1, 2]},
+    "an unknown key": {"surprise": 1},
+    "an unknown mask": {"mask": "evil"},
+    "no mask, by words": {"mask": None},
+    "a list for a mask": {"mask": ["intersect"]},
+    "a model that is none": {"model": None},
+    "an empty dtype": {"dtype": ""},
+    "a number for a yes": {"composite": 1},
+    "settings that are a list": {"settings": []},
+    "a setting missing": {"settings": {"steps": 3}},
+    "steps of text": {"settings": {**dataclasses.asdict(SETTINGS), "steps": "20"}},
+    "steps of true": {"settings": {**dataclasses.asdict(SETTINGS), "steps": True}},
+    "no steps": {"settings": {**dataclasses.asdict(SETTINGS), "steps": 0}},
+    "a skip that is no number": {"settings": {**dataclasses.asdict(SETTINGS), "skip": float("nan")}},
+    "a skip of one": {"settings": {**dataclasses.asdict(SETTINGS), "skip": 1}},
+    "an endless seed": {"settings": {**dataclasses.asdict(SETTINGS), "seed": 10**40}},
+    "a source scale without a source": {"settings": {**dataclasses.asdict(SETTINGS), "source_scale": 2.0}},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_recipe_is_refused(name):
+    with pytest.raises(ValueError, match=r"x\.png holds") as error:
+        Recipe.from_json({**RECIPE.to_json(), **DAMAGE[name]}, "x.png")
+    assert "\n" not in str(error.value)
+
+
+def test_a_region_in_a_recipe_that_is_no_picture_is_refused():
+    with pytest.raises(ValueError, match="base64"):
+        dataclasses.replace(RECIPE, regions=("!", None)).masks()

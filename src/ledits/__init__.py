@@ -1,4 +1,4 @@
-"""LEDITS++: change a real picture with words, exactly. See `ledits.method.core` for the method."""
+"""LEDITS++: change a real picture with words. `ledits.edit` is the short way, `ledits.Editor` the long one."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,29 +6,36 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ledits.backbones import load
     from ledits.cpu.packed import pack
-    from ledits.method.core import Concept, Inversion, Schedule, Step, edit, invert
+    from ledits.editor import Edited, Editor, Inversion, edit
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
         LEditsPPInversionPipelineOutput,
         LEditsPPPipelineStableDiffusion,
         LEditsPPPipelineStableDiffusionXL,
     )
+    from ledits.recipe import Edit, Recipe
+    from ledits.settings import Settings
 
 __all__ = [
-    "Concept",
+    "Edit",
+    "Edited",
+    "Editor",
     "Inversion",
     "LEditsPPDiffusionPipelineOutput",
     "LEditsPPInversionPipelineOutput",
     "LEditsPPPipelineStableDiffusion",
     "LEditsPPPipelineStableDiffusionXL",
-    "Schedule",
-    "Step",
+    "Recipe",
+    "Settings",
     "__version__",
     "edit",
-    "invert",
     "load",
     "pack",
 ]
+_WHERE = {
+    "Edit": "recipe", "Recipe": "recipe", "Settings": "settings", "load": "backbones", "pack": "cpu.packed",
+    "Edited": "editor", "Editor": "editor", "Inversion": "editor", "edit": "editor",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -37,6 +44,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ledits' has no attribute {name!r}")
     from importlib import import_module
 
-    module = {"load": "backbones", "pack": "cpu.packed"}.get(name)
-    module = module or ("pipelines" if name.startswith("LEditsPP") else "method.core")
-    return getattr(import_module(f"ledits.{module}"), name)
+    return getattr(import_module(f"ledits.{_WHERE.get(name, 'pipelines')}"), name)

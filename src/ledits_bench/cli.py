@@ -171,7 +171,7 @@ def bench_public_command(
         None if size is None else size**2,
     )  # fmt: skip
     errors = run_public(
-        plan, data, out, model or BUNDLED, lambda: load(model, device, dtype),
+        plan, data, out, model or BUNDLED, lambda: load(model, device, dtype).backbone,
         limit=limit, clip=clip, dino=dino, as_json=as_json,
     )  # fmt: skip
     if errors:
@@ -196,11 +196,13 @@ def _names(methods: str | None) -> list[str]:
 
 def _backbone(model: str | None, device: str | None, dtype: str | None, names: list[str]) -> "LatentUNet":
     """The model for these methods: its layers are diffusers' own, for all of them, where one needs that."""
+    from ledits.backbones import BUNDLED, load
     from ledits.backbones.latent_unet import LatentUNet
     from ledits.backbones.stable_diffusion import ClipPrompts
     from ledits_bench.methods import METHODS
 
-    backbone = load(model, device, dtype, packed=not any(METHODS[name].own_attention for name in names))
+    own_attention = any(METHODS[name].own_attention for name in names)
+    backbone = load(model or BUNDLED, device=device or "auto", dtype=dtype or "auto", packed=not own_attention)
     if not isinstance(backbone, LatentUNet) or not isinstance(backbone.prompts, ClipPrompts):
         raise ValueError(f"model {model!r}: the methods of the comparison are written for Stable Diffusion's layout")
     return backbone

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ledits import editing
+from ledits import concepts, editor
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.method import caption as described
 from ledits.method import core
@@ -56,20 +56,21 @@ def ours(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Sett
     """Edits of a described picture as `ledits edit --source` makes them."""
     schedule = backbone.schedule(settings.steps, settings.skip)
     asked = [
-        editing.concepts(
-            [
-                replace(e, scale=settings.scale, threshold=settings.threshold if e.threshold is None else e.threshold)
-                for e in case.described()
-            ],
-            backbone.defaults,
-            case.source.caption(),
-        )
+        [
+            concept
+            for e in case.described()
+            for concept in concepts.by_caption(
+                replace(e, scale=settings.scale, threshold=settings.threshold if e.threshold is None else e.threshold),
+                backbone.defaults,
+                case.source.caption(),
+            )
+        ]
         for case in cases
     ]
     with backbone.denoiser(schedule, maps=False) as denoise:
-        inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), null=_captions(cases)[0])
-        concepts = described.locate(denoise, inversion, _together(asked))
-        steps = list(described.edit(denoise, inversion, concepts))
+        inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=_captions(cases)[0])
+        located = described.locate(denoise, inversion, _together(asked))
+        steps = list(described.edit(denoise, inversion, located))
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
 
 
@@ -168,10 +169,13 @@ def _concepts(backbone: LatentUNet, cases: Sequence[Case], settings: Settings) -
     """What LEDITS++ is asked for by words."""
     return _together(
         [
-            editing.concepts(
-                [replace(edit, scale=settings.scale, threshold=settings.threshold) for edit in case.edits],
-                backbone.defaults,
-            )
+            [
+                concept
+                for edit in case.edits
+                for concept in concepts.by_words(
+                    replace(edit, scale=settings.scale, threshold=settings.threshold), backbone.defaults
+                )
+            ]
             for case in cases
         ]
     )
@@ -184,7 +188,7 @@ def _together(asked: Sequence[Sequence[Concept]]) -> list[Concept]:
 
 def _noise(schedule: Schedule, cases: Sequence[Case], x0: Tensor) -> Tensor:
     """Noise (n b c h w), each picture's drawn from its case's own seed."""
-    return torch.cat([editing.noise(schedule, x0.shape[1:], case.seed) for case in cases], 1).to(x0.device)
+    return torch.cat([editor.noise(len(schedule), x0.shape[1:], case.seed) for case in cases], 1).to(x0.device)
 
 
 def _captions(cases: Sequence[Case]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from ledits import cpu
 
@@ -284,6 +285,8 @@ def _laid_out(weight: Tensor, panel: int) -> Tensor:
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Attention (b n c) of q (b n c) to k and v (b m c), in `heads` parts of c, of an even size in bfloat16."""
+    if has_torch_function((q, k, v)):  # whoever listens to attention hears of this one too
+        return handle_torch_function(attention, (q, k, v), q, k, v, heads)
     if q.ndim != 3 or k.ndim != 3 or heads < 1:
         raise ValueError(f"attention of {tuple(q.shape)} to {tuple(k.shape)} in {heads} heads")
     (b, n, c), m = q.shape, k.shape[1]

@@ -3,7 +3,8 @@ sentence.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,106 +13,130 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ledits.files import atomic as files
+from ledits.files.header import ENDING, FORMAT, header
+from ledits.frame import Frame
 from ledits.method.core import Inversion, Schedule
+from ledits.settings import Settings, checked
 
-FORMAT = 2
+_NAMES = {"format", "model", "fingerprint", "picture", "dtype", "device", "settings", "frame"}
+_SCHEDULE = {"t", "alpha", "sigma", "order"}
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-@dataclass(frozen=True)
-class Origin:
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
     """Where an inversion comes from: the checkpoint, the picture and the settings that make it again."""
 
     model: str
     fingerprint: str  # of the checkpoint's files
     picture: str  # sha256 of the picture's pixels
-    width: int  # of the picture, pixels
-    height: int
-    working_width: int  # at which it was encoded, before padding
-    working_height: int
-    padded_width: int  # at which the network sees it
-    padded_height: int
-    area: int | None  # largest area to work at that was asked for, pixels
-    seed: int
-    skip: float
-    source: str
-    source_scale: float
-    negative: str
+    frame: Frame
+    settings: Settings
     dtype: str
     device: str
     format: int = FORMAT
 
-    @property
-    def described(self) -> bool:
-        """Whether edits start from the source prompt as the picture's description."""
-        return bool(self.source) and not self.source_scale
 
-
-def save(path: Path, inversion: Inversion, origin: Origin, *, overwrite: bool = False) -> None:
+def save(path: Path, inversion: Inversion, provenance: Provenance, *, overwrite: bool = False) -> None:
     """Write one picture's inversion: path, predictions and schedule, in the dtype they are held in."""
     check_writable(path, overwrite=overwrite)
-    tensors = {"x": inversion.x, "x0": inversion.x0}
-    if inversion.null_x0 is not inversion.x0:
-        tensors["null_x0"] = inversion.null_x0
+    tensors = {"x": inversion.x, "denoised": inversion.denoised}
+    if inversion.base_denoised is not inversion.denoised:
+        tensors["base_denoised"] = inversion.base_denoised
     s = inversion.schedule
-    header = {**asdict(origin), "t": s.t, "alpha": s.alpha, "sigma": s.sigma, "order": s.order}
+    header = {**asdict(provenance), "t": s.t, "alpha": s.alpha, "sigma": s.sigma, "order": s.order}
     with files.written(path, overwrite=overwrite) as temporary:
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, {"ledits": json.dumps(header)})
+        try:
+            save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, {"ledits": json.dumps(header)})
+        except SafetensorError as error:
+            raise ValueError(f"{path} cannot be written ({error}): choose another folder.") from None
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
     """Raise the ValueError that `save` would, before any long computation."""
-    files.check_writable(path, (".safetensors",), overwrite=overwrite)
+    files.check_writable(path, (ENDING,), overwrite=overwrite)
 
 
-def header(path: Path) -> dict[str, Any]:
-    """What an inversion file says of itself, without reading its tensors."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: pass an inversion that `ledits invert` wrote.")
-    if not path.exists():
-        raise ValueError(f"There is no file {path}: check the name and the folder.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("ledits")
-        value: object = None if text is None else json.loads(text)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no whole .safetensors file ({error}): make it again with `ledits invert`"
-        ) from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is no inversion of ledits: make one with `ledits invert`")
-    if value.get("format") != FORMAT:  # pyright: ignore[reportUnknownMemberType]
-        raise ValueError(f"{path} is an inversion of another format than this ledits reads ({FORMAT}): make it again")
-    return value  # pyright: ignore[reportUnknownVariableType]
+def load(path: Path) -> tuple[Inversion, Provenance]:
+    """An inversion and its provenance; ValueError for a foreign, damaged or incomplete file.
 
-
-def load(path: Path) -> tuple[Inversion, Origin]:
-    """An inversion and its origin; ValueError for a foreign, damaged or incomplete file."""
+    Sizes are compared before anything is allocated: a file can claim any.
+    """
     value = header(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors: dict[str, torch.Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        origin = Origin(**{field.name: value[field.name] for field in fields(Origin)})
-        schedule = Schedule(tuple(value["t"]), tuple(value["alpha"]), tuple(value["sigma"]), value["order"])
-        x, x0 = tensors["x"], tensors["x0"]
-        null_x0 = tensors.get("null_x0", x0)
-        if x.shape[0] != len(schedule) + 1 or x0.shape != x[1:].shape or null_x0.shape != x0.shape:
-            raise ValueError("its tensors don't fit its schedule")
-        if not all(bool(v.isfinite().all()) for v in tensors.values()):
-            raise ValueError("it holds values that are not finite")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is a damaged inversion ({error}): make it again with `ledits invert`") from None
-    null, source = (origin.source, "") if origin.described else (origin.negative, origin.source)
-    return Inversion(schedule, x, x0, null_x0, null, source, origin.source_scale), origin
-
-
-def check(origin: Origin, where: Path, *, fingerprint: str, model: str, picture: str) -> None:
-    """Refuse an inversion that was made of another picture or with another checkpoint."""
-    if origin.picture != picture:
-        raise ValueError(
-            f"{where} is the inversion of another picture ({origin.width}x{origin.height}): invert this one first"
+        if set(value) != _NAMES | _SCHEDULE:
+            raise ValueError(f"it must hold exactly {', '.join(sorted(_NAMES | _SCHEDULE))}")
+        for name in ("model", "fingerprint", "picture", "dtype", "device"):
+            if not isinstance(value[name], str):
+                raise ValueError(f"its {name} is {value[name]!r}, where a text is needed")
+        provenance = Provenance(
+            model=value["model"],
+            fingerprint=value["fingerprint"],
+            picture=value["picture"],
+            frame=checked(Frame, value["frame"], "frame"),
+            settings=Settings.from_json(value["settings"]),
+            dtype=value["dtype"],
+            device=value["device"],
         )
-    if origin.fingerprint != fingerprint:
+        schedule = _schedule(value)
+        if len(schedule) != provenance.settings.steps:
+            raise ValueError(f"it has {len(schedule)} levels for {provenance.settings.steps} steps")
+        tensors = _tensors(path, schedule, provenance.frame)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, MemoryError) as error:
+        raise ValueError(f"{path} is a damaged inversion ({error}): make it again with `ledits invert`") from None
+    s = provenance.settings
+    null, source = (s.source, "") if s.mode == "caption" else (s.negative, s.source)
+    denoised = tensors["denoised"]
+    return Inversion(
+        schedule, tensors["x"], denoised, tensors.get("base_denoised", denoised), null, source, s.source_scale
+    ), provenance
+
+
+def _schedule(value: dict[str, Any]) -> Schedule:
+    levels: list[tuple[float, ...]] = []
+    for name in ("t", "alpha", "sigma"):
+        listed: object = value[name]
+        if not isinstance(listed, list) or not all(
+            isinstance(v, int | float) and math.isfinite(v)
+            for v in listed  # pyright: ignore[reportUnknownVariableType]
+        ):
+            raise ValueError(f"its {name} must be a list of finite numbers")
+        levels.append(tuple(float(v) for v in listed))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return Schedule(levels[0], levels[1], levels[2], value["order"])
+
+
+def _tensors(path: Path, schedule: Schedule, frame: Frame) -> dict[str, torch.Tensor]:
+    with safe_open(path, framework="pt") as file:
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        if not {"x", "denoised"} <= set(shapes) <= {"x", "denoised", "base_denoised"}:
+            raise ValueError(
+                f"it holds {', '.join(sorted(shapes))}, where x, denoised and perhaps base_denoised are needed"
+            )
+        x, n = shapes["x"], len(schedule)
+        if len(x) != 5 or x[0] != n + 1 or x[1] != 1 or any(s != (n, *x[1:]) for k, s in shapes.items() if k != "x"):
+            raise ValueError("its tensors don't fit its schedule")
+        rows, columns = x[3:]
+        if not rows or not columns or frame.padded_height % rows or frame.padded_width % columns:
+            raise ValueError("its tensors don't fit the picture's size")
+        if frame.padded_height // rows != frame.padded_width // columns:
+            raise ValueError("its tensors don't fit the picture's size")
+        if any(file.get_slice(key).get_dtype() not in _DTYPES for key in shapes):
+            raise ValueError("its tensors must be of float32, float16 or bfloat16")
+        tensors: dict[str, torch.Tensor] = {key: file.get_tensor(key) for key in shapes}
+    if not all(bool(v.isfinite().all()) for v in tensors.values()):
+        raise ValueError("it holds values that are not finite")
+    return tensors
+
+
+def check(provenance: Provenance, where: Path, *, fingerprint: str, model: str, picture: str, frame: Frame) -> None:
+    """Refuse an inversion of another picture, or with another checkpoint; `frame` is how the picture lies on it."""
+    if provenance.picture != picture:
+        size = f"{provenance.frame.width}x{provenance.frame.height}"
+        raise ValueError(f"{where} is the inversion of another picture ({size}): invert this one first")
+    if provenance.fingerprint != fingerprint:
         raise ValueError(
-            f"{where} was made with model {origin.model!r} ({origin.fingerprint[:8]}), "
+            f"{where} was made with model {provenance.model!r} ({provenance.fingerprint[:8]}), "
             f"not with {model!r} ({fingerprint[:8]}): pass that model or invert again"
         )
+    if provenance.frame != frame:
+        raise ValueError(f"{where} is a damaged inversion (its sizes are not the picture's): invert it again")

@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ledits.files.artifact import Origin
+from ledits.frame import Frame
 
 _VISIBLE = 24
 """Grey values of 255: from this change on, a pixel and its neighbours within 2 show something new."""
 
 
-def weights(masks: Sequence[Tensor], origin: Origin) -> NDArray[np.float32]:
+def weights(masks: Sequence[Tensor], frame: Frame) -> NDArray[np.float32]:
     """How much of the edit each pixel of the original takes, (H W) in 0..1, of the masks (k h w) of all steps.
 
     1 where any mask was open at any step, falling to 0 over one cell of the latents around it, for the decoder carries
     what happens in a cell that far.
     """
     if not masks:
-        return np.zeros((origin.height, origin.width), np.float32)
-    soft = spread(torch.stack(list(masks)).amax((0, 1)), origin.padded_height, origin.padded_width)
-    seen = soft[: origin.working_height, : origin.working_width].cpu().numpy()
-    size = (origin.width, origin.height)
+        return np.zeros((frame.height, frame.width), np.float32)
+    soft = spread(torch.stack(list(masks)).amax((0, 1)), frame.padded_height, frame.padded_width)
+    seen = soft[: frame.working_height, : frame.working_width].cpu().numpy()
+    size = (frame.width, frame.height)
     return np.asarray(Image.fromarray(seen).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
 
 

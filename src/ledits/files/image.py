@@ -1,5 +1,6 @@
 """Pictures in and out of files: read as they are seen, written with their recipe and never over another file."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,12 +53,59 @@ class Picture:
     """Of size, pixels and alpha, so that the same picture in another container matches; opaque alpha counts as none."""
 
 
-def read(path: Path) -> Picture:
+def take(picture: Any) -> Picture:
+    """A picture of any kind: a path, a file's bytes, a PIL image, an array (H W), (H W 3) or (H W 4), or a tensor
+    (3 H W) or (1 3 H W).
+
+    Arrays and tensors are uint8, or floating-point in 0..1. Raises ValueError for anything else.
+    """
+    if isinstance(picture, Picture):
+        return picture
+    if isinstance(picture, bytes | str | Path):
+        return read(Path(picture) if isinstance(picture, str) else picture)
+    if isinstance(picture, Image.Image):
+        buffer = io.BytesIO()
+        if picture.mode in {"F", "I", "HSV", "LAB", "YCbCr", "CMYK"}:
+            raise ValueError(f"a picture of mode {picture.mode}: pass it as RGB, with picture.convert('RGB')")
+        picture.save(buffer, "PNG", icc_profile=picture.info.get("icc_profile"), exif=picture.getexif())
+        return read(buffer.getvalue())
+    if hasattr(picture, "detach"):  # a tensor, without importing torch
+        picture = picture.detach().float().cpu().numpy() if picture.is_floating_point() else picture.cpu().numpy()
+        picture = picture[0] if picture.ndim == 4 and len(picture) == 1 else picture
+        if picture.ndim != 3 or picture.shape[0] not in (1, 3, 4):
+            raise ValueError(f"a tensor of shape {tuple(picture.shape)}: (3, height, width) is needed, one picture")
+        picture = picture.transpose(1, 2, 0)
+    return _from_array(np.asarray(picture))
+
+
+def _from_array(pixels: NDArray[Any]) -> Picture:
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or min(pixels.shape[:2]) < SMALLEST:
+        raise ValueError(
+            f"an array of shape {pixels.shape}: (height, width, 3) is needed, of at least {SMALLEST}x{SMALLEST} pixels"
+        )
+    if pixels.dtype.kind == "f":
+        # One rounding error past the range is no other range.
+        if not (pixels.min() >= -1e-4 and pixels.max() <= 1 + 1e-4):
+            raise ValueError(
+                f"floating-point pixels from {pixels.min():g} to {pixels.max():g}: values in 0..1 are needed, or uint8"
+            )
+        pixels = (pixels * 255).round().clip(0, 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"pixels of type {pixels.dtype}: uint8 is needed, or floating-point in 0..1")
+    rgb = np.ascontiguousarray(np.broadcast_to(pixels[:, :, :3], (*pixels.shape[:2], 3)))
+    alpha = np.ascontiguousarray(pixels[:, :, 3]) if pixels.shape[2] == 4 else None
+    return Picture(rgb, alpha, _fingerprint(rgb, alpha))
+
+
+def read(path: Path | bytes) -> Picture:
     """The picture in a file of any format Pillow opens, at least 8x8 pixels, with colours under alpha as stored.
 
-    Raises ValueError for what is not one whole still picture; warns where a broken colour profile is left out.
+    Bytes are a file's content. Raises ValueError for what is not one whole still picture; warns where a broken colour
+    profile is left out.
     """
-    with _opened(path) as image:
+    with _opened(path) as (image, path):
         with _guarded(path):
             # Photoshop layers and the extra views of a phone's MPO are no frames: the first is the picture.
             frames = 1 if image.format in {"MPO", "PSD"} else int(getattr(image, "n_frames", 1))
@@ -97,6 +145,8 @@ def write(
     recipe: Mapping[str, object] | None = None,
     *,
     overwrite: bool = False,
+    quality: int | None = None,
+    metadata: bytes | None = None,
 ) -> None:
     """Writes rgb (H, W, 3) and alpha (H, W) with an sRGB profile and the recipe; the same input gives the same bytes.
 
@@ -108,7 +158,7 @@ def write(
         raise ValueError(f"rgb is {rgb.dtype} of shape {rgb.shape}; pass uint8 of shape (height, width, 3).")
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != rgb.shape[:2]):
         raise ValueError(f"alpha is {alpha.dtype} of shape {alpha.shape}; pass uint8 of shape {rgb.shape[:2]}.")
-    encoded = _encode(path, rgb if alpha is None else np.dstack([rgb, alpha]), recipe)
+    encoded = encode(path, rgb, alpha, recipe, quality=quality, metadata=metadata)
     with files.written(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(encoded)
 
@@ -123,9 +173,15 @@ def check_writable(path: Path, *, overwrite: bool, alpha: bool = False) -> None:
         raise ValueError(f"{path} would lose the picture's transparency, which JPEG cannot hold: choose a .png name.")
 
 
-def read_recipe(path: Path) -> dict[str, object] | None:
+def check_quality(path: Path) -> None:
+    """Raises ValueError where the format that the path's ending names has no quality to choose."""
+    if _FORMATS.get(path.suffix.lower()) not in ("JPEG", "WEBP"):
+        raise ValueError(f"{path} loses nothing in its format: leave the quality out, or choose a .jpg or .webp name.")
+
+
+def read_recipe(path: Path | bytes) -> dict[str, object] | None:
     """The recipe that `write` put in the file, None where there is none; ValueError where it is not a picture."""
-    with _opened(path) as image:
+    with _opened(path) as (image, path):
         text: str | None = None
         if isinstance(image, PngImagePlugin.PngImageFile):
             with _guarded(path):
@@ -140,6 +196,24 @@ def read_recipe(path: Path) -> dict[str, object] | None:
         # Another program's text under the same key is no recipe, and no fault of the picture.
         return None
     return cast(dict[str, object], recipe) if isinstance(recipe, dict) else None
+
+
+def read_metadata(path: Path | bytes) -> bytes | None:
+    """The EXIF of a picture, such as camera, date and place, without its orientation; None where there is none."""
+    with _opened(path) as (image, _):
+        exif = Image.Exif()
+        with contextlib.suppress(Exception):  # what is broken there is not kept
+            exif.load(image.getexif().tobytes())
+        exif.pop(ExifTags.Base.Orientation, None)
+        if str(exif.get(ExifTags.Base.ImageDescription, "")).startswith(f"{_RECIPE}: "):
+            exif.pop(ExifTags.Base.ImageDescription)  # of the edit before this one
+        return exif.tobytes() if len(exif) else None
+
+
+def ending(path: Path | bytes) -> str:
+    """The ending of a file in the picture's own format, or .png where ledits doesn't write that."""
+    with _opened(path) as (image, _):
+        return {name: ending for ending, name in reversed(_FORMATS.items())}.get(image.format or "", ".png")
 
 
 def fit(width: int, height: int, area: int | None) -> tuple[int, int]:
@@ -172,8 +246,22 @@ def pad(rgb: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[Image.Image]:
-    """The file at path opened by Pillow, its pixels not yet decoded."""
+def _opened(path: Path | bytes) -> Generator[tuple[Image.Image, Path]]:
+    """The file at path, or its bytes, opened by Pillow, its pixels not yet decoded; and what errors call it."""
+    if isinstance(path, bytes):
+        path, file = Path("the picture"), io.BytesIO(path)
+    else:
+        file = _file(path)
+    with file:
+        with _guarded(path):
+            image = Image.open(file)
+        # Pillow would run Ghostscript on it.
+        if image.format == "EPS":
+            raise ValueError(f"{path} is a drawing (EPS), not a picture of pixels: export it as PNG and pass that.")
+        yield image, path
+
+
+def _file(path: Path) -> BinaryIO:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -183,18 +271,11 @@ def _opened(path: Path) -> Generator[Image.Image]:
             raise ValueError(f"{path} is not an ordinary file: save the picture to a file and pass that.")
         if status.st_size == 0:
             raise ValueError(f"{path} is empty (0 bytes): pass a picture file.")
-        file = path.open("rb")
+        return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"There is no file {path}: check the name and the folder.") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): check the name and its permissions.") from error
-    with file:
-        with _guarded(path):
-            image = Image.open(file)
-        # Pillow would run Ghostscript on it.
-        if image.format == "EPS":
-            raise ValueError(f"{path} is a drawing (EPS), not a picture of pixels: export it as PNG and pass that.")
-        yield image
 
 
 @contextmanager
@@ -210,6 +291,10 @@ def _guarded(path: Path) -> Generator[None]:
             f"{path} claims more than {Image.MAX_IMAGE_PIXELS:,} pixels, the most that ledits opens: scale it down."
         ) from error
     except UnidentifiedImageError as error:
+        if _heic(path):
+            raise ValueError(
+                f"{path} is a HEIC or AVIF picture, which ledits can't open: export it as JPEG or PNG and pass that."
+            ) from None
         raise ValueError(
             f"{path} is not a picture that ledits can open; PNG, JPEG, WebP, TIFF, BMP and GIF work: "
             f"save it as one of these and pass that."
@@ -217,6 +302,12 @@ def _guarded(path: Path) -> Generator[None]:
     # A damaged file makes Pillow's parsers raise nearly anything.
     except Exception as error:
         raise ValueError(f"{path} is damaged or incomplete ({error}): save or copy it again.") from error
+
+
+def _heic(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(12)[4:] in {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypavif"}
+    return False
 
 
 def _exif(image: Image.Image) -> Mapping[int, Any]:
@@ -330,8 +421,20 @@ def _fingerprint(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> str
     return digest.hexdigest()
 
 
-def _encode(path: Path, pixels: NDArray[np.uint8], recipe: Mapping[str, object] | None) -> bytes:
-    """The bytes of a file for pixels (H, W, 3 or 4) in the format that the path's ending names."""
+def encode(
+    path: Path,
+    rgb: NDArray[np.uint8],
+    alpha: NDArray[np.uint8] | None = None,
+    recipe: Mapping[str, object] | None = None,
+    *,
+    quality: int | None = None,
+    metadata: bytes | None = None,
+) -> bytes:
+    """The bytes of a file for rgb (H, W, 3) and alpha (H, W) in the format that the path's ending names.
+
+    `quality`: 1 to 100 for JPEG (95) and WebP (lossless without it). `metadata`: EXIF to keep, from `read_metadata`.
+    """
+    pixels = rgb if alpha is None else np.dstack([rgb, alpha])
     name = _FORMATS[path.suffix.lower()]
     height, width, _ = pixels.shape
     longest = _LONGEST.get(name)
@@ -340,6 +443,11 @@ def _encode(path: Path, pixels: NDArray[np.uint8], recipe: Mapping[str, object] 
             f"The picture for {path} is {width}x{height} pixels and {name} holds at most {longest} a side: "
             f"choose a .png name."
         )
+    if quality is not None:
+        check_quality(path)
+    exif = Image.Exif()
+    if metadata is not None:
+        exif.load(metadata)
     options: dict[str, object] = {"icc_profile": _srgb_profile()}
     if name == "PNG":
         text = PngImagePlugin.PngInfo()
@@ -348,8 +456,9 @@ def _encode(path: Path, pixels: NDArray[np.uint8], recipe: Mapping[str, object] 
             line = json.dumps(recipe, sort_keys=True, ensure_ascii=False).encode(errors="backslashreplace").decode()
             text.add_itxt(_RECIPE, line)
         options["pnginfo"] = text
+        if metadata is not None:
+            options["exif"] = exif.tobytes()
     else:
-        exif = Image.Exif()
         exif[ExifTags.Base.Software] = "ledits"
         if recipe is not None:
             exif[ExifTags.Base.ImageDescription] = f"{_RECIPE}: {json.dumps(recipe, sort_keys=True)}"
@@ -357,10 +466,10 @@ def _encode(path: Path, pixels: NDArray[np.uint8], recipe: Mapping[str, object] 
     if name == "JPEG":
         if len(cast(bytes, options["exif"])) > _JPEG_SEGMENT:
             raise ValueError(f"The recipe for {path} is longer than a JPEG can hold: choose a .png name.")
-        options |= {"quality": 95, "subsampling": "4:4:4"}
+        options |= {"quality": quality or 95, "subsampling": "4:4:4"}
     elif name == "WEBP":
         # exact: the colours under transparent pixels stay.
-        options |= {"lossless": True, "exact": True}
+        options |= {"lossless": True, "exact": True} if quality is None else {"quality": quality, "exact": True}
     elif name == "TIFF":
         options["compression"] = "tiff_adobe_deflate"
     buffer = io.BytesIO()

@@ -3,25 +3,21 @@
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 import ledits
-from ledits import editing
 from ledits.backbones import Backbone
+from ledits.editor import Editor
 from ledits.files import image
-from ledits.files.artifact import Origin
-from ledits.method import core
+from ledits.recipe import MaskRule
+from ledits.settings import Settings
 from ledits_bench.public import metrics
 from ledits_bench.public.cases import Case, Wording, decode_mask, edits
 
@@ -31,7 +27,7 @@ Row = dict[str, Any]
 # none: an edit may act anywhere. implicit: the masks of LEDITS++. given: the suite's mask and no other. paste: implicit
 # masks, and the source's own pixels outside the suite's mask. Scores under different policies compare masks, not
 # methods (gs3393/pie-bench-equalized-mask), so a file holds one policy and its name says which.
-_RULES: dict[Policy, core.MaskRule] = {
+_RULES: dict[Policy, MaskRule] = {
     "none": "none",
     "implicit": "intersect",
     "given": "none",
@@ -67,8 +63,9 @@ def run(
             f"scale {plan.source_scale} is not theirs; use implicit or paste, and scale 0"
         )
     d = backbone.defaults
+    side = math.isqrt(backbone.area)
     backbone.schedule(
-        int(d["steps"]) if plan.steps is None else plan.steps, d["skip"] if plan.skip is None else plan.skip
+        int(d["steps"]) if plan.steps is None else plan.steps, d["skip"] if plan.skip is None else plan.skip, side, side
     )
     rows = read_rows(path)
     pictures = path.with_suffix("")
@@ -159,9 +156,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _settings(
-    case: Case, plan: Plan, backbone: Backbone, common: Mapping[str, Any]
-) -> tuple[editing.Settings, dict[str, Any]]:
+def _settings(case: Case, plan: Plan, backbone: Backbone, common: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     """How to invert a case, and every setting of its row. The command line's come first, then the case's own."""
     d = backbone.defaults
 
@@ -173,34 +168,33 @@ def _settings(
     skip = first(plan.skip, case.skip, d["described_skip" if described else "skip"])
     source = case.source if plan.source_scale or described else ""
     area = first(plan.area, backbone.area)
-    made = editing.Settings(steps, skip, first(plan.seed, case.seed, 0), source, plan.source_scale, area=area)
+    made = Settings(
+        steps=steps, skip=skip, seed=first(plan.seed, case.seed, 0), source=source,
+        source_scale=plan.source_scale if source else 0.0, area=area,
+    )  # fmt: skip
     own = {"steps": steps, "skip": skip, "seed": made.seed, "area": area}
     return made, {**common, **own, "scale": case.scale, "threshold": case.threshold}
 
 
-def _row(
-    case: Case, inverting: editing.Settings, backbone: Backbone, scorers: metrics.Scorers, plan: Plan, path: Path
-) -> Row:
+def _row(case: Case, inverting: Settings, backbone: Backbone, scorers: metrics.Scorers, plan: Plan, path: Path) -> Row:
     """What an edit adds to its case's row, seconds without those of scoring; the result is written to `path`."""
     began = time.perf_counter()
-    shown = _read(case.picture)
+    shown = image.read(case.picture)
     height, width, _ = shown.rgb.shape
     asked = edits(case, plan.wording)
     region = None if case.mask is None else decode_mask(case.mask, height, width)
-    inversion, origin, evaluations = editing.invert(backbone, shown, inverting)
-    concepts = editing.concepts(asked, backbone.defaults, inverting.source if inverting.described else "")
+    acting = None
     if plan.policy in ("given", "paste"):
         if region is None or not region.any():
             raise ValueError(f"mask policy {plan.policy!r} needs a mask, and this case's is empty")
-        if plan.policy == "given":
-            acting = _on_grid(region, backbone, origin)
-            concepts = [replace(concept, region=acting) for concept in concepts]
-    last, shares, replayed = inversion.x[-1], list[float](), 0
-    rule = None if inverting.described else _RULES[plan.policy]
-    for step, so_far in editing.replay(backbone, inversion, concepts, rule):
-        last, replayed = step.x, so_far
-        shares += [step.masks.amax(0).mean().item()] if concepts else []
-    result = editing.to_picture(backbone, last.float(), origin)
+        acting = region if plan.policy == "given" else None
+    captioned = inverting.mode == "caption"
+    inversion = Editor(backbone).invert(shown, inverting)
+    replay = inversion.steps(*asked, region=acting, mask=None if captioned else _RULES[plan.policy])
+    shares = [step.step.masks.amax(0).mean().item() for step in replay]
+    done = replay.result()
+    result = done.rgb
+    concepts = replay.plan.concepts(backbone.defaults)
     if plan.policy == "paste":
         result = np.where(cast("NDArray[np.bool_]", region)[:, :, None], result, shown.rgb)
     seconds = time.perf_counter() - began
@@ -217,29 +211,11 @@ def _row(
         ],
         "metrics": {name: value if value == "nan" or math.isfinite(value) else "inf" for name, value in values.items()},
         "mask_share": sum(shares) / len(shares) if shares else 0.0,
-        "evaluations": evaluations + replayed,
+        "evaluations": inversion.network_evaluations + done.network_evaluations,
         "seconds": round(seconds, 3),
         "source_sha256": shown.sha256,
         "picture": f"{path.parent.name}/{path.name}",
     }
-
-
-def _on_grid(region: NDArray[np.bool_], backbone: Backbone, origin: Origin) -> Tensor:
-    """A mask (H W) as a concept's region (1 1 H' W'), scaled and padded as its picture was; nothing acts in the pad."""
-    size = (origin.working_width, origin.working_height)
-    scaled = np.asarray(Image.fromarray(region.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX))
-    padded = np.zeros((origin.padded_height, origin.padded_width), dtype=np.float32)
-    padded[: size[1], : size[0]] = scaled / np.float32(255)
-    return torch.from_numpy(padded)[None, None].to(backbone.device)
-
-
-def _read(picture: Path | bytes) -> image.Picture:
-    if isinstance(picture, Path):
-        return image.read(picture)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture"
-        path.write_bytes(picture)
-        return image.read(path)
 
 
 def _slug(text: str) -> str:

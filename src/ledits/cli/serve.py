@@ -1,0 +1,74 @@
+"""`ledits serve`: the editor over HTTP."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledits.cli.options import DeviceOption, DtypeOption, load
+
+
+def serve_command(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", help="A model to load, or NAME=MODEL to name it; may be given again. [default: scenes]"
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; others need LEDITS_API_KEY.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    alias: Annotated[
+        list[str] | None, typer.Option("--alias", help="NAME=MODEL: another name that clients may ask a model by.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option("--allow-origin", help="A site whose pages may call, such as https://a.example.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="A name that this server is called by.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder of kept inversions. [default: in the user's cache]")
+    ] = None,
+    store_size: Annotated[int, typer.Option("--store-size", min=1, help="MiB that it may hold.")] = 2048,
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Edits that may wait.")] = 32,
+    upload: Annotated[int, typer.Option("--upload", min=1, help="MiB that one request may send.")] = 50,
+    pixels: Annotated[int, typer.Option("--pixels", min=64, help="Pixels that one picture may have.")] = 40_000_000,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Seconds that one edit may take.")] = 300.0,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Serve edits over HTTP, for OpenAI's clients and any other: ledits serve --port 8000
+
+    Keys that callers must send are read from LEDITS_API_KEY, with commas between several.
+    """
+    from ledits.server.settings import MIB, Limits, Settings, folder
+
+    keys = tuple(key.strip() for key in os.environ.get("LEDITS_API_KEY", "").split(",") if key.strip())
+    settings = Settings(
+        folder=store or folder(), host=host, port=port, keys=keys, origins=tuple(allow_origin or ()),
+        hosts=tuple(allow_host or ()), aliases=named(alias or [], "--alias"),
+        limits=Limits(
+            upload_bytes=upload * MIB, pixels=pixels, jobs=queue, job_seconds=seconds, store_bytes=store_size * MIB
+        ),
+    )  # fmt: skip
+    models = named([text if "=" in text else f"{text}={text}" for text in model or ["scenes"]], "--model")
+    try:
+        from ledits.server.run import serve
+    except ModuleNotFoundError as error:
+        raise ValueError(f"`ledits serve` needs {error.name}: pip install 'ledits[serve]'") from None
+    editors = {name: load(where, device, dtype) for name, where in models.items()}
+    serve(settings, editors, started=lambda at: typer.echo(f"ledits serves {', '.join(models)} at {at}", err=True))
+
+
+def named(texts: list[str], option: str) -> dict[str, str]:
+    """NAME=VALUE texts by name; ValueError for one without a name, or a name given twice."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value or name in pairs:
+            raise ValueError(f"{option} {text!r}: write NAME=MODEL, each name once")
+        pairs[name] = value
+    return pairs

@@ -1,0 +1,92 @@
+"""From edits as people type them to the concepts that the method is asked for, in either mode.
+
+By words (the paper) an edit is its own words, added or taken away. With a caption an edit is the whole caption with
+that edit alone.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ledits.recipe import Edit
+from ledits.settings import Settings
+
+if TYPE_CHECKING:
+    from ledits.method.core import Concept
+
+
+def check(edit: Edit, settings: Settings) -> None:
+    """Raise ValueError for an edit that this mode or this caption can't carry out; it loads no torch."""
+    if settings.mode == "caption":
+        target(edit, settings.source)
+    elif edit.kind == "become":
+        raise ValueError(f"edit '{edit}' says what the picture becomes: say what it shows now with --source")
+
+
+def by_words(edit: Edit, defaults: Mapping[str, float]) -> "list[Concept]":
+    """The concepts of an edit by words: one for an addition or a removal, two for a swap."""
+    from ledits.method.core import Concept
+
+    parts = {"add": ("add",), "remove": ("remove",), "swap": ("swap_old", "swap_new")}[edit.kind]
+    concepts = list[Concept]()
+    for part in parts:
+        scale = defaults[f"{part}_scale"]
+        if edit.scale is not None:
+            # One number for a swap: the new object gets it, the old one its usual share of it.
+            scale = edit.scale * scale / defaults[f"{parts[-1]}_scale"]
+        new = part in ("add", "swap_new")
+        concepts.append(
+            Concept(
+                edit.new if new else edit.old,
+                scale if new else -scale,
+                defaults[f"{part}_threshold"] if edit.threshold is None else edit.threshold,
+                int(defaults["warmup"]) if edit.warmup is None else edit.warmup,
+                edit.cooldown,
+            )
+        )
+    return concepts
+
+
+def by_caption(edit: Edit, defaults: Mapping[str, float], source: str) -> "list[Concept]":
+    """The one concept of an edit with a caption: `source` after that edit alone. Without a threshold it is found."""
+    from ledits.method.core import Concept
+
+    return [
+        Concept(
+            target(edit, source),
+            defaults["described_scale"] if edit.scale is None else edit.scale,
+            edit.threshold,
+            int(defaults["warmup"]) if edit.warmup is None else edit.warmup,
+            edit.cooldown,
+        )
+    ]
+
+
+def target(edit: Edit, source: str) -> str:
+    """The caption `source` after one edit, such as "a dog on a beach" after cat->dog in "a cat on a beach"."""
+    if edit.kind == "become":
+        return edit.new
+    if edit.kind == "add":
+        return f"{source}, {edit.new}"
+    if not (found := re.search(rf"\b{re.escape(edit.old)}\b", source)):
+        raise ValueError(
+            f"edit '{edit}': {edit.old!r} is not in the source {source!r}; name it as the source does, or write "
+            "'->' and what the picture becomes"
+        )
+    before, after = source[: found.start()], source[found.end() :]
+    article = re.search(r"\b(an?|the) $", before, re.IGNORECASE)
+    if edit.kind == "swap":
+        if article and re.match(r"(an?|the)\b", edit.new, re.IGNORECASE):
+            before = before[: article.start()]  # the new words bring their own article
+        elif article and article[1].lower() != "the":
+            before = before[: article.start()] + article[1][0] + ("n " if edit.new[0].lower() in "aeiou" else " ")
+        return before + edit.new + after
+    # A removed object takes its article along, and the word that joins it to the rest.
+    before = before[: article.start()] if article else before
+    joined = re.sub(r"(,? and|,|,? with|,? beside|,? next to) $", "", before)
+    if joined == before:
+        after = re.sub(r"^(,? and|,|,? with|,? beside|,? next to) ", " ", after)
+    text = f"{joined.rstrip()} {after.strip()}".strip() if after.strip()[:1] not in {",", "."} else joined + after
+    if not text:
+        raise ValueError(f"edit '{edit}' leaves nothing of the source {source!r}: write '->' and what should be there")
+    return text

@@ -1,0 +1,65 @@
+"""What an edit was asked to do, checked before anything is computed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ledits import concepts, regions
+from ledits.recipe import Edit, MaskRule, parse
+from ledits.regions import Regions
+from ledits.settings import Settings
+
+if TYPE_CHECKING:
+    from ledits.method.core import Concept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Edits, where each may act, and how masks are made."""
+
+    edits: tuple[Edit, ...]
+    masks: tuple[regions.Mask | None, ...]  # of each edit, (H W) float32 in 0..1; None: everywhere
+    settings: Settings
+    rule: MaskRule | None  # None: mode "caption"
+    composite: bool
+    drop_source_late: bool
+
+    @classmethod
+    def of(
+        cls, edits: Iterable[Edit | str], settings: Settings, *, region: Regions, mask: MaskRule | None,
+        composite: bool, drop_source_late: bool, width: int, height: int,
+    ) -> "Plan":  # fmt: skip
+        """The plan; ValueError for edits, masks or options that don't fit the mode or the picture."""
+        asked = tuple(parse(edit) if isinstance(edit, str) else edit for edit in edits)
+        if not asked:
+            raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
+        for edit in asked:
+            concepts.check(edit, settings)
+        captioned = settings.mode == "caption"
+        if captioned and mask is not None:
+            raise ValueError("--mask is for edits by words: with a source caption the regions are found without it")
+        if drop_source_late and not captioned:
+            raise ValueError("dropping the source late needs a source caption: give one with --source")
+        return cls(
+            edits=asked,
+            masks=regions.each(region, asked, width, height),
+            settings=settings,
+            rule=None if captioned else mask or "intersect",
+            composite=composite,
+            drop_source_late=drop_source_late,
+        )
+
+    def grouped(self, defaults: Mapping[str, float]) -> "list[list[Concept]]":
+        """The concepts of each edit."""
+        if self.settings.mode == "caption":
+            return [concepts.by_caption(edit, defaults, self.settings.source) for edit in self.edits]
+        return [concepts.by_words(edit, defaults) for edit in self.edits]
+
+    def check(self, defaults: Mapping[str, float]) -> None:
+        """Raise ValueError for an edit that the method could not carry out, before a long inversion."""
+        from ledits.method.core import check_windows
+
+        check_windows(self.concepts(defaults), self.settings.steps)
+
+    def concepts(self, defaults: Mapping[str, float]) -> "list[Concept]":
+        return [concept for group in self.grouped(defaults) for concept in group]

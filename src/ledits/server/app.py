@@ -1,0 +1,94 @@
+"""The application: every endpoint behind the gate, refusals in one form, and the page where there is one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+import ledits
+from ledits.editor import Editor
+from ledits.server import inversions, openai
+from ledits.server.errors import Refused
+from ledits.server.gate import Gate, TooMuch, preflight
+from ledits.server.manual import STYLE, manual
+from ledits.server.schemas import refusal
+from ledits.server.service import Service
+from ledits.server.settings import Settings
+
+
+def create(settings: Settings, editors: Mapping[str, Editor], page: Path | None = None) -> tuple[ASGIApp, Service]:
+    """The application and its service; `page` is a folder of files to show at "/".
+
+    The service has a thread: end it with `jobs.drain()` and `jobs.join()`.
+    """
+    service = Service(settings, editors)
+    app = FastAPI(
+        title="ledits", version=ledits.__version__, docs_url=None, redoc_url=None,
+        description="Change a real picture with words. Errors are {error: {message, type, param, code}}.",
+    )  # fmt: skip
+    app.include_router(openai.router(service))
+    app.include_router(inversions.router(service))
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+    @app.get("/healthz", tags=["server"])
+    async def healthz() -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["server"])
+    async def readyz() -> Response:
+        """Whether it takes work: 503 while it is going down."""
+        closing = service.jobs.closing
+        return JSONResponse({"status": "closing" if closing else "ready"}, 503 if closing else 200)
+
+    @app.get("/metrics", tags=["server"])
+    async def metrics() -> Response:
+        """Counts and seconds for Prometheus."""
+        return service.metrics.page()
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(manual(app.openapi()))
+
+    @app.get("/docs/style.css", include_in_schema=False)
+    async def style() -> Response:
+        return Response(STYLE, media_type="text/css")
+
+    if page is not None:
+        app.mount("/", StaticFiles(directory=page, html=True))
+    behind: ASGIApp = app
+    if settings.origins:
+        behind = CORSMiddleware(app, **preflight(settings.origins))
+    return Gate(behind, settings, service.metrics), service
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return error.response()
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors: list[Any] = list(error.errors())
+    if errors[0]["type"] == "json_invalid":
+        return Refused("the body is no JSON", code="invalid_json").response()
+    return refusal(errors).response()
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What Starlette refuses by itself: an unknown path, a wrong method, a form that can't be parsed."""
+    assert isinstance(error, HTTPException)
+    if isinstance(error, TooMuch):
+        return error.refused.response()
+    said = {404: f"there is nothing at {request.url.path[:200]}: see /docs", 405: "this address takes other methods"}
+    message = said.get(error.status_code, str(error.detail))
+    return Refused(message, error.status_code, code="not_found" if error.status_code == 404 else None).response()

@@ -1,0 +1,188 @@
+"""What stands before every request: its host, its origin, its key, and how much it may send and for how long.
+
+Plain ASGI, because a limit on a body has to act while the body arrives, whoever reads it.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ledits.server.errors import Refused
+from ledits.server.metrics import Metrics
+from ledits.server.settings import Settings, owner
+
+log = logging.getLogger("ledits.serve")
+
+_HEADERS = {
+    # The page is one file with modules of its own; blobs and data are pictures that it made itself.
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+_OPEN = ("/healthz", "/readyz")  # without a key
+_GUARDED = ("/v1", "/metrics", "/docs", "/openapi.json")
+
+
+class TooMuch(HTTPException):
+    """A body past its limit; an HTTPException, so that parsers of bodies let it through."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.status, refused.message)
+        self.refused = refused
+
+
+class Gate:
+    """The application behind these checks."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+        self._open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        headers, started = Headers(scope=scope), False
+        identifier = f"req_{secrets.token_hex(12)}"
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                answered = MutableHeaders(scope=message)
+                answered.update({**_HEADERS, "x-request-id": identifier})
+                if not await body.drained():
+                    # What still comes is nobody's any more.
+                    answered["connection"] = "close"
+                self._metrics.requests.labels(str(message["status"])).inc()
+            await send(message)
+
+        body = _Body(receive, self._settings, headers)
+        self._open += 1
+        state: dict[str, Any] = scope.setdefault("state", {})
+        try:
+            state["owner"] = self._checked(scope, headers)
+            body.announced()
+            await self._app(scope, body.receive, answer)
+        except (Refused, TooMuch) as error:
+            refused = error.refused if isinstance(error, TooMuch) else error
+            if not started:
+                await refused.response()(scope, receive, answer)
+        except Exception:
+            log.exception("request %s failed", identifier)
+            if not started:
+                message = f"the server failed, and has noted why under request {identifier}"
+                await Refused(message, 500).response()(scope, receive, answer)
+        finally:
+            self._open -= 1
+            if form := state.get("form"):
+                await form.close()
+
+    def _checked(self, scope: Scope, headers: Headers) -> str:
+        """The owner that the request acts for; raises Refused."""
+        settings, path = self._settings, str(scope["path"])
+        if self._open > settings.limits.requests:
+            raise Refused("too many requests are open: try again later", 503, code="busy", retry_after=5)
+        host = headers.get("host", "")
+        if settings.names and _name(host) not in settings.names:
+            # A foreign page whose own name resolves to this machine (DNS rebinding).
+            raise Refused(
+                f"this server is not called {_name(host)[:100]!r}: ask for it by its address, or name it with "
+                "--allow-host",
+                421, code="wrong_host",
+            )  # fmt: skip
+        origin = headers.get("origin")
+        if origin and origin not in settings.origins and origin.split("://")[-1] != host:
+            raise Refused(
+                "pages of other sites may not use this server: it can be started with --allow-origin",
+                403, code="wrong_origin",
+            )  # fmt: skip
+        if not settings.keys or path in _OPEN or not path.startswith(_GUARDED) or scope["method"] == "OPTIONS":
+            return ""
+        given = headers.get("authorization", "")
+        key = given[7:].strip() if given[:7].lower() == "bearer " else ""
+        # In constant time, as a key could be found letter by letter otherwise.
+        if not any(secrets.compare_digest(key.encode(), known.encode()) for known in settings.keys):
+            raise Refused(
+                "the API key is wrong: send one of this server's as 'Authorization: Bearer KEY'" if key
+                else "an API key is needed: send it as 'Authorization: Bearer KEY'",
+                401, code="invalid_api_key",
+            )  # fmt: skip
+        return owner(key)
+
+
+class _Body:
+    """A request's body as it arrives, within its bytes and its seconds."""
+
+    def __init__(self, receive: Receive, settings: Settings, headers: Headers) -> None:
+        limits = settings.limits
+        self._receive, self._headers, self._seconds = receive, headers, limits.upload_seconds
+        form = headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
+        self._most = limits.upload_bytes if form else limits.json_bytes
+        self._so_far, self._whole = 0, False
+        self._deadline: float | None = None
+
+    def announced(self) -> None:
+        """Refuse at once what says that it is too large."""
+        length = self._headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._most:
+            raise self._large()
+
+    async def receive(self) -> Message:
+        if self._whole:
+            return await self._receive()
+        loop = asyncio.get_running_loop()
+        self._deadline = self._deadline or loop.time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise TooMuch(
+                Refused(f"the request took longer than {self._seconds:g} s to arrive: send it again", 408, code="slow")
+            ) from None
+        if message["type"] == "http.request":
+            self._so_far += len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._so_far > self._most:
+                raise TooMuch(self._large())
+        return message
+
+    async def drained(self) -> bool:
+        """Whether all of the body is in; some more of it is taken first, as who still sends would miss the answer."""
+        left = self._most
+        try:
+            async with asyncio.timeout(min(2, self._seconds)):
+                while not self._whole and left > 0:
+                    message = await self._receive()
+                    left -= len(message.get("body", b""))
+                    self._whole = message["type"] != "http.request" or not message.get("more_body", False)
+        except TimeoutError:
+            pass
+        return self._whole
+
+    def _large(self) -> Refused:
+        return Refused(
+            f"the request is larger than the {self._most:,} bytes that this server takes: send a smaller picture",
+            413, code="too_large",
+        )  # fmt: skip
+
+
+def _name(host: str) -> str:
+    """A Host header without its port."""
+    return host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
+
+
+def preflight(origins: Iterable[str]) -> dict[str, Any]:
+    """The arguments of Starlette's CORS middleware for the origins that were asked for."""
+    return {"allow_origins": list(origins), "allow_methods": ["GET", "POST", "DELETE"], "allow_headers": ["*"]}

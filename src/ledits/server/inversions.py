@@ -1,0 +1,148 @@
+"""Our own endpoints: inversions that are made once, kept, and edited any number of times."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.responses import FileResponse, Response
+
+from ledits import instructions
+from ledits.server import answers, pictures, words
+from ledits.server.errors import Refused
+from ledits.server.schemas import EditIn, EditsIn, InversionIn, ParseIn, SheetIn, Strict, checked
+from ledits.server.service import Service, form, picture
+
+
+def router(service: Service) -> APIRouter:
+    """The endpoints over a service."""
+    routes = APIRouter(tags=["inversions"])
+    store, jobs = service.store, service.jobs
+
+    @routes.post("/v1/inversions", openapi_extra=_described(InversionIn, "image"))
+    async def invert(request: Request) -> Response:
+        """Invert a picture and keep it. With `source`, which says what it shows, edits rewrite that caption."""
+        fields = await form(request, service.limits)
+        asked = checked(InversionIn, _texts(fields.multi_items(), "image"))
+        editor = service.editor(asked.model)
+        settings = service.settled(editor, source=asked.source, steps=asked.steps, skip=asked.skip, seed=asked.seed)
+        sent = await picture(fields.getlist("image"), service)
+        work = service.invert(editor, lambda: pictures.content(sent), settings, request.state.owner)
+        return await _answered(request, "invert", work)
+
+    @routes.post("/v1/inversions/file", openapi_extra=_described(None, "image", "inversion"))
+    async def receive(request: Request) -> Response:
+        """Keep an inversion that was downloaded here or made by `ledits invert`, with the picture it belongs to."""
+        fields = await form(request, service.limits)
+        checked(_Nothing, _texts(fields.multi_items(), "image", "inversion"))
+        sent = await picture(fields.getlist("image"), service)
+        file = fields.get("inversion")
+        if not isinstance(file, UploadFile):
+            raise Refused("inversion is missing: send a .safetensors file", param="inversion", code="missing_parameter")
+        work = service.receive(lambda: pictures.content(sent), file, request.state.owner)
+        return await _answered(request, "receive", work)
+
+    async def _answered(request: Request, kind: str, work: Any) -> Response:
+        job = jobs.submit(kind, request.state.owner, work)
+        return await answers.answer(service, job, request, lambda done: done["inversion"])
+
+    @routes.get("/v1/inversions")
+    async def listed(request: Request) -> dict[str, Any]:
+        """The inversions that were made with the caller's key, the newest first."""
+        return {"inversions": [entry.shown() for entry in store.listed(request.state.owner)]}
+
+    @routes.get("/v1/inversions/{id}")
+    async def one(id: str) -> dict[str, Any]:
+        """One inversion; whoever holds its id may use it."""
+        return store.entry(id).shown()
+
+    @routes.delete("/v1/inversions/{id}")
+    async def delete(id: str) -> dict[str, Any]:
+        """Remove it from the disk."""
+        await run_in_threadpool(store.delete, id)
+        return {"deleted": id}
+
+    @routes.get("/v1/inversions/{id}/file")
+    async def file(id: str) -> Response:
+        """The inversion as a .safetensors file, for `ledits edit --inversion` or to be sent here again."""
+        path = store.file(id)
+        return FileResponse(path, media_type="application/octet-stream", filename=f"{id}.safetensors")
+
+    @routes.get("/v1/inversions/{id}/picture")
+    async def shown(id: str) -> Response:
+        """The picture as a PNG, upright and in sRGB."""
+        data = await run_in_threadpool(pictures.upright, store.picture(id))
+        return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+
+    @routes.get("/v1/inversions/{id}/reconstruction")
+    async def reconstruction(id: str, request: Request) -> Response:
+        """What an edit that changes nothing gives, as a PNG."""
+        job = jobs.submit("reconstruct", request.state.owner, service.reconstruct(id))
+        events = await answers.as_one(service, job, request)
+        if events is None:
+            return answers.left()
+        return Response(pictures.from_base64(events[-1][1]["image"]), media_type="image/png")
+
+    @routes.post("/v1/inversions/{id}/edits")
+    async def edit(id: str, asked: EditsIn, request: Request) -> Response:
+        """Edit a kept inversion: events `step` and `done`, or one JSON object without that Accept header."""
+        work = service.edit(id, service.asked(asked.edits, asked.region), asked)
+        job = jobs.submit("edit", request.state.owner, work)
+        return await answers.answer(service, job, request, lambda done: done)
+
+    @routes.post("/v1/inversions/{id}/sheets")
+    async def sheet(id: str, asked: SheetIn, request: Request) -> Response:
+        """The edits at every scale and threshold: an event `cell` for each, then `done`."""
+        work = service.sheet(id, service.asked(asked.edits, asked.region), asked)
+        job = jobs.submit("sheet", request.state.owner, work)
+        return await answers.as_events(service, job, request, lambda event: event)
+
+    @routes.post("/v1/parse")
+    async def parse(asked: ParseIn) -> dict[str, Any]:
+        """What a prompt is understood as, without editing anything."""
+        try:
+            edits = instructions.read(asked.text, asked.source)
+        except ValueError as error:
+            raise Refused(str(error), param="text", code="unknown_instruction") from None
+        return {
+            "edits": [EditIn.of(edit).model_dump() for edit in edits],
+            "grammar": ", ".join(str(edit) for edit in edits),
+            "unknown": words.unknown(edits, service.editor(asked.model)),
+        }
+
+    @routes.get("/v1/words")
+    async def known(model: str | None = None) -> dict[str, Any]:
+        """The words that a model of a small world knows; null where it knows any."""
+        return words.known(service.editor(model))
+
+    @routes.delete("/v1/jobs/{id}")
+    async def cancel(id: str, request: Request) -> dict[str, Any]:
+        """Stop a job before its next step. Closing the connection that waits for it does the same."""
+        jobs.cancel(jobs.find(id, request.state.owner))
+        return {"cancelled": id}
+
+    return routes
+
+
+class _Nothing(Strict):
+    """A form that has files only."""
+
+
+def _texts(items: list[tuple[str, Any]], *files: str) -> dict[str, Any]:
+    """A form's text fields; 400 for a file where none is known."""
+    values: dict[str, Any] = {}
+    for key, value in items:
+        if key in files:
+            continue
+        if isinstance(value, UploadFile):
+            raise Refused(f"{key[:100]} is not a file of this request", param=key[:100], code="unknown_parameter")
+        if value != "":
+            values[key] = value
+    return values
+
+
+def _described(kind: Any, *files: str) -> dict[str, Any]:
+    schema: dict[str, Any] = kind.model_json_schema() if kind else {"type": "object", "properties": {}}
+    schema["properties"] |= {name: {"type": "string", "format": "binary"} for name in files}
+    schema["required"] = list(files)
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

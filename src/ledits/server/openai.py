@@ -1,0 +1,274 @@
+"""OpenAI's image edits, as its clients of November 2026 send them: POST /v1/images/edits and GET /v1/models.
+
+What can't be honoured is refused and named, never left out: a mask that is quietly dropped is a wrong picture.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.responses import JSONResponse, Response
+
+from ledits import instructions
+from ledits.editor import Edited, Editor, Inversion
+from ledits.recipe import Edit, parse
+from ledits.server import answers, pictures
+from ledits.server.errors import Refused
+from ledits.server.jobs import Event, Job, Work
+from ledits.server.pictures import Format
+from ledits.server.schemas import EditText, Source, Strict, checked
+from ledits.server.service import Service, form, measured, picture
+
+_STEPS = {"low": 10, "medium": 25, "high": 50, "xhigh": 75, "max": 100}
+# What other models of this interface do and an edit of a picture can't.
+_IMPOSSIBLE = {
+    "markup": "drawings on the picture are not read: use mask",
+    "complexity": "there is no planning",
+    "frame_count": "there is one frame",
+    "frame_duration_ms": "there is one frame",
+    "svg": "there are no vectors",
+}
+
+
+class ImageEdit(Strict):
+    """The fields beside the files; those from `source` on are ours, sent by the clients' extra_body."""
+
+    prompt: Annotated[str, Field(max_length=32_000)] = ""
+    model: Annotated[str, Field(max_length=200)] | None = None
+    n: int = Field(default=1, ge=1, le=10)
+    size: Annotated[str, Field(pattern=r"^(auto|[1-9]\d{0,4}x[1-9]\d{0,4})$")] = "auto"
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard"] = "auto"
+    background: Literal["auto", "opaque", "transparent"] = "auto"
+    output_format: Format = "png"
+    output_compression: int | None = Field(default=None, ge=0, le=100)
+    input_fidelity: Literal["low", "high"] | None = None
+    partial_images: int = Field(default=0, ge=0, le=3)
+    stream: bool = False
+    response_format: Literal["b64_json"] = "b64_json"
+    user: Annotated[str, Field(max_length=1000)] = ""
+    safety_identifier: Annotated[str, Field(max_length=1000)] = ""
+    source: Source = ""
+    edits: list[EditText] = []
+    steps: int | None = Field(default=None, ge=1)
+    skip: float | None = Field(default=None, ge=0, lt=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    inversion: Annotated[str, Field(max_length=100)] | None = None
+    composite: bool = False
+
+
+def router(service: Service) -> APIRouter:
+    """The endpoints over a service."""
+    routes = APIRouter(tags=["OpenAI"])
+
+    @routes.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The models that are loaded."""
+        return {"object": "list", "data": [_model(service, name) for name in service.editors]}
+
+    @routes.get("/v1/models/{name}")
+    async def model(name: str) -> dict[str, Any]:
+        """One model."""
+        service.editor(name)
+        return _model(service, name)
+
+    @routes.post("/v1/images/edits", openapi_extra=_described())
+    async def edits(request: Request) -> Response:
+        """Edit a picture. The prompt is "cat->dog, +crown:8" or plain words such as "make the cat a dog"."""
+        fields = await form(request, service.limits)
+        asked = checked(ImageEdit, _fields(fields))
+        editor = service.editor(asked.model)
+        sent = await picture([v for k, v in fields.multi_items() if k in ("image", "image[]")], service)
+        width, height = await run_in_threadpool(pictures.check, sent.file, service.limits, "image")
+        mask = fields.get("mask")
+        if mask is not None:
+            mask = await picture([mask], service, "mask")
+        understood = _edits(asked, service)
+        size = _size(asked.size, width, height)
+        if asked.output_compression not in (None, 100) and asked.output_format == "png":
+            raise _refused("output_compression", "PNG is lossless: ask for jpeg or webp, or leave it out")
+        work = _work(service, editor, asked, sent, mask, understood, size, request.state.owner)
+        job = service.jobs.submit("images.edits", request.state.owner, work)
+        common = {"size": asked.size if size is None else f"{size[0]}x{size[1]}", "quality": asked.quality,
+                  "background": asked.background, "output_format": asked.output_format}  # fmt: skip
+        if asked.stream:
+            return await answers.as_events(service, job, request, _streamed(common))
+        events = await answers.as_one(service, job, request)
+        if events is None:
+            return answers.left()
+        said = ", ".join(str(edit) for edit in understood)
+        images = [
+            {"b64_json": data["b64_json"], "revised_prompt": said} for name, data in events if name == "completed"
+        ]
+        body = {"created": int(time.time()), "data": images, **common, "usage": events[-1][1]["usage"]}
+        return JSONResponse(body, headers={"x-ledits-job": job.id})
+
+    return routes
+
+
+def _work(
+    service: Service, editor: Editor, asked: ImageEdit, sent: UploadFile, mask: UploadFile | None,
+    edits: list[Edit], size: tuple[int, int] | None, owner: str,
+) -> Work:  # fmt: skip
+    """Invert, edit and encode `n` pictures, each with a seed of its own."""
+    inversions = _inversions(service, editor, asked, sent)
+
+    def work(job: Job) -> dict[str, Any]:
+        region = None if mask is None else pictures.openai_mask(pictures.content(mask))
+        total = 0
+        for k in range(asked.n):
+            inversion = inversions(job, k)
+            if asked.background == "transparent" and inversion.picture.alpha is None:
+                raise _refused("background", "the picture has no transparency, and an edit adds none")
+            composite = asked.composite or asked.input_fidelity == "high"
+            replay = inversion.steps(*edits, region=region, composite=composite)
+            steps = len(inversion.path.schedule)
+            partial = {round((p + 1) * steps / (asked.partial_images + 1)): p for p in range(asked.partial_images)}
+            for step in replay:
+                job.check()
+                if asked.stream and (index := partial.get(step.index + 1)) is not None:
+                    shown = pictures.text(pictures.file(step.preview(), asked.output_format))
+                    job.send("partial", {"b64_json": shown, "partial_image_index": index})
+            edited = replay.result()
+            total += edited.network_evaluations + (0 if asked.inversion else inversion.network_evaluations)
+            measured(job, edited, total)
+            job.send("completed", {"b64_json": _encoded(edited, asked, size), "usage": _usage(total)})
+        return {"usage": _usage(total)}
+
+    return work
+
+
+def _inversions(
+    service: Service, editor: Editor, asked: ImageEdit, sent: UploadFile
+) -> Callable[[Job, int], Inversion]:  # fmt: skip
+    """How the k-th picture is inverted: anew with a seed of its own, or from a kept inversion of the same picture."""
+    if asked.inversion is not None:
+        given = {"steps": asked.steps, "skip": asked.skip, "seed": asked.seed, "source": asked.source or None,
+                 "quality": None if asked.quality == "auto" else asked.quality,
+                 "n": None if asked.n == 1 else asked.n}  # fmt: skip
+        if fixed := [name for name, value in given.items() if value is not None]:
+            raise _refused(fixed[0], f"an inversion fixes {', '.join(fixed)}: leave it out")
+        id = asked.inversion
+        editor = service.editor(service.store.entry(id).model)
+
+        def kept(job: Job, k: int) -> Inversion:
+            inversion = service.store.open(id, editor)
+            if pictures.fingerprint(pictures.content(sent)) != inversion.provenance.picture:
+                raise _refused("image", "it is not the picture of that inversion")
+            return inversion
+
+        return kept
+    steps = _STEPS.get(asked.quality) if asked.steps is None else asked.steps
+    settings = service.settled(editor, source=asked.source, steps=steps, skip=asked.skip, seed=asked.seed)
+
+    def anew(job: Job, k: int) -> Inversion:
+        seeded = replace(settings, seed=settings.seed + k)
+        return editor.invert(pictures.content(sent), seeded, progress=lambda done, total: job.check())
+
+    return anew
+
+
+def _edits(asked: ImageEdit, service: Service) -> list[Edit]:
+    """What the prompt and the field `edits` ask for, in this order."""
+    source = asked.source
+    if asked.inversion is not None:
+        source = service.store.entry(asked.inversion).source
+    edits: list[Edit] = []
+    if asked.prompt.strip() or not asked.edits:
+        try:
+            edits += instructions.read(asked.prompt, source)
+        except ValueError as error:
+            raise Refused(str(error), param="prompt", code="unknown_instruction") from None
+    try:
+        edits += [parse(text) for text in asked.edits]
+    except ValueError as error:
+        raise Refused(str(error), param="edits", code="invalid_edit") from None
+    if len(edits) > service.limits.edits:
+        raise _refused("prompt", f"{len(edits)} edits: this server allows {service.limits.edits}")
+    return edits
+
+
+def _fields(fields: FormData) -> dict[str, Any]:
+    """A form's text fields, lists as lists; 400 for what is unknown, given twice, or impossible here."""
+    values: dict[str, Any] = {}
+    for key, value in fields.multi_items():
+        name, listed = key.removesuffix("[]"), key.endswith("[]")
+        if name.partition("[")[0] in _IMPOSSIBLE:
+            name = name.partition("[")[0]
+            raise _refused(name, f"{_IMPOSSIBLE[name]}: leave it out")
+        if name in ("image", "mask"):
+            continue
+        if isinstance(value, UploadFile):
+            raise _refused(key, "a text is needed, not a file")
+        if name == "edits":
+            values.setdefault("edits", []).append(value)
+        elif name in values or listed:
+            raise _refused(name, "it is given more than once")
+        elif value != "" or name == "prompt":
+            values[name] = value
+    if values.get("output_format") in ("gif", "svg"):
+        raise _refused("output_format", "png, jpeg and webp are made here")
+    if values.get("response_format") == "url":
+        raise _refused("response_format", "pictures are not kept under addresses here: ask for b64_json")
+    return values
+
+
+def _size(text: str, width: int, height: int) -> tuple[int, int] | None:
+    """The size asked for, of the picture's own shape to within a pixel; None for its own."""
+    if text == "auto":
+        return None
+    wide, high = map(int, text.split("x"))
+    # A turned photo is stored on its side.
+    for w, h in ((width, height), (height, width)):
+        if abs(wide * h / w - high) <= 1 or abs(high * w / h - wide) <= 1:
+            return wide, high
+    raise _refused(
+        "size", f"{text} is of another shape than the picture, {width}x{height}: ask for auto, or scale both"
+    )
+
+
+def _encoded(edited: Edited, asked: ImageEdit, size: tuple[int, int] | None) -> str:
+    data = pictures.encoded(
+        edited, asked.output_format, size=size, quality=asked.output_compression, opaque=asked.background == "opaque"
+    )
+    return pictures.text(data)
+
+
+def _streamed(common: dict[str, Any]) -> Callable[[Event], Event | None]:
+    """Our events under OpenAI's names."""
+
+    def shape(event: Event) -> Event | None:
+        name = {"partial": "image_edit.partial_image", "completed": "image_edit.completed"}.get(event[0])
+        if name is None:
+            return None
+        data = {key: value for key, value in event[1].items() if key != "job"}
+        return name, {"type": name, "created_at": int(time.time()), **common, **data}
+
+    return shape
+
+
+def _usage(evaluations: int) -> dict[str, Any]:
+    # There are no tokens to bill: output_tokens counts network evaluations, which is what an edit costs.
+    return {"input_tokens": 0, "output_tokens": evaluations, "total_tokens": evaluations,
+            "input_tokens_details": {"image_tokens": 0, "text_tokens": 0}}  # fmt: skip
+
+
+def _model(service: Service, name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": service.began, "owned_by": "ledits"}
+
+
+def _refused(param: str, why: str) -> Refused:
+    return Refused(f"{param}: {why}", param=param, code="invalid_value")
+
+
+def _described() -> dict[str, Any]:
+    """The form, for the OpenAPI page: the fields above and the files."""
+    schema = ImageEdit.model_json_schema()
+    file = {"type": "string", "format": "binary"}
+    schema["properties"] = {"image": file, "mask": file, **schema["properties"]}
+    schema["required"] = ["image", "prompt"]
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

@@ -1,0 +1,148 @@
+"""Pictures as clients send them and get them back: checked by their first bytes, before anything is decoded."""
+
+import base64
+import binascii
+import io
+import warnings
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.datastructures import UploadFile
+
+from ledits.editor import Edited
+from ledits.files import image
+from ledits.server.errors import Refused
+from ledits.server.settings import Limits
+
+Format = Literal["png", "jpeg", "webp"]
+_OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF")
+_PREVIEW = 768  # pixels: the longer side of a preview
+
+
+def check(file: BinaryIO, limits: Limits, param: str) -> tuple[int, int]:
+    """The width and height that a picture's header claims, as stored; raises Refused for what can't be a picture."""
+    try:
+        file.seek(0)
+        with warnings.catch_warnings():
+            # Pillow's own limit is for those who have none.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file, formats=_OPENED) as opened:
+                width, height = opened.size
+    except Image.DecompressionBombError:
+        raise _too_large("far too many", limits, param) from None
+    except Exception:
+        raise Refused(
+            f"{param} is no picture that this server can read: send PNG, JPEG, WebP, TIFF, BMP or GIF",
+            param=param, code="invalid_image",
+        ) from None  # fmt: skip
+    finally:
+        file.seek(0)
+    if width * height > limits.pixels:
+        raise _too_large(f"{width}x{height}", limits, param)
+    return width, height
+
+
+def _too_large(size: str, limits: Limits, param: str) -> Refused:
+    return Refused(
+        f"{param} has {size} pixels and this server takes {limits.pixels:,} at most: send a smaller picture",
+        413, param=param, code="image_too_large",
+    )  # fmt: skip
+
+
+def content(file: UploadFile) -> bytes:
+    """All of a file that was sent. It lies on disk until a job needs it, so that what waits takes no memory."""
+    file.file.seek(0)
+    return file.file.read()
+
+
+def from_text(text: str, limits: Limits, param: str) -> bytes:
+    """A picture sent within JSON, as base64 or as a data URL."""
+    try:
+        data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(f"{param} is no base64 of a picture", param=param, code="invalid_image") from None
+    check(io.BytesIO(data), limits, param)
+    return data
+
+
+def openai_mask(data: bytes) -> NDArray[np.uint8]:
+    """A region (H W) from a mask as OpenAI has them: where it is transparent, the picture may change."""
+    alpha = image.read(data).alpha
+    if alpha is None or not (alpha < 255).any():
+        raise Refused(
+            "the mask is opaque everywhere, so nothing could change: make it transparent (alpha 0) where the picture "
+            "may change",
+            param="mask", code="invalid_mask",
+        )  # fmt: skip
+    return 255 - alpha
+
+
+def encoded(edited: Edited, kind: Format, *, size: tuple[int, int] | None = None, quality: int | None = None,
+            opaque: bool = False) -> bytes:  # fmt: skip
+    """The result's file, as the command line writes it where neither size nor quality are asked for."""
+    rgb, alpha = edited.rgb, None if opaque else edited.inversion.picture.alpha
+    if size is not None and size != (rgb.shape[1], rgb.shape[0]):
+        rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
+        alpha = None if alpha is None else np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.LANCZOS))
+    if alpha is not None and kind == "jpeg":
+        raise Refused(
+            "JPEG can't hold the picture's transparency: ask for png or webp, or an opaque background",
+            param="output_format", code="invalid_value",
+        )  # fmt: skip
+    if quality is not None and kind != "png":
+        buffer = io.BytesIO()
+        Image.fromarray(rgb if alpha is None else np.dstack([rgb, alpha])).save(buffer, kind.upper(), quality=quality)
+        return buffer.getvalue()
+    name = Path(f"edited.{kind}")
+    try:
+        return image.encode(name, rgb, alpha, edited.recipe.to_json())
+    except ValueError:
+        # A recipe with painted regions is longer than a JPEG can hold; the answer carries it beside the picture.
+        return image.encode(name, rgb, alpha, None)
+
+
+def text(data: bytes) -> str:
+    """Bytes as JSON carries them."""
+    return base64.b64encode(data).decode()
+
+
+def png(picture: Image.Image) -> str:
+    """Base64 of a PNG, for masks and reconstructions."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return text(buffer.getvalue())
+
+
+def from_base64(data: str) -> bytes:
+    """Bytes of what JSON carried."""
+    return base64.b64decode(data)
+
+
+def upright(data: bytes) -> bytes:
+    """A picture's file as a PNG, as editors see it: upright, sRGB, 8 bits."""
+    read = image.read(data)
+    return image.encode(Path("picture.png"), read.rgb, read.alpha, None)
+
+
+def fingerprint(data: bytes) -> str:
+    """What tells a picture from any other, whatever file it came in."""
+    return image.read(data).sha256
+
+
+def file(picture: Image.Image, kind: Format) -> bytes:
+    """A preview's file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind.upper())
+    return buffer.getvalue()
+
+
+def preview(picture: Image.Image) -> str:
+    """Base64 of a JPEG that is small and soon made."""
+    buffer = io.BytesIO()
+    if max(picture.size) > _PREVIEW:
+        picture.thumbnail((_PREVIEW, _PREVIEW))
+    picture.save(buffer, "JPEG", quality=80)
+    return text(buffer.getvalue())

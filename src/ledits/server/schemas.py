@@ -1,0 +1,125 @@
+"""What our own endpoints take, checked as it arrives."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+
+from ledits.recipe import Edit, MaskRule, parse
+from ledits.server.errors import Refused
+from ledits.server.pictures import Format
+
+Words = Annotated[str, Field(max_length=300)]
+Source = Annotated[str, Field(max_length=1000)]
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A field that isn't known is refused: what it asks for would be left out without a word."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class EditIn(Strict):
+    """One edit in parts; what is null is left to the model. `first` and `last` are FIRST and END of the grammar."""
+
+    kind: Literal["add", "remove", "swap", "become"]
+    old: Words = ""
+    new: Words = ""
+    scale: float | None = None
+    threshold: float | None = None
+    first: int | None = None
+    last: int | None = None
+    box: tuple[int, int, int, int] | None = Field(default=None, description="left, top, width, height in pixels")
+    region: str | None = Field(default=None, description="a PNG of the picture's size, base64: white may change")
+    muted: bool = False
+
+    def edit(self) -> Edit:
+        """The edit; ValueError where its parts don't make one."""
+        edit = Edit(
+            self.kind, self.old.strip(), self.new.strip(), self.scale, self.threshold, self.first, self.last, self.box
+        )
+        # The grammar is the one judge of words and values.
+        if (read := parse(str(edit))) != edit:
+            raise ValueError(f"edit '{edit}' reads as '{read}': leave signs and numbers out of its words")
+        return edit
+
+    @classmethod
+    def of(cls, edit: Edit) -> "EditIn":
+        return cls(
+            kind=edit.kind, old=edit.old, new=edit.new, scale=edit.scale, threshold=edit.threshold, first=edit.warmup,
+            last=edit.cooldown, box=edit.box,
+        )  # fmt: skip
+
+
+EditText = Annotated[str, Field(max_length=1000)]
+# Told apart before they are checked, so that a complaint is about the kind that was meant.
+EditGiven = Annotated[
+    Annotated[EditText, Tag("(text)")] | Annotated[EditIn, Tag("(parts)")],
+    Discriminator(lambda given: "(text)" if isinstance(given, str) else "(parts)"),
+]
+
+
+class InversionIn(Strict):
+    """The fields beside the picture's file."""
+
+    source: Source = ""
+    steps: int | None = Field(default=None, ge=1)
+    skip: float | None = Field(default=None, ge=0, lt=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    model: Annotated[str, Field(max_length=200)] | None = None
+
+
+class EditsIn(Strict):
+    edits: list[EditGiven]
+    region: str | None = Field(default=None, description="for edits without a region of their own")
+    mask: MaskRule | None = Field(default=None, description="the rule of implicit masks, for edits by words")
+    composite: bool = Field(default=False, description="change nothing outside the used masks")
+    format: Format = "png"
+    previews: bool = Field(default=True, description="whether steps carry a preview")
+    draft: int | None = Field(default=None, ge=1, description="edit with so many of the inversion's steps: faster")
+
+
+class SheetIn(Strict):
+    edits: list[EditGiven]
+    scales: list[float] = Field(min_length=1, description="a column for each")
+    thresholds: list[float | None] = Field(default=[None], min_length=1, description="a row for each; null: the usual")
+    region: str | None = None
+    mask: MaskRule | None = None
+    composite: bool = False
+    format: Format = "jpeg"
+    draft: int | None = Field(default=None, ge=1)
+
+
+class ParseIn(Strict):
+    text: Annotated[str, Field(max_length=32_000)]
+    source: Source = ""
+    model: Annotated[str, Field(max_length=200)] | None = None
+
+
+def checked(kind: type[T], values: dict[str, Any]) -> T:
+    """A model of the fields of a form; raises Refused with one sentence."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise refusal(list(error.errors())) from None
+
+
+def refusal(errors: list[Any]) -> Refused:
+    """The first of pydantic's complaints as a sentence."""
+    first = errors[0]
+    # Where it stands in the request, without pydantic's names of alternatives.
+    name = ".".join(
+        str(part) for part in first["loc"] if str(part) not in ("body", "query", "path") and "(" not in str(part)
+    )
+    if first["type"] == "extra_forbidden":
+        return Refused(f"{name} is not a field of this request", param=name, code="unknown_parameter")
+    if first["type"] == "missing":
+        return Refused(f"{name or 'the body'} is missing", param=name or None, code="missing_parameter")
+    given = repr(first.get("input"))
+    said = str(first["msg"]).removeprefix("Value error, ")
+    said = said[0].lower() + said[1:]
+    return Refused(
+        f"{name or 'the body'} is {given if len(given) < 60 else given[:57] + '...'}: {said}",
+        param=name or None, code="invalid_value",
+    )  # fmt: skip

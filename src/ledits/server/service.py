@@ -1,0 +1,233 @@
+"""What the endpoints share: the models, the line of jobs, the kept inversions; and the work that jobs do."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+
+from ledits.editor import Edited, Editor, Inversion, Replay
+from ledits.recipe import Edit, parse
+from ledits.server import pictures
+from ledits.server.errors import Refused
+from ledits.server.jobs import Job, Jobs, Work
+from ledits.server.metrics import Metrics
+from ledits.server.schemas import EditIn, EditsIn, SheetIn
+from ledits.server.settings import Settings
+from ledits.server.store import Store
+from ledits.settings import Settings as InvertSettings
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An edit as a client asked for it: None in place of its region where it may act everywhere."""
+
+    edit: Edit
+    region: bytes | None
+    muted: bool
+
+
+class Service:
+    """Everything that lives as long as the server does."""
+
+    def __init__(self, settings: Settings, editors: Mapping[str, Editor]) -> None:
+        self.settings, self.editors, self.limits = settings, editors, settings.limits
+        self.metrics = Metrics()
+        self.store = Store(settings.folder, settings.limits, self.metrics)
+        self.jobs = Jobs(settings.limits, self.metrics)
+        self.began = int(time.time())
+
+    def editor(self, name: str | None) -> Editor:
+        """The model of that name, the first one where none is named; 404 for any other."""
+        if not name:
+            return next(iter(self.editors.values()))
+        editor = self.editors.get(self.settings.aliases.get(name, name))
+        if editor is None:
+            raise Refused(
+                f"there is no model {name[:100]!r} here: {', '.join(self.editors)}", 404, param="model",
+                code="model_not_found",
+            )  # fmt: skip
+        return editor
+
+    def settled(self, editor: Editor, **given: Any) -> InvertSettings:
+        """How to invert, with the model's defaults; 400 for what the model or the server doesn't allow."""
+        try:
+            settings = editor.settings(**given)
+        except ValueError as error:
+            raise Refused(str(error), code="invalid_value") from None
+        self._within("steps", settings.steps, self.limits.steps)
+        return settings
+
+    def asked(self, edits: Sequence[str | EditIn], region: str | None) -> list[Asked]:
+        """The edits of a request, checked; 400 for the first that is none."""
+        self._within("edits", len(edits), self.limits.edits)
+        common = None if region is None else pictures.from_text(region, self.limits, "region")
+        checked: list[Asked] = []
+        for k, given in enumerate(edits):
+            try:
+                edit = parse(given) if isinstance(given, str) else given.edit()
+            except ValueError as error:
+                raise Refused(str(error), param=f"edits.{k}", code="invalid_edit") from None
+            own, muted = (None, False) if isinstance(given, str) else (given.region, given.muted)
+            own = common if own is None else pictures.from_text(own, self.limits, f"edits.{k}.region")
+            checked.append(Asked(edit, own, muted))
+        return checked
+
+    def invert(self, editor: Editor, read: Callable[[], bytes], settings: InvertSettings, owner: str) -> Work:
+        """Invert a picture and keep it."""
+
+        def work(job: Job) -> dict[str, Any]:
+            began, data = time.monotonic(), read()
+            inversion = editor.invert(data, settings, progress=progress(job))
+            return self._kept(job, inversion, data, owner, time.monotonic() - began)
+
+        return work
+
+    def receive(self, read: Callable[[], bytes], file: UploadFile, owner: str) -> Work:
+        """Keep an inversion that was made elsewhere, with its picture."""
+
+        def work(job: Job) -> dict[str, Any]:
+            data = read()
+            inversion = self.store.received(pictures.content(file), self._made_with, data)
+            self._within("steps", inversion.settings.steps, self.limits.steps)
+            return self._kept(job, inversion, data, owner, 0.0)
+
+        return work
+
+    def edit(self, id: str, asked: Sequence[Asked], request: EditsIn) -> Work:
+        """Edit a kept inversion; each step is told, some of them with a preview."""
+        editor = self.editor(self.store.entry(id).model)
+
+        def work(job: Job) -> dict[str, Any]:
+            began = time.monotonic()
+            inversion = self.store.open(id, editor, request.draft)
+            heard = [each for each in asked if not each.muted]
+            if not heard:
+                # Every edit is muted: what is there is the picture through the autoencoder.
+                image = pictures.png(inversion.reconstruction)
+                return {"image": image, "masks": [None for _ in asked], "recipe": None, "network_evaluations": 0,
+                        "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
+            replay = replayed(inversion, heard, request.mask, request.composite)
+            shown, cost = 0.0, 0.0
+            for step in replay:
+                preview, now = None, time.monotonic()
+                # The first change at once, then as often as previews take a fifth of the time at most.
+                if request.previews and now - shown > 4 * cost and bool(step.step.guidance.any()):
+                    preview = pictures.preview(step.preview())
+                    shown, cost = time.monotonic(), time.monotonic() - now
+                job.send(
+                    "step", {"i": step.index + 1, "n": step.total, "preview": preview,
+                             "network_evaluations": step.network_evaluations},
+                )  # fmt: skip
+            edited = replay.result()
+            masks = iter(edited.masks)
+            seconds = round(time.monotonic() - began, 3)
+            job.about |= _about(edited.inversion, edited.network_evaluations)
+            return {
+                "image": pictures.text(pictures.encoded(edited, request.format)),
+                "masks": [None if each.muted else pictures.png(next(masks)) for each in asked],
+                "recipe": edited.recipe.to_json(), "network_evaluations": edited.network_evaluations,
+                "seconds": seconds,
+            }  # fmt: skip
+
+        return work
+
+    def sheet(self, id: str, asked: Sequence[Asked], request: SheetIn) -> Work:
+        """The edits at every scale and threshold, one picture after the other."""
+        self._within("cells", len(request.scales) * len(request.thresholds), self.limits.cells)
+        editor = self.editor(self.store.entry(id).model)
+        heard = [each for each in asked if not each.muted]
+        if not heard:
+            raise Refused("a sheet needs at least one edit that is not muted", param="edits", code="invalid_value")
+
+        def work(job: Job) -> dict[str, Any]:
+            began, evaluations = time.monotonic(), 0
+            inversion = self.store.open(id, editor, request.draft)
+            job.about |= _about(inversion, 0)
+            for row, threshold in enumerate(request.thresholds):
+                for column, scale in enumerate(request.scales):
+                    changed = [replace(each, edit=_at(each.edit, scale, threshold)) for each in heard]
+                    replay = replayed(inversion, changed, request.mask, request.composite)
+                    for _ in replay:
+                        job.check()
+                    edited = replay.result()
+                    evaluations += edited.network_evaluations
+                    job.about["network_evaluations"] = evaluations
+                    image = pictures.text(pictures.encoded(edited, request.format))
+                    job.send("cell", {"row": row, "column": column, "image": image})
+            return {"rows": len(request.thresholds), "columns": len(request.scales),
+                    "network_evaluations": evaluations, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
+
+        return work
+
+    def reconstruct(self, id: str) -> Work:
+        """The inverted picture through the autoencoder."""
+        editor = self.editor(self.store.entry(id).model)
+        return lambda job: {"image": pictures.png(self.store.open(id, editor).reconstruction)}
+
+    def _made_with(self, fingerprint: str) -> Editor:
+        for editor in self.editors.values():
+            if editor.backbone.fingerprint == fingerprint:
+                return editor
+        raise Refused("the inversion was made with a model that is not here", param="inversion", code="model_not_found")
+
+    def _kept(self, job: Job, inversion: Inversion, picture: bytes, owner: str, seconds: float) -> dict[str, Any]:
+        job.about |= _about(inversion, inversion.network_evaluations)
+        entry = self.store.keep(inversion, picture, owner, seconds)
+        return {"job": job.id, "inversion": entry.shown()}
+
+    def _within(self, name: str, given: int, most: int) -> None:
+        if given > most:
+            raise Refused(f"{given} {name}: this server allows {most}", param=name, code="invalid_value")
+
+
+async def form(request: Request, limits: Any) -> FormData:
+    """A multipart form, whose files the gate closes when the request is over; 400 for a body that is none."""
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise Refused(
+            "the request must be multipart/form-data with the picture's file in it", 415, code="invalid_content_type"
+        )
+    request.state.form = await request.form(max_files=20, max_fields=100, max_part_size=limits.json_bytes)
+    return request.state.form
+
+
+async def picture(sent: Sequence[Any], service: Service, param: str = "image") -> UploadFile:
+    """The one picture of a form, its header checked; raises Refused for none and for several."""
+    if len(sent) != 1 or not isinstance(sent[0], UploadFile):
+        raise Refused(
+            f"{param} is missing: send the picture's file" if not sent else f"one file is needed as {param}",
+            param=param, code="missing_parameter" if not sent else "invalid_value",
+        )  # fmt: skip
+    await run_in_threadpool(pictures.check, sent[0].file, service.limits, param)
+    return sent[0]
+
+
+def replayed(inversion: Inversion, asked: Sequence[Asked], mask: Any, composite: bool) -> Replay:
+    """The steps of the edits on an inversion."""
+    regions = [each.region for each in asked]
+    return inversion.steps(
+        *(each.edit for each in asked), region=regions if any(regions) else None, mask=mask, composite=composite
+    )
+
+
+def progress(job: Job) -> Callable[[int, int], None]:
+    """Tells of an inversion's progress; what it raises stops the inversion."""
+    return lambda done, total: job.send("progress", {"done": done, "total": total})
+
+
+def measured(job: Job, edited: Edited, evaluations: int) -> None:
+    """Note for the log what an edit was."""
+    job.about |= _about(edited.inversion, evaluations)
+
+
+def _about(inversion: Inversion, evaluations: int) -> dict[str, Any]:
+    p = inversion.provenance
+    return {"model": p.model, "width": p.frame.width, "height": p.frame.height, "steps": inversion.settings.steps,
+            "network_evaluations": evaluations}  # fmt: skip
+
+
+def _at(edit: Edit, scale: float, threshold: float | None) -> Edit:
+    return replace(edit, scale=scale, threshold=edit.threshold if threshold is None else threshold)

@@ -1,0 +1,80 @@
+"""What the server allows: who may ask, from where, and how much of everything."""
+
+import hashlib
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most of everything that one request, or all of them together, may take."""
+
+    upload_bytes: int = 50 * MIB  # a request's body: OpenAI's own limit for a picture
+    json_bytes: int = 16 * MIB  # a body that is parsed in memory
+    pixels: int = 40_000_000  # of a picture that is sent: more than a phone's camera makes
+    steps: int = 200
+    edits: int = 16  # in one request
+    cells: int = 64  # of a sheet
+    jobs: int = 32  # waiting for the device
+    requests: int = 256  # open at once
+    upload_seconds: float = 60.0  # for a request's body to arrive
+    job_seconds: float = 300.0  # of one job on the device
+    store_bytes: int = 2048 * MIB  # of inversions on disk
+    memory_bytes: int = 256 * MIB  # of inversions kept at hand
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the server is set up; ValueError, one sentence, for a set-up that is not safe."""
+
+    folder: Path  # where inversions are kept
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys: tuple[str, ...] = ()  # bearer tokens; none: whoever reaches the address may ask
+    origins: tuple[str, ...] = ()  # of other sites' pages that may call (CORS)
+    hosts: tuple[str, ...] = ()  # names that the server is called by, beside its address
+    aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names of models
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        if not self.loopback and not self.keys:
+            raise ValueError(
+                f"--host {self.host} can be reached from other machines: set LEDITS_API_KEY to a secret that callers "
+                "send as a bearer token, or stay on 127.0.0.1"
+            )
+        if any(len(key) < 16 for key in self.keys):
+            raise ValueError(
+                "a key in LEDITS_API_KEY is shorter than 16 characters and could be guessed: make one with "
+                "`python -c 'import secrets; print(secrets.token_urlsafe())'`"
+            )
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What a request's Host may say; empty for anything, where a key keeps strangers out."""
+        own = {"localhost", "127.0.0.1", "[::1]", self.host, f"[{self.host}]"}
+        return frozenset({*own, *self.hosts}) if self.loopback or self.hosts else frozenset()
+
+
+def folder() -> Path:
+    """Where inversions are kept unless said otherwise: the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ledits" / "serve"
+
+
+def owner(key: str) -> str:
+    """What is kept of a key, to know its inversions again; the key can't be had back from it."""
+    return hashlib.sha256(f"ledits owner {key}".encode()).hexdigest()[:32] if key else ""

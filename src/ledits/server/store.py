@@ -1,0 +1,236 @@
+"""Inversions kept on disk: within a number of bytes, the longest unused going first, and found again after a restart.
+
+Each is three files under an id that nobody can guess: ID.safetensors, ID.picture (the file as it was sent) and ID.json,
+which is written last, so that what has none was never finished. Names come from this file alone, never from a client.
+"""
+
+import json
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ledits.editor import Editor, Inversion
+from ledits.files import artifact, atomic
+from ledits.server.errors import Refused
+from ledits.server.metrics import Metrics
+from ledits.server.settings import Limits
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_ENDINGS = (".json", ".safetensors", ".picture")
+_EDITS = 200  # after so many a handle is opened anew: it remembers something of every prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What is known of a kept inversion without opening it."""
+
+    id: str
+    owner: str  # of whose key; "" where there are no keys
+    created: float
+    bytes: int  # on disk
+    model: str
+    width: int
+    height: int
+    source: str
+    mode: str
+    steps: int
+    skip: float
+    seed: int
+    network_evaluations: int
+    seconds: float
+
+    def shown(self) -> dict[str, Any]:
+        """What the caller sees."""
+        return {key: value for key, value in asdict(self).items() if key != "owner"}
+
+
+class Store:
+    """The kept inversions. `keep` and `open` are called from the device's thread, the rest from any."""
+
+    def __init__(self, folder: Path, limits: Limits, metrics: Metrics) -> None:
+        self._folder, self._limits, self._metrics = folder, limits, metrics
+        self._lock = threading.Lock()
+        self._entries = OrderedDict[str, Entry]()  # the longest unused first
+        self._open = OrderedDict[tuple[str, int | None], tuple[Inversion, int]]()  # at hand, and how often edited
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._find()
+        except OSError as error:
+            raise ValueError(
+                f"inversions can't be kept in {folder} ({error.strerror}): choose another --store"
+            ) from None
+
+    def _find(self) -> None:
+        """Take up what an earlier server kept, and remove what it left unfinished."""
+        found: list[tuple[float, Entry]] = []
+        for path in self._folder.glob("*.json"):
+            with suppress(ValueError, TypeError, KeyError):
+                value = json.loads(path.read_text())
+                entry = Entry(**{field.name: value[field.name] for field in fields(Entry)})
+                if entry.id == path.stem and _ID.fullmatch(entry.id) and self._path(entry.id, ".safetensors").exists():
+                    found.append((path.stat().st_mtime, entry))
+        for _, entry in sorted(found, key=lambda pair: pair[0]):
+            self._entries[entry.id] = entry
+        for path in self._folder.iterdir():
+            ours = path.suffix in _ENDINGS and _ID.fullmatch(path.stem)
+            if (ours and path.stem not in self._entries) or path.name.startswith(".ledits-"):
+                path.unlink(missing_ok=True)
+        self._shrink(0)
+
+    def keep(self, inversion: Inversion, picture: bytes, owner: str, seconds: float) -> Entry:
+        """Write an inversion with its picture's file; 413 where it alone is more than the store may hold."""
+        id = secrets.token_hex(16)
+        tensors, sent, about = (self._path(id, ending) for ending in (".safetensors", ".picture", ".json"))
+        s, frame = inversion.settings, inversion.frame
+        try:
+            inversion.save(tensors)
+            with atomic.written(sent, overwrite=False) as temporary:
+                temporary.write_bytes(picture)
+            size = tensors.stat().st_size + sent.stat().st_size
+            if size > self._limits.store_bytes:
+                raise Refused(
+                    f"the inversion takes {size:,} bytes and this server keeps {self._limits.store_bytes:,} at most: "
+                    "ask for fewer steps or a smaller picture",
+                    413, code="too_large",
+                )  # fmt: skip
+            entry = Entry(
+                id=id, owner=owner, created=time.time(), bytes=size, model=inversion.editor.backbone.name,
+                width=frame.width, height=frame.height, source=s.source, mode=s.mode, steps=s.steps, skip=s.skip,
+                seed=s.seed, network_evaluations=inversion.network_evaluations, seconds=round(seconds, 3),
+            )  # fmt: skip
+            self._shrink(size)
+            with atomic.written(about, overwrite=False) as temporary:
+                temporary.write_text(json.dumps(asdict(entry)))
+        except BaseException:
+            self._remove(id)
+            raise
+        with self._lock:
+            self._entries[id] = entry
+        self._count()
+        self._hold((id, None), inversion, 0)
+        return entry
+
+    def open(self, id: str, editor: Editor, draft: int | None = None) -> Inversion:
+        """The inversion, at hand or from disk, or a draft of it with so many steps; 404 where it is gone."""
+        self.touch(id)
+        inversion, edits = self._held(id, draft)
+        if inversion is None or edits >= _EDITS:
+            edits = 0
+            try:
+                inversion = (
+                    editor.open_inversion(self._path(id, ".safetensors"), self.picture(id))
+                    if draft is None
+                    else self.open(id, editor).draft(draft)
+                )
+            except ValueError:
+                self.entry(id)  # gone by now, or damaged
+                raise
+        self._hold((id, draft), inversion, edits + 1)
+        return inversion
+
+    def entry(self, id: str) -> Entry:
+        """What is known of one; 404 for any id that is not there, whatever it looks like."""
+        with self._lock:
+            if id not in self._entries:
+                raise _gone()
+            return self._entries[id]
+
+    def listed(self, owner: str) -> list[Entry]:
+        """Those of one owner, the newest first."""
+        with self._lock:
+            return sorted((e for e in self._entries.values() if e.owner == owner), key=lambda e: -e.created)
+
+    def touch(self, id: str) -> None:
+        """Note that it was used, on disk too, so that the order survives a restart."""
+        self.entry(id)
+        with self._lock, suppress(KeyError, OSError):
+            self._entries.move_to_end(id)
+            self._path(id, ".json").touch(exist_ok=True)
+
+    def file(self, id: str) -> Path:
+        """Its .safetensors file."""
+        self.touch(id)
+        return self._path(id, ".safetensors")
+
+    def picture(self, id: str) -> bytes:
+        """The picture's file as it was sent."""
+        self.touch(id)
+        try:
+            return self._path(id, ".picture").read_bytes()
+        except OSError:
+            raise _gone() from None
+
+    def delete(self, id: str) -> None:
+        self.entry(id)
+        self._remove(id)
+        self._count()
+
+    def received(self, file: bytes, made_with: Callable[[str], Editor], picture: bytes) -> Inversion:
+        """An inversion's file that a client sent, opened under a name of the store's own by the editor of its model."""
+        path = self._folder / f".ledits-{secrets.token_hex(8)}.safetensors"
+        try:
+            path.write_bytes(file)
+            return made_with(str(artifact.header(path).get("fingerprint"))).open_inversion(path, picture)
+        except ValueError as error:
+            # The name is this server's and means nothing to whoever sent the file.
+            raise ValueError(str(error).replace(str(path), "the inversion")) from None
+        finally:
+            path.unlink(missing_ok=True)
+
+    @property
+    def bytes(self) -> int:
+        with self._lock:
+            return sum(entry.bytes for entry in self._entries.values())
+
+    def _path(self, id: str, ending: str) -> Path:
+        if not _ID.fullmatch(id):
+            raise _gone()
+        return self._folder / f"{id}{ending}"
+
+    def _shrink(self, coming: int) -> None:
+        """Make room by removing what was not used for longest."""
+        while self.bytes + coming > self._limits.store_bytes and self._entries:
+            self._remove(next(iter(self._entries)))
+        self._count()
+
+    def _remove(self, id: str) -> None:
+        with self._lock:
+            self._entries.pop(id, None)
+            for held in [key for key in self._open if key[0] == id]:
+                del self._open[held]
+            for ending in _ENDINGS:  # .json first: what has none is not there
+                self._path(id, ending).unlink(missing_ok=True)
+
+    def _held(self, id: str, draft: int | None) -> tuple[Inversion | None, int]:
+        with self._lock:
+            return self._open.pop((id, draft), (None, 0))
+
+    def _hold(self, key: tuple[str, int | None], inversion: Inversion, edits: int) -> None:
+        """Keep a handle at hand, and let go of others while all of them are too large."""
+        with self._lock:
+            if key[0] in self._entries:
+                self._open[key] = inversion, edits
+            while self._open and sum(_size(held) for held, _ in self._open.values()) > self._limits.memory_bytes:
+                self._open.popitem(last=False)
+
+    def _count(self) -> None:
+        self._metrics.store_bytes.set(self.bytes)
+        self._metrics.inversions.set(len(self._entries))
+
+
+def _size(inversion: Inversion) -> int:
+    path = inversion.path
+    return sum(tensor.nbytes for tensor in (path.x, path.denoised, path.base_denoised)) + inversion.picture.rgb.nbytes
+
+
+def _gone() -> Refused:
+    return Refused(
+        "there is no such inversion: it was deleted, or made room for newer ones", 404, param="id", code="not_found"
+    )

@@ -1,0 +1,92 @@
+"""How a picture is inverted: settled once against a model's defaults, then carried by inversion and recipe alike."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+Mode = Literal["words", "caption"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that the inversion of a picture depends on, apart from the model and the picture."""
+
+    steps: int  # noise levels
+    skip: float  # share of the noisiest levels left out, 0 to below 1
+    seed: int = 0  # of the noise
+    source: str = ""  # caption of the picture
+    source_scale: float = 0.0  # of classifier-free guidance by the source; 0: none
+    negative: str = ""  # negative prompt
+    area: int | None = None  # work at no more than this many pixels; None: the picture's own size
+
+    @property
+    def mode(self) -> Mode:
+        """ "caption": edits rewrite the source caption. "words": the paper; a source only guides, by its scale."""
+        return "caption" if self.source and not self.source_scale else "words"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"{self.steps} steps: at least 1 is needed, 20 to 50 are usual")
+        if not 0 <= self.skip < 1:
+            raise ValueError(
+                f"skip {self.skip}: it is the share of the noisiest steps left out, from 0 to below 1, such as 0.15"
+            )
+        if not -(2**63) <= self.seed < 2**64:
+            raise ValueError(f"seed {self.seed}: a whole number of at most 64 bits is needed, such as 0")
+        if not 0 <= self.source_scale < math.inf or (self.source_scale and not self.source):
+            raise ValueError(f"source scale {self.source_scale}: a number from 0 is needed, and a source with it")
+        if self.area is not None and self.area < 64:
+            raise ValueError(f"an area of {self.area} pixels is too small to work at: at least 64 (8 x 8) are needed")
+        if self.mode == "caption" and self.negative:
+            raise ValueError(
+                f"negative prompt {self.negative!r} with source {self.source!r}: edits with a caption move away from "
+                "the caption, so leave the negative prompt out, or give the source a scale"
+            )
+
+    @classmethod
+    def resolve(
+        cls, defaults: Mapping[str, float], own_area: int, *, steps: int | None = None, skip: float | None = None,
+        seed: int | None = None, source: str | None = None, source_scale: float | None = None,
+        negative: str | None = None, size: int | None = None,
+    ) -> "Settings":  # fmt: skip
+        """Settings with what is None taken from a model's defaults; `size`: work at no more than size x size pixels."""
+        if size is not None and size < 8:
+            raise ValueError(f"size {size}: at least 8 pixels are needed, 512 is usual")
+        usual_skip = defaults["described_skip" if source and not source_scale else "skip"]
+        return cls(
+            steps=int(defaults["steps"]) if steps is None else steps,
+            skip=usual_skip if skip is None else skip,
+            seed=seed or 0,
+            source=source or "",
+            source_scale=source_scale or 0.0,
+            negative=negative or "",
+            area=own_area if size is None else size**2,
+        )
+
+    @classmethod
+    def from_json(cls, value: object) -> "Settings":
+        """Settings read from a file; ValueError where a field is missing, unknown, or of another type."""
+        return checked(cls, value, "settings")
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "int | None": (int, type(None)),
+}  # fmt: skip
+
+
+def checked(kind: type[T], value: object, what: str) -> T:
+    """A dataclass of plain fields from JSON; ValueError, half a sentence, where `value` is not exactly its fields."""
+    names = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if not isinstance(value, dict) or set(value) != set(names):  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError(f"its {what} must have exactly {', '.join(sorted(names))}")
+    items: dict[str, Any] = value
+    for name, given in items.items():
+        field_type = names[name]
+        accepted = _KINDS["int | None"] if "None" in field_type else _KINDS[field_type]
+        if not isinstance(given, accepted) or (isinstance(given, bool) and bool not in accepted):
+            raise ValueError(f"its {name} is {given!r}, of another type than {field_type}")
+        if isinstance(given, float) and not math.isfinite(given):
+            raise ValueError(f"its {name} is {given}: a finite number is needed")
+    return kind(**items)

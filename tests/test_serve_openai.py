@@ -1,0 +1,189 @@
+"""OpenAI's own client against a real server."""
+
+import base64
+import io
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+from ledits.editor import Editor
+from ledits.files import image
+from ledits.server.settings import Limits
+from serving import Served, png, saved, served
+
+KEY = "a key of the tests' own"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    limits = Limits(upload_bytes=200_000, pixels=100_000)
+    with served(tmp_path_factory.mktemp("store"), keys=(KEY,), aliases={"gpt-image-2": "instant"}, limits=limits) as s:
+        yield s
+
+
+@pytest.fixture(scope="module")
+def client(server: Served) -> Generator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.address}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+def opened(b64: str | None) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(b64 or "")))
+
+
+def test_an_edit_is_the_editors_own_to_the_byte(server: Served, client: openai.OpenAI) -> None:
+    answer = client.images.edit(image=png(1), prompt="make the cat a dog and add a crown", extra_body={"seed": 3})
+    expected = Editor(server.backbone).edit(png(1), "cat->dog", "+crown", seed=3)
+    data = image.encode(Path("x.png"), expected.rgb, None, expected.recipe.to_json())
+    assert base64.b64decode(answer.data[0].b64_json) == data
+    assert answer.data[0].revised_prompt == "cat->dog, +crown"
+    assert answer.usage.output_tokens == expected.network_evaluations + 6
+
+
+def test_with_a_source_the_caption_is_rewritten(server: Served, client: openai.OpenAI) -> None:
+    answer = client.images.edit(image=("a.png", png(1)), prompt="a dog", extra_body={"source": "a cat"})
+    expected = Editor(server.backbone).edit(png(1), "->a dog", source="a cat")
+    assert np.array_equal(np.asarray(opened(answer.data[0].b64_json)), expected.rgb)
+
+
+def test_n_pictures_have_seeds_of_their_own(server: Served, client: openai.OpenAI) -> None:
+    answer = client.images.edit(image=png(1), prompt="+hat", n=3, extra_body={"seed": 5})
+    editor = Editor(server.backbone)
+    for k, data in enumerate(answer.data):
+        assert np.array_equal(np.asarray(opened(data.b64_json)), editor.edit(png(1), "+hat", seed=5 + k).rgb)
+
+
+def test_what_is_opaque_in_the_mask_is_outside_the_region(client: openai.OpenAI) -> None:
+    mask = np.full((24, 32, 4), 255, np.uint8)
+    mask[:, 16:, 3] = 0
+    answer = client.images.edit(
+        image=png(1),
+        mask=saved(Image.fromarray(mask)),
+        prompt="+hat:30",
+        input_fidelity="high",
+        extra_body={"edits": []},
+    )
+    before, after = np.asarray(Image.open(io.BytesIO(png(1)))), np.asarray(opened(answer.data[0].b64_json))
+    changed = (before != after).any(2)
+    assert not changed[:, :8].any()
+    assert changed[:, 20:].any()
+
+
+def test_partial_images_come_before_the_last(client: openai.OpenAI) -> None:
+    stream = client.images.edit(image=png(1), prompt="+hat", stream=True, partial_images=2, output_format="webp")
+    events = list(stream)
+    assert [event.type for event in events] == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
+    assert [event.partial_image_index for event in events[:2]] == [0, 1]
+    assert all(opened(event.b64_json).format == "WEBP" for event in events)
+    assert events[2].usage.total_tokens > 0
+    plain = client.images.edit(image=png(1), prompt="+hat", output_format="webp")
+    assert plain.data[0].b64_json == events[2].b64_json
+
+
+def test_quality_is_a_number_of_steps(client: openai.OpenAI) -> None:
+    cost = [
+        client.images.edit(image=png(1), prompt="+hat@0.9[3..5]", quality=quality).usage.output_tokens
+        for quality in ("low", "medium")
+    ]
+    assert cost[1] - cost[0] >= 15
+
+
+def test_a_size_of_the_same_shape_is_scaled_to(client: openai.OpenAI) -> None:
+    answer = client.images.edit(image=png(1), prompt="+hat", size="64x48", output_format="jpeg", output_compression=40)
+    picture = opened(answer.data[0].b64_json)
+    assert (picture.size, picture.format, answer.size) == ((64, 48), "JPEG", "64x48")
+
+
+def test_transparency_stays(client: openai.OpenAI) -> None:
+    answer = client.images.edit(image=png(1, alpha=True), prompt="+hat", background="transparent")
+    assert opened(answer.data[0].b64_json).mode == "RGBA"
+    answer = client.images.edit(image=png(1, alpha=True), prompt="+hat", background="opaque", output_format="jpeg")
+    assert opened(answer.data[0].b64_json).mode == "RGB"
+
+
+def test_a_kept_inversion_can_be_edited_by_its_id(server: Served, client: openai.OpenAI) -> None:
+    with server.client(KEY) as http:
+        made = http.post("/v1/inversions", files={"image": png(2)}, data={"source": "a cat", "seed": "4"}).json()
+    answer = client.images.edit(image=png(2), prompt="cat->dog", extra_body={"inversion": made["id"]})
+    expected = Editor(server.backbone).edit(png(2), "cat->dog", source="a cat", seed=4)
+    assert np.array_equal(np.asarray(opened(answer.data[0].b64_json)), expected.rgb)
+    with pytest.raises(openai.BadRequestError, match="not the picture of that inversion"):
+        client.images.edit(image=png(3), prompt="cat->dog", extra_body={"inversion": made["id"]})
+    with pytest.raises(openai.BadRequestError, match="an inversion fixes seed"):
+        client.images.edit(image=png(2), prompt="cat->dog", extra_body={"inversion": made["id"], "seed": 1})
+
+
+def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["instant"]
+    assert client.models.retrieve("instant").owned_by == "ledits"
+    assert client.images.edit(image=png(1), prompt="+hat", model="gpt-image-2").data
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "sentence"),
+    [
+        ({"prompt": "make it nice"}, openai.BadRequestError, "not understood: write \\+WORDS"),
+        ({"prompt": ""}, openai.BadRequestError, "the instruction is empty"),
+        ({"prompt": "+hat:much"}, openai.BadRequestError, "'much' is no number"),
+        ({"model": "gpt-image-9"}, openai.NotFoundError, "no model 'gpt-image-9' here: instant"),
+        ({"image": b"GIF89a of nothing"}, openai.BadRequestError, "no picture that this server can read"),
+        ({"image": png(1, 400, 400)}, openai.APIStatusError, "larger than the 200,000 bytes"),
+        ({"image": saved(Image.new("1", (500, 500)))}, openai.APIStatusError, "500x500 pixels and this server takes"),
+        ({"image": [png(1), png(2)]}, openai.BadRequestError, "one file is needed as image"),
+        ({"size": "32x32"}, openai.BadRequestError, "of another shape than the picture, 32x24"),
+        ({"size": "../../etc"}, openai.BadRequestError, "size is '../../etc'"),
+        ({"n": 11}, openai.BadRequestError, "n is '11'"),
+        ({"output_format": "gif"}, openai.BadRequestError, "png, jpeg and webp"),
+        ({"output_compression": 50}, openai.BadRequestError, "PNG is lossless"),
+        ({"response_format": "url"}, openai.BadRequestError, "ask for b64_json"),
+        ({"background": "transparent"}, openai.BadRequestError, "an edit adds none"),
+        ({"markup": png(1)}, openai.BadRequestError, "markup: drawings"),
+        ({"svg": {"precision": 1}}, openai.BadRequestError, "svg: there are no vectors"),
+        ({"frame_count": 2}, openai.BadRequestError, "frame_count: there is one frame"),
+        ({"mask": png(1)}, openai.BadRequestError, "opaque everywhere"),
+        ({"mask": png(1, 16, 16, alpha=True)}, openai.BadRequestError, "16x16 pixels for a picture of 32x24"),
+        ({"extra_body": {"guidance": 3}}, openai.BadRequestError, "guidance is not a field"),
+        ({"extra_body": {"steps": 0}}, openai.BadRequestError, "steps is '0'"),
+        ({"extra_body": {"steps": 1000}}, openai.BadRequestError, "1000 steps: this server allows 200"),
+        ({"extra_body": {"inversion": "../../../etc/passwd"}}, openai.NotFoundError, "no such inversion"),
+        ({"extra_body": {"image_url": "http://127.0.0.1/"}}, openai.BadRequestError, "image_url is not a field"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_done_is_refused_with_the_clients_own_error(
+    client: openai.OpenAI, given: dict[str, object], kind: type[openai.APIStatusError], sentence: str
+) -> None:
+    with pytest.raises(kind, match=sentence) as caught:
+        client.images.edit(**{"image": png(1), "prompt": "+hat", **given})
+    assert caught.value.status_code == {openai.NotFoundError: 404, openai.BadRequestError: 400}.get(kind, 413)
+    assert caught.value.type == "invalid_request_error"
+
+
+def test_a_refusal_while_streaming_has_its_own_class_too(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="opaque everywhere"):
+        client.images.edit(image=png(1), mask=png(1), prompt="+hat", stream=True)
+
+
+@pytest.mark.parametrize("key", ["wrong", KEY + "x", ""])
+def test_a_wrong_key_is_an_authentication_error(server: Served, key: str) -> None:
+    with (
+        openai.OpenAI(base_url=f"{server.address}/v1", api_key=key or "none", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError, match="the API key is wrong") as caught,
+    ):
+        client.images.edit(image=png(1), prompt="+hat")
+    assert caught.value.code == "invalid_api_key"
+
+
+def test_a_full_line_is_a_rate_limit_error_that_says_when(tmp_path: Path) -> None:
+    with served(tmp_path, limits=Limits(jobs=1)) as server, server.backbone.hold:
+        client = openai.OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0, timeout=0.4)
+        for _ in range(2):  # one on the device, one waiting; neither is answered in time
+            with pytest.raises(openai.APITimeoutError):
+                client.images.edit(image=png(1), prompt="+hat", timeout=0.05)
+        with pytest.raises(openai.RateLimitError) as caught:
+            client.images.edit(image=png(1), prompt="+hat")
+        client.close()
+        assert int(caught.value.response.headers["retry-after"]) >= 1

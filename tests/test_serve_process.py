@@ -1,0 +1,184 @@
+"""`ledits serve` as a process: how it starts, how it ends, and what another start finds."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image
+
+from ledits import cli
+from ledits.backbones.latent_unet import LatentUNet
+from ledits.editor import Editor
+from serving import png, saved, served
+
+EVENTS = {"accept": "text/event-stream"}
+
+
+@contextmanager
+def process(folder: Path, delay: float = 0.0) -> Generator[tuple[subprocess.Popen[str], httpx2.Client]]:
+    """The server of `serving.py` as a process, and a client of it."""
+    running = subprocess.Popen(
+        [sys.executable, "tests/serving.py", str(folder), str(delay)],
+        cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert running.stdout is not None
+        address = running.stdout.readline().strip()
+        assert address, running.communicate()[1]
+        with httpx2.Client(base_url=address, timeout=60) as http:
+            yield running, http
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def test_sigterm_finishes_the_job_in_hand_refuses_others_and_a_new_start_finds_what_was_kept(tmp_path: Path) -> None:
+    with process(tmp_path, delay=0.15) as (running, http):
+        made = http.post("/v1/inversions", files={"image": png(1)}).json()
+        path, asked = f"/v1/inversions/{made['id']}/edits", {"edits": ["+hat"]}
+        waiting: list[httpx2.Response] = []
+        queued = threading.Thread(target=lambda: waiting.append(http.post(path, json=asked)))
+        with http.stream("POST", path, json=asked, headers=EVENTS) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "event: step"
+            queued.start()
+            while "ledits_jobs_waiting 1.0" not in http.get("/metrics").text:
+                time.sleep(0.01)
+            running.send_signal(signal.SIGTERM)
+            queued.join()
+            refused = http.post("/v1/inversions", files={"image": png(2)})
+            ready = http.get("/readyz")
+            told = "\n".join(lines)
+        assert (waiting[0].status_code, refused.status_code, ready.status_code) == (503, 503, 503)
+        assert waiting[0].headers["retry-after"] == "5"
+        assert refused.json()["error"]["code"] == "shutting_down"
+        done = json.loads(told.split("event: done\ndata: ")[1].split("\n")[0])
+        assert running.wait(timeout=20) == 0
+    left = sorted(path.suffix for path in tmp_path.iterdir())
+    assert left == [".json", ".picture", ".safetensors"]
+    with process(tmp_path) as (running, http):
+        assert http.get("/v1/inversions").json()["inversions"] == [made]
+        assert http.post(path, json=asked).json()["image"] == done["image"]
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=20) == 0
+
+
+def test_killed_while_it_keeps_an_inversion_it_starts_again_without_it(tmp_path: Path) -> None:
+    with process(tmp_path, delay=0.05) as (running, http):
+        made = http.post("/v1/inversions", files={"image": png(1)}).json()
+        stop = threading.Event()
+
+        def ask() -> None:
+            while not stop.is_set():
+                try:
+                    http.post("/v1/inversions", files={"image": png(2)})
+                except httpx2.HTTPError:
+                    return
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        running.kill()
+        stop.set()
+        for thread in threads:
+            thread.join()
+    (tmp_path / ("c" * 32 + ".safetensors")).write_bytes(b"half of one")
+    with process(tmp_path) as (running, http):
+        kept = http.get("/v1/inversions").json()["inversions"]
+        assert made in kept
+        for each in kept:
+            assert http.post(f"/v1/inversions/{each['id']}/edits", json={"edits": ["+hat"]}).status_code == 200
+        assert len(list(tmp_path.glob("*.safetensors"))) == len(kept)
+
+
+def test_the_bundled_model_gives_the_command_lines_bytes(
+    tmp_path: Path, bundled: LatentUNet, scene_pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(saved(Image.fromarray(scene_pictures[0])))
+    with served(tmp_path / "store", editors={"scenes": Editor(bundled)}) as server, server.client() as http:
+        form = {"prompt": "+crown", "source": "a cat on a beach", "steps": "4"}
+        answer = http.post("/v1/images/edits", files={"image": picture.read_bytes()}, data=form)
+        words = http.get("/v1/words").json()
+        parsed = http.post("/v1/parse", json={"text": "make the cat a rhino"}).json()
+    monkeypatch.setattr("ledits.cli.options.load", lambda *_: Editor(bundled))
+    monkeypatch.setattr("ledits.cli.load", lambda *_: Editor(bundled), raising=False)
+    output = str(tmp_path / "out.png")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["edit", str(picture), "+crown", "--source", "a cat on a beach", "--steps", "4", "-o", output])
+    assert ended.value.code == 0
+    import base64
+
+    assert base64.b64decode(answer.json()["data"][0]["b64_json"]) == Path(output).read_bytes()
+    assert {"cat", "crown", "beach"} <= set(words["words"])
+    assert {"cat", "red apple", "beach"} <= set(words["things"])
+    assert parsed["unknown"] == ["rhino"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--host", "0.0.0.0"], r"set LEDITS_API_KEY"),
+        (["--model", "=x"], r"write NAME=MODEL"),
+        (["--alias", "gpt"], r"--alias 'gpt': write NAME=MODEL"),
+        (["--model", "no/such/folder"], r"no/such/folder"),
+        (["--store", "/dev/null/x"], r"can't be kept in /dev/null/x"),
+    ],
+)
+def test_a_start_that_can_not_be_is_one_sentence_and_exit_code_2(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LEDITS_API_KEY", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serve", *arguments, "--port", "0"])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert re.search(sentence, told)
+    assert told.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(tmp_path) as server, pytest.raises(SystemExit) as ended:
+        cli.main(["serve", "--port", server.address.rpartition(":")[2], "--store", str(tmp_path / "other")])
+    assert ended.value.code == 2
+    assert "can't be listened on" in capsys.readouterr().err
+
+
+def test_javascripts_official_client_edits_a_picture(tmp_path: Path) -> None:
+    modules = Path(__file__).parent.parent / ".venv/js/node_modules"
+    if not (modules / "openai").exists():
+        pytest.skip("npm install --prefix .venv/js openai")
+    script = tmp_path / "edit.mjs"
+    (tmp_path / "node_modules").symlink_to(modules)
+    (tmp_path / "cat.png").write_bytes(png(1))
+    text = (Path(__file__).parent.parent / "docs/serve.md").read_text()
+    snippet = text.split("```javascript\n")[1].split("```")[0]
+    with served(tmp_path / "store") as server:
+        script.write_text(snippet.replace("http://127.0.0.1:8000", server.address))
+        subprocess.run(["node", script.name], cwd=tmp_path, check=True, timeout=60)
+        expected = Editor(server.backbone).edit(png(1), "+crown")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "crown.png")), expected.rgb)
+
+
+@pytest.mark.parametrize("language", ["bash", "python"])
+def test_the_documentations_snippets_do_what_they_say(tmp_path: Path, language: str) -> None:
+    (tmp_path / "cat.png").write_bytes(png(1))
+    text = (Path(__file__).parent.parent / "docs/serve.md").read_text()
+    snippet = text.split(f"```{language}\n")[1].split("```")[0]
+    with served(tmp_path / "store") as server:
+        snippet = snippet.replace("http://127.0.0.1:8000", server.address)
+        command = [sys.executable, "-c", snippet] if language == "python" else ["bash", "-ec", snippet]
+        ran = subprocess.run(command, cwd=tmp_path, check=True, timeout=60, capture_output=True, env=os.environ)
+    assert b"cat->dog" in ran.stdout
