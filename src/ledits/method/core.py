@@ -211,10 +211,8 @@ def edit(
         seen, maps = _at(denoise, x, i, prompts if on_path else [*asked, *prompts])
         base, unedited = inversion.base_denoised[i].float(), inversion.denoised[i].float()
         if not on_path:
-            base, scale = (
-                snap_to_stored(seen[asked[0]], inversion.base_denoised[i], denoise.precision),
-                inversion.source_scale,
-            )
+            scale, near = inversion.source_scale, denoise.precision
+            base = snap_to_stored(seen[asked[0]], inversion.base_denoised[i], near)
             guided = seen[asked[0]] + scale * (seen[asked[-1]] - seen[asked[0]])
             unedited = snap_to_stored(guided, inversion.denoised[i], near * (abs(1 - scale) + abs(scale)))
         masks, guidance = x.new_zeros(len(concepts), x.shape[0], *x.shape[2:]), torch.zeros_like(unedited)
