@@ -236,7 +236,30 @@ def test_a_hub_repository_loads_like_a_folder(monkeypatch, checkpoint):
     assert not any(pattern.endswith((".bin", ".ckpt", ".pt")) for pattern in asked["owner/name"]["allow_patterns"])
 
 
-@pytest.mark.parametrize(("option", "value"), [("device", "abacus"), ("device", "cuda:99"), ("dtype", "int4")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("device", "abacus"), ("device", "cuda:99"), ("device", "meta"), ("dtype", "int4")]
+)
 def test_wrong_devices_and_dtypes_are_refused(option, value):
     with pytest.raises(ValueError, match=f"{option} '{value}'"):
         load(**{option: value})
+
+
+def test_a_network_that_is_not_finite_gives_no_picture(random_model):
+    """Where the network, its autoencoder or a stored path overflow there was a black picture, and no word."""
+    model = random_model()
+    x = torch.zeros(1, 4, 8, 8)
+    assert model.decode(x).isfinite().all()
+    for bad in (torch.nan, torch.inf):
+        x[0, 0, 3, 3] = bad
+        with pytest.raises(ValueError, match="edited latents are not finite"):
+            model.decode(x)
+    with pytest.raises(ValueError, match="picture's latents are not finite"):
+        model.encode(torch.full((1, 3, 16, 16), torch.nan))
+    weight = model.vae.decoder.conv_out.weight
+    kept = weight.detach().clone()
+    try:
+        weight.data[0, 0, 0, 0] = torch.nan
+        with pytest.raises(ValueError, match="decoded pictures are not finite"):
+            model.decode(torch.zeros(1, 4, 8, 8))
+    finally:
+        weight.data.copy_(kept)

@@ -170,7 +170,7 @@ def test_n8_padding_is_no_word():
     counted = pipe.tokenizer("cat", padding="max_length", return_length=True, return_tensors="pt").length
     print(f"the tokenizer's length says {int(counted[0]) - 2} words, ours 1")
     pipe.invert(image=picture(), num_inversion_steps=3)
-    backbone = pipe._backbone(pipe.inversion.told)
+    backbone = pipe._backbone(pipe.inversion.conditioning)
     assert pipe._embed(backbone.prompts, "cat", None, None).words.nonzero().tolist() == [[1]]
     assert pipe._embed(backbone.prompts, "a red heart", None, None).words.sum() == 3
 
@@ -299,7 +299,7 @@ def test_n17_tensors_go_where_the_networks_run(ours):
     for part in (part for part in pipe.components.values() if isinstance(part, torch.nn.Module)):
         for layer in part.modules():
             layer._hf_hook = SimpleNamespace(execution_device=torch.device("meta"))
-    assert pipe._backbone(pipe.inversion.told).device.type == "meta"
+    assert pipe._backbone(pipe.inversion.conditioning).device.type == "meta"
 
 
 @both

@@ -1,6 +1,5 @@
 """Model families behind one contract; `load` finds the right one for a folder or a hub repository."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ledits import checkpoints
+from ledits.backbones.digest import fingerprint
 from ledits.checkpoints import BUNDLED
 from ledits.method.core import Denoiser, Schedule
 
@@ -75,25 +75,6 @@ def load(
     read = checkpoint.stable_diffusion_xl if "XL" in index["_class_name"] else checkpoint.stable_diffusion
     kind = DTYPES[dtype] if dtype != "auto" else precision.best(where, checkpoint.width(folder))
     return read(folder, index, name=model, fingerprint=fingerprint(folder), device=where, dtype=kind, packed=packed)
-
-
-def fingerprint(folder: Path) -> str:
-    """A name for the checkpoint's content: configs whole, of each weights file its header, size and 16 samples of 4 kB.
-
-    Hashing every byte of a large checkpoint would cost more than an edit; any retraining changes every sample.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".json" and path.name != "README.json":
-            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-        elif path.suffix == ".safetensors":
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder).as_posix()} {size}".encode())
-            with path.open("rb") as file:
-                for part in range(16):
-                    file.seek(size * part // 16)
-                    digest.update(file.read(4096))
-    return digest.hexdigest()[:32]
 
 
 def _device(name: str) -> torch.device:

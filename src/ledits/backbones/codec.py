@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ledits import memory
+from ledits.backbones.finite import finite
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Pixels:
         return images.to(self.device, torch.float32)
 
     def decode(self, x: Tensor) -> Tensor:
-        return x.float().clamp(-1, 1)
+        return finite(x.float(), "the edited pictures").clamp(-1, 1)
 
 
 def scaled(vae: Any, z: Tensor) -> Tensor:
@@ -80,18 +81,19 @@ class Autoencoder:
                     else out[0]  # tiny and DC have no distribution
                 )
                 parts.append(mode[:, :, 0] if self._frames else mode)
-            return self._inward(vae, torch.cat(parts).float())
+            return finite(self._inward(vae, torch.cat(parts).float()), "the picture's latents")
 
     @torch.no_grad()
     def decode(self, x: Tensor) -> Tensor:
         """Images (b 3 H W) fp32 in -1..1 of latents (b c h w)."""
+        finite(x, "the edited latents")
         with self._cast() as vae:
             latents = self._outward(vae, x.to(self.device)).to(vae.dtype)
             latents = latents[:, :, None] if self._frames else latents
             pixels = x[0, 0].numel() * self.factor**2
             parts = [vae.decode(part).sample for part in self._fitting(vae, latents, pixels)]
             parts = [part[:, :, 0] for part in parts] if self._frames else parts
-            return torch.cat(parts).float().clamp(-1, 1)
+            return finite(torch.cat(parts).float(), "the decoded pictures").clamp(-1, 1)
 
     def _fitting(self, vae: Any, batch: Tensor, pixels: int) -> Generator[Tensor]:
         """The batch in as large parts as memory holds; where one picture is too much, the autoencoder works in tiles.

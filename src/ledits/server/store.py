@@ -227,7 +227,7 @@ class Store:
 
 def _size(inversion: Inversion) -> int:
     path = inversion.path
-    return sum(tensor.nbytes for tensor in (path.x, path.x0, path.null_x0)) + inversion.picture.rgb.nbytes
+    return sum(tensor.nbytes for tensor in (path.x, path.denoised, path.base_denoised)) + inversion.picture.rgb.nbytes
 
 
 def _gone() -> Refused:
