@@ -33,9 +33,8 @@ def from_config(
 
     A config with "trailing" spacing, as Turbo, Lightning and Hyper models have, has the times that such a model was
     distilled for: T (1 - skip) (n - i) / n - 1, so that no step is spent on t = 1 (Lin et al. 2023, section 3.3). At up
-    to 8 such steps, and 8 of a flow model, the solver is of first order, for the second extrapolates from a picture that
-    was seen much earlier.
-    A consistency model has the times of its scheduler, and first order at any number of them.
+    to 8 such steps, and 8 of a flow model, the solver is of first order, for the second extrapolates from a picture
+    that was seen much earlier. A consistency model has the times of its scheduler, and always first order.
 
     `time_shift`, a share of the training times from 0 to below 1, noises the path at levels that lie this much below
     those which the network and the solver are told; at time 0 and below it is the picture itself. TurboEdit (Deutch et
@@ -54,9 +53,7 @@ def from_config(
         return _flow(config, steps, skip, order, train, tokens, shift)
     if "beta_schedule" not in config:
         kind = config.get("_class_name", "without beta_schedule")
-        raise ValueError(
-            f"scheduler {kind}: noise levels of a diffusion (beta_schedule) or of a flow (shift) are known"
-        )
+        raise ValueError(f"scheduler {kind}: betas or a flow shift are needed")
     first = int(train * (1 - skip) - 1)
     if steps > first:
         raise ValueError(
