@@ -9,6 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from ledits import checkpoints, suits
+from ledits.checkpoints import World
 from ledits.editor import Edited, Editor, Inversion, Replay
 from ledits.recipe import Edit, parse
 from ledits.server import pictures
@@ -35,6 +37,12 @@ class Service:
 
     def __init__(self, settings: Settings, editors: Mapping[str, Editor]) -> None:
         self.settings, self.editors, self.limits = settings, editors, settings.limits
+        self.worlds: dict[str, World | None] = {}
+        for name, editor in editors.items():
+            folder = suits.local(editor.backbone.name)
+            self.worlds[name] = None if folder is None else checkpoints.world(folder)
+            # A folder's path is nothing for clients to know, and answers carry the model's name.
+            editor.backbone.name = name
         self.metrics = Metrics()
         self.store = Store(settings.folder, settings.limits, self.metrics)
         self.jobs = Jobs(settings.limits, self.metrics)
@@ -57,6 +65,21 @@ class Service:
                 code="model_not_found",
             )  # fmt: skip
         return editor
+
+    def world(self, name: str | None) -> World | None:
+        """What the model of that name knows, None where it knows any word."""
+        return self.worlds[self.editor(name).backbone.name]
+
+    def suit(self, editor: Editor, picture: bytes, settings: InvertSettings) -> None:
+        """Refuse a picture that a model of a small world could not even give back; the words are `words.check`'s."""
+        try:
+            editor.check(picture, settings)
+        except ValueError as error:
+            said = str(error).partition(";")[0]
+            raise Refused(
+                f"{said}: ask for a model for photographs, or go on with anyway=true", param="image",
+                code="unsuitable_image",
+            ) from None  # fmt: skip
 
     def settled(self, editor: Editor, **given: Any) -> InvertSettings:
         """How to invert, with the model's defaults; 400 for what the model or the server doesn't allow."""
