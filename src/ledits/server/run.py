@@ -5,11 +5,11 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from PIL import Image
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ledits.editor import Editor
@@ -63,7 +63,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    settings: Settings, editors: Mapping[str, Editor], *, page: Path | None = None,
+    settings: Settings, editors: Mapping[str, Editor], *, page: ASGIApp | None = None,
     started: Callable[[str], None] | None = None,
 ) -> None:  # fmt: skip
     """Answer until SIGTERM or SIGINT, with these models by name; `started` is told the address.
