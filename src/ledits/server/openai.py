@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from ledits import instructions
 from ledits.editor import Edited, Editor, Inversion
+from ledits.files import image
 from ledits.recipe import Edit, parse
 from ledits.server import answers, pictures, words
 from ledits.server.errors import Refused
@@ -171,10 +172,10 @@ def _inversions(
     settings = service.settled(editor, source=asked.source, steps=steps, skip=asked.skip, seed=asked.seed)
 
     def anew(job: Job, k: int) -> Inversion:
-        data, seeded = pictures.content(sent), replace(settings, seed=settings.seed + k)
+        shown, seeded = image.read(pictures.content(sent)), replace(settings, seed=settings.seed + k)
         if not asked.anyway and not k:
-            service.suit(editor, data, seeded)
-        return editor.invert(data, seeded, progress=lambda done, total: job.check())
+            service.suit(editor, shown, seeded)
+        return editor.invert(shown, seeded, progress=lambda done, total: job.check())
 
     return anew
 

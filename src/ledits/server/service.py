@@ -12,6 +12,7 @@ from starlette.requests import Request
 from ledits import checkpoints, suits
 from ledits.checkpoints import World
 from ledits.editor import Edited, Editor, Inversion, Replay
+from ledits.files import image
 from ledits.recipe import Edit, parse
 from ledits.server import pictures
 from ledits.server.errors import Refused
@@ -70,7 +71,7 @@ class Service:
         """What the model of that name knows, None where it knows any word."""
         return self.worlds[self.editor(name).backbone.name]
 
-    def suit(self, editor: Editor, picture: bytes, settings: InvertSettings) -> None:
+    def suit(self, editor: Editor, picture: image.Picture, settings: InvertSettings) -> None:
         """Refuse a picture that a model of a small world could not even give back; the words are `words.check`'s."""
         try:
             editor.check(picture, settings)
@@ -136,8 +137,8 @@ class Service:
             heard = [each for each in asked if not each.muted]
             if not heard:
                 # Every edit is muted: what is there is the picture through the autoencoder.
-                image = pictures.png(inversion.reconstruction)
-                return {"image": image, "masks": [None for _ in asked], "recipe": None, "network_evaluations": 0,
+                rebuilt = pictures.png(inversion.reconstruction)
+                return {"image": rebuilt, "masks": [None for _ in asked], "recipe": None, "network_evaluations": 0,
                         "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
             replay = replayed(inversion, heard, request.mask, request.composite)
             shown, cost = 0.0, 0.0
@@ -185,8 +186,8 @@ class Service:
                     edited = replay.result()
                     evaluations += edited.network_evaluations
                     job.about["network_evaluations"] = evaluations
-                    image = pictures.text(pictures.encoded(edited, request.format, size=pictures.small(edited)))
-                    job.send("cell", {"row": row, "column": column, "image": image})
+                    cell = pictures.text(pictures.encoded(edited, request.format, size=pictures.small(edited)))
+                    job.send("cell", {"row": row, "column": column, "image": cell})
             return {"rows": len(request.thresholds), "columns": len(request.scales),
                     "network_evaluations": evaluations, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
 
