@@ -44,7 +44,7 @@ class Instant:
         self.hold, self.delay = threading.Lock(), 0.0
         self.calls = 0
 
-    def schedule(self, steps: int, skip: float) -> Schedule:
+    def schedule(self, steps: int, skip: float, height: int, width: int) -> Schedule:
         sigma = torch.linspace(1 - skip, 0.02, steps + 1).mul(0.95).tolist()
         return Schedule(tuple(s * 1000 for s in sigma[:-1]), tuple((1 - s * s) ** 0.5 for s in sigma), tuple(sigma))
 
@@ -62,6 +62,8 @@ class Instant:
 
 
 class _Network:
+    precision = 1e-6
+
     def __init__(self, backbone: Instant, maps: bool, watch: Callable[[int], None] | None) -> None:
         self.evaluations, self._backbone, self._maps, self._watch = 0, backbone, maps, watch
 
