@@ -23,7 +23,9 @@ check: .venv/dev
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt -e '.[serve]' pytest ruff pyright peft matplotlib openai
+	$(PIP) install -q -c constraints.txt -e '.[serve]' pytest ruff pyright peft matplotlib openai playwright
+	# The studio is tested in Debian's chromium (apt-get install chromium); axe looks for what screen readers would miss.
+	-command -v npm >/dev/null && npm install --silent --prefix .venv/axe axe-core@4.14.1
 	touch $@
 
 clean:

@@ -147,7 +147,8 @@ class Stage extends EventTarget {
 
   #refresh() {
     const has = Boolean($("after").getAttribute("src"));
-    const view = this.#held ? "before" : this.view;
+    // What is painted on is the original: a preview that comes and goes would be in the way.
+    const view = this.#held || this.tool ? "before" : this.view;
     const compares = view === "compare" && has && !this.tool;
     $("divider").hidden = $("tag-before").hidden = $("tag-after").hidden = !compares;
     $("after").hidden = view === "before" || (!has && view !== "rebuilt");
