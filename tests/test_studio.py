@@ -45,7 +45,7 @@ Page = Any
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
     backbone = Instant()
     backbone.name = "scenes-instant"  # a small world, whose words are known
-    with served(tmp_path_factory.mktemp("store"), editors={"scenes": Editor(backbone)}, page=studio.page) as running:
+    with served(tmp_path_factory.mktemp("store"), editors={"scenes-instant": Editor(backbone)}, page=studio.page) as running:
         running.backbone = backbone
         yield running
 
@@ -67,7 +67,7 @@ def tab(request: pytest.FixtureRequest, browser: Any, server: Served) -> Iterato
     page = context.new_page()
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(12_000)
     yield page
     context.close()
     assert asked
