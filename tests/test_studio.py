@@ -45,7 +45,8 @@ Page = Any
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
     backbone = Instant()
     backbone.name = "scenes-instant"  # a small world, whose words are known
-    with served(tmp_path_factory.mktemp("store"), editors={"scenes-instant": Editor(backbone)}, page=studio.page) as running:
+    editors = {backbone.name: Editor(backbone)}
+    with served(tmp_path_factory.mktemp("store"), editors=editors, page=studio.page) as running:
         running.backbone = backbone
         yield running
 
