@@ -260,6 +260,18 @@ def test_a_brushed_region_keeps_the_edit_inside_it(dog: Page) -> None:
     dog.wait_for_selector("[alt='Region of this edit']", state="hidden")
 
 
+def test_nothing_is_wider_than_the_window(dog: Page) -> None:
+    dog.fill("[aria-label='What comes']", "a very long name of a thing that does not fit into a line")
+    dog.keyboard.press("Enter")
+    dog.click("summary >> text=Fine-tune")
+    width = dog.viewport_size["width"]
+    assert dog.evaluate("document.documentElement.scrollWidth") <= width
+    for selector in (".card", "#view-bar", ".bar", "#panel"):
+        box = dog.locator(selector).first.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+
+
 def test_an_edit_is_muted_moved_and_deleted(dog: Page) -> None:
     dog.fill("#instruction", "+crown")
     dog.keyboard.press("Enter")
