@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import uvicorn
 from PIL import Image
+from starlette.types import ASGIApp
 from torch import Tensor
 
 from ledits.editor import Editor
@@ -94,12 +95,15 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *, limits: Limits | None = None, editors: Mapping[str, Editor] | None = None,
-           **settings: Any) -> Generator[Served]:  # fmt: skip
+def served(
+    folder: Path, *, limits: Limits | None = None, editors: Mapping[str, Editor] | None = None,
+    page: Callable[[Mapping[str, Editor]], ASGIApp] | None = None, **settings: Any,
+) -> Generator[Served]:  # fmt: skip
     """A server in this process until the block ends."""
     backbone = Instant()
+    editors = editors or {"instant": Editor(backbone)}
     app, service = create(
-        Settings(folder=folder, limits=limits or Limits(), **settings), editors or {"instant": Editor(backbone)}
+        Settings(folder=folder, limits=limits or Limits(), **settings), editors, page and page(editors)
     )
     config = uvicorn.Config(
         app, port=0, http=PatientProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=2
