@@ -11,7 +11,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 
-from ledits.attention import token_maps
+from ledits.attention import Layout, token_maps
 from ledits.cpu import kernels, layers, packed, winograd
 
 from conftest import random_parts, random_vae, random_xl_parts, relative
@@ -80,15 +80,15 @@ def test_every_layer_of_the_real_shapes_is_packed(either):
 
 
 def test_maps_are_recorded_in_packed_blocks(either):
-    """The same maps, for the tokens asked for: the parts of attention to text keep the names that hooks look for."""
+    """The same maps, for the tokens asked for: attention to text is heard whatever computes it."""
     plain, found = random_parts(levels=3)["unet"], []
     given, words = inputs(plain, 2), torch.zeros(2, 24, dtype=torch.bool)
     words[0, 3], words[1, 5:7] = True, True
     for net in (plain, packed_copy(plain)):
-        with torch.inference_mode(), token_maps(net) as maps:
-            maps.begin(words, 64)
+        layers = [name for name, _ in net.named_modules() if name.endswith("attn2") and not name.startswith("mid")]
+        with torch.inference_mode(), token_maps(net, layers, words, Layout(64, 64), CPU) as maps:
             net(**given)
-            found.append(maps.read(CPU))
+        found.append(maps.read())
     assert found[0].std() > 0
     assert relative(found[1], found[0]) < 1e-5
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 # As kernels.c has them: what becomes of a sum, outputs in a panel of weights, input channels at most.
 _THEN, _PANEL, _WIDEST = {"": 0, "gelu": 1, "times": 2, "plus": 3}, 64, 2**14
@@ -177,6 +178,8 @@ def _laid_out(weight: Tensor) -> Tensor:
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Attention (b n c) of q (b n c) to k and v (b m c), in `heads` parts of c, of an even size in bfloat16."""
+    if has_torch_function((q, k, v)):  # whoever listens to attention hears of this one too
+        return handle_torch_function(attention, (q, k, v), q, k, v, heads)
     (b, n, c), m = q.shape, k.shape[1]
     if k.shape != (b, m, c) or v.shape != k.shape or not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"attention of {tuple(q.shape)} to {tuple(k.shape)} and {tuple(v.shape)}")

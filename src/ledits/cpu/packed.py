@@ -209,8 +209,6 @@ class _SelfAttention(nn.Module):
 
 
 class _TextAttention(nn.Module):
-    """Its parts have diffusers' names, by which `token_maps` finds them."""
-
     def __init__(self, layer: Any) -> None:
         super().__init__()
         self.to_q, self.to_k, self.to_v = (Linear(x.weight, None) for x in (layer.to_q, layer.to_k, layer.to_v))

@@ -109,6 +109,13 @@ def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
+def small(edited: Edited) -> tuple[int, int]:
+    """The size of a picture to look at among others: its own, or smaller."""
+    height, width, _ = edited.rgb.shape
+    scale = min(1.0, _PREVIEW / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def png(picture: Image.Image) -> str:
     """Base64 of a PNG, for masks and reconstructions."""
     buffer = io.BytesIO()
@@ -125,6 +132,17 @@ def upright(data: bytes) -> bytes:
     """A picture's file as a PNG, as editors see it: upright, sRGB, 8 bits."""
     read = image.read(data)
     return image.encode(Path("picture.png"), read.rgb, read.alpha, None)
+
+
+def recipe(data: bytes) -> dict[str, object]:
+    """The recipe in a picture's file; raises Refused where there is none."""
+    try:
+        found = image.read_recipe(data)
+    except ValueError as error:
+        raise Refused(str(error), param="image", code="invalid_image") from None
+    if found is None:
+        raise Refused("the picture holds no recipe: send one that ledits wrote", param="image", code="no_recipe")
+    return found
 
 
 def fingerprint(data: bytes) -> str:

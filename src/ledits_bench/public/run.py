@@ -64,8 +64,9 @@ def run(
             f"scale {plan.source_scale} is not theirs; use implicit or paste, and scale 0"
         )
     d = backbone.defaults
+    side = math.isqrt(backbone.area)
     backbone.schedule(
-        int(d["steps"]) if plan.steps is None else plan.steps, d["skip"] if plan.skip is None else plan.skip
+        int(d["steps"]) if plan.steps is None else plan.steps, d["skip"] if plan.skip is None else plan.skip, side, side
     )
     rows = read_rows(path)
     pictures = path.with_suffix("")
