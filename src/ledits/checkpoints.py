@@ -15,6 +15,7 @@ FAMILIES = (
     "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "LEditsPPPipelineStableDiffusionXL",
     "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline",
 )  # fmt: skip
+TRANSFORMERS = ("StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline", "QwenImagePipeline")
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ def short(model: str) -> str:
 def index(folder: Path, model: str) -> dict[str, Any]:
     """What model_index.json holds; ValueError, one sentence, where it can't be read or is of a family not known."""
     value = read_json(folder / "model_index.json", model)
-    if (family := value.get("_class_name")) not in FAMILIES:
+    if (family := value.get("_class_name")) not in (*FAMILIES, *TRANSFORMERS):
         raise ValueError(
             f"model {model!r} is a {family}: checkpoints of StableDiffusionPipeline (SD 1.x and 2.x), "
-            "StableDiffusionXLPipeline and LatentConsistencyModelPipeline are accepted"
+            f"StableDiffusionXLPipeline, LatentConsistencyModelPipeline, {', '.join(TRANSFORMERS)} are accepted"
         )
     return value
 

@@ -8,7 +8,6 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from ledits.backbones.codec import Autoencoder
-from ledits.backbones.lora import one_pass
 from ledits.backbones.network import DEFAULTS, PREDICTIONS, Net, NetworkBackbone, number
 from ledits.backbones.texts import Text, stack
 from ledits.method.core import Schedule
@@ -101,16 +100,14 @@ class LatentUNet(NetworkBackbone):
         if texts[0].image is not None:
             images = zip(*(cast("tuple[Tensor, ...]", text.image) for text in texts), strict=True)
             conditions["image_embeds"] = [torch.stack(each) for each in images]
-        guidance = None if self.guidance is None else self.guidance.to(x.device, self.dtype).expand(len(x), -1)
-        with one_pass(self.unet):
-            output = net(
-                x.to(self.dtype),
-                t,
-                stack(texts),
-                timestep_cond=guidance,
-                added_cond_kwargs=conditions or None,
-                cross_attention_kwargs=dict(self.attention) if self.attention else None,
-            ).sample
+        output = net(
+            x.to(self.dtype),
+            t,
+            stack(texts),
+            timestep_cond=None if self.guidance is None else self.guidance.to(x.device, self.dtype).expand(len(x), -1),
+            added_cond_kwargs=conditions or None,
+            cross_attention_kwargs=dict(self.attention) if self.attention else None,
+        ).sample
         return self.clean(x, alpha, sigma, output)
 
     def map_grid(self, height: int, width: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ledits import memory
 from ledits.attention import Layout, token_maps
 from ledits.backbones.codec import Codec
+from ledits.backbones.lora import one_pass
 from ledits.backbones.texts import Prompts, Text
 from ledits.method.core import Prompt, Schedule
 
@@ -203,7 +204,8 @@ class _Denoiser:
         t, alpha, sigma = (
             torch.tensor([v[i] for i in levels], dtype=torch.float32).to(x.device) for v in (s.t, s.alpha, s.sigma)
         )
-        clean = self._backbone.predict(self._through, x.float(), t, alpha, sigma, texts)
+        with one_pass(self._backbone.net):
+            clean = self._backbone.predict(self._through, x.float(), t, alpha, sigma, texts)
         self.evaluations += len(x)
         return clean
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ledits.backbones.latent_unet import LatentUNet
-from ledits.backbones.latent_unet import Text as PromptEmbedding
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Schedule
 from ledits.pipelines.inputs import Callback
 

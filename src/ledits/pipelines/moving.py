@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ledits.backbones.latent_unet import Text as PromptEmbedding
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Inversion, Prompt
 from ledits.pipelines.outputs import Conditioning
 

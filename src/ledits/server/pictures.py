@@ -134,15 +134,12 @@ def upright(data: bytes) -> bytes:
     return image.encode(Path("picture.png"), read.rgb, read.alpha, None)
 
 
-def recipe(data: bytes) -> dict[str, object]:
-    """The recipe in a picture's file; raises Refused where there is none."""
+def recipe(data: bytes) -> dict[str, object] | None:
+    """The recipe in a picture's file; None where it carries none. Raises Refused for what is no picture."""
     try:
-        found = image.read_recipe(data)
+        return image.read_recipe(data)
     except ValueError as error:
         raise Refused(str(error), param="image", code="invalid_image") from None
-    if found is None:
-        raise Refused("the picture holds no recipe: send one that ledits wrote", param="image", code="no_recipe")
-    return found
 
 
 def fingerprint(data: bytes) -> str:
