@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ledits.backbones import fingerprint, load
 from ledits.method import core
+from ledits.testing import ToyBackbone
 
 from conftest import BUNDLED_FOLDER, SCHEDULER, random_parts, random_xl_parts, relative
 
@@ -40,8 +41,10 @@ def broken(checkpoint, tmp_path):
     return shutil.copytree(checkpoint, tmp_path / "broken")
 
 
-@pytest.fixture(params=["bundled", "sd", "sdxl"])
+@pytest.fixture(params=["bundled", "sd", "sdxl", "toy"])
 def backbone(request, checkpoint, xl_checkpoint):
+    if request.param == "toy":
+        return ToyBackbone()
     return load(
         {"bundled": "scenes", "sd": str(checkpoint), "sdxl": str(xl_checkpoint)}[request.param],
         device="cpu",
