@@ -10,6 +10,8 @@ import pytest
 
 from ledits import backbones, editor
 from ledits.cli import demo, main
+from ledits.files import image
+from ledits.scenes.samples import SAMPLES
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -48,3 +50,21 @@ def test_the_commands_run_in_order(tmp_path, monkeypatch, capfd):
         "piped.png",
     } <= written
     assert Path(tmp_path / "dog.png").read_bytes() == Path(tmp_path / "again.png").read_bytes()
+
+
+def test_its_python_runs(tmp_path, monkeypatch):
+    """Every block but the one that needs a model of the hub."""
+    backbone = backbones.load(device="cpu", dtype="float32")
+    backbone.defaults = {**backbone.defaults, "steps": 2}
+    monkeypatch.setattr(editor, "load", lambda *_, **__: backbone)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    for name, scene in SAMPLES.items():
+        image.write(tmp_path / "demo" / f"{name}.png", scene.render())
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        if "from_pretrained" not in block:
+            exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "cat-dog.png").exists()
+    assert (tmp_path / "edited.png").exists()
