@@ -3,8 +3,8 @@
     python benchmarks/growth.py [--repeats 2] [--out docs/speed]
 
 The bundled model, diffusers' in fp32 and ours, its layers packed as `ledits.load` does it, in fp32 and, where it is
-faster here, bfloat16, in turns; a point is inversion and edit together, the median of the repeats. The floor is what the
-samples that are due would take at the matmul peak of the same run in fp32.
+faster here, bfloat16, in turns; a point is inversion and edit together, the median of the repeats. The floor is what
+the samples that are due would take at the matmul peak of the same run in fp32.
 """
 
 import argparse
