@@ -23,7 +23,8 @@ check: .venv/dev
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt -e '.[serve]' pytest ruff pyright peft matplotlib openai
+	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray]' pytest ruff pyright peft matplotlib openai \
+		'moto[s3]' boto3 flask flask-cors
 	touch $@
 
 clean:
