@@ -24,6 +24,7 @@ check: .venv/dev
 
 .venv/dev: .venv/ready
 	$(PIP) install -q -c constraints.txt -e '.[serve]' pytest ruff pyright peft matplotlib openai
+	command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .venv/js openai@6.49.0 || true
 	touch $@
 
 clean:

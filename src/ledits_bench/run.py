@@ -153,7 +153,8 @@ def _rows(backbone: LatentUNet, folder: Path, jobs: Sequence[Job]) -> list[Row]:
 
 def _batch(backbone: LatentUNet, folder: Path, jobs: Sequence[Job]) -> list[Row]:
     cases, name, settings = [job.case for job in jobs], jobs[0].method, jobs[0].settings
-    sources, twins = (np.stack([scene.render() for scene in scenes]) for scenes in _scenes(cases))
+    side = round(backbone.area**0.5)
+    sources, twins = (np.stack([scene.render(side) for scene in scenes]) for scenes in _scenes(cases))
     rebuilt = _pictures(backbone.decode(backbone.encode(_images(sources))))
     acted, evaluations, began = None, 0, time.perf_counter()
     if name in METHODS:

@@ -219,7 +219,7 @@ class _Denoiser:
                 logger.warning("the network can't be compiled and runs as it is, which is slower: %s", reason)
                 self._plain = True
         # Where nobody has compiled anything the import of the compiler would cost a second.
-        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+        with torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules else nullcontext():
             return self._backbone.net(*inputs, **named)
 
     def _text(self, prompt: Prompt) -> Text:
