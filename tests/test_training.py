@@ -93,8 +93,8 @@ def test_crops_of_a_step_are_drawn_again_and_about_objects():
 def test_latents_are_16_by_16_and_cropping_keeps_their_grid():
     vae = build(width=16)
     with torch.no_grad():
-        assert vae.encode(torch.zeros(1, 3, 128, 128)).latents.shape == (1, 12, 16, 16)
-        assert vae.decode(torch.zeros(1, 12, 16, 16)).sample.shape == (1, 3, 128, 128)
+        assert vae.encode(torch.zeros(1, 3, 128, 128)).latents.shape == (1, 16, 16, 16)
+        assert vae.decode(torch.zeros(1, 16, 16, 16)).sample.shape == (1, 3, 128, 128)
 
 
 def test_the_faster_number_format_is_taken():
