@@ -16,11 +16,13 @@ import numpy as np
 import torch
 import uvicorn
 from PIL import Image
+from starlette.types import ASGIApp
 from torch import Tensor
 
 from ledits.editor import Editor
 from ledits.method.core import Prompt, Schedule
 from ledits.server.app import create
+from ledits.server.run import PatientProtocol, serve
 from ledits.server.service import Service
 from ledits.server.settings import Limits, Settings
 
@@ -43,7 +45,7 @@ class Instant:
         self.hold, self.delay = threading.Lock(), 0.0
         self.calls = 0
 
-    def schedule(self, steps: int, skip: float) -> Schedule:
+    def schedule(self, steps: int, skip: float, height: int, width: int) -> Schedule:
         sigma = torch.linspace(1 - skip, 0.02, steps + 1).mul(0.95).tolist()
         return Schedule(tuple(s * 1000 for s in sigma[:-1]), tuple((1 - s * s) ** 0.5 for s in sigma), tuple(sigma))
 
@@ -61,6 +63,8 @@ class Instant:
 
 
 class _Network:
+    precision = 1e-6
+
     def __init__(self, backbone: Instant, maps: bool, watch: Callable[[int], None] | None) -> None:
         self.evaluations, self._backbone, self._maps, self._watch = 0, backbone, maps, watch
 
@@ -91,14 +95,20 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *, limits: Limits | None = None, editors: Mapping[str, Editor] | None = None,
-           **settings: Any) -> Generator[Served]:  # fmt: skip
+def served(
+    folder: Path, *, limits: Limits | None = None, editors: Mapping[str, Editor] | None = None,
+    page: Callable[[Mapping[str, Editor]], ASGIApp] | None = None, **settings: Any,
+) -> Generator[Served]:  # fmt: skip
     """A server in this process until the block ends."""
     backbone = Instant()
+    editors = editors or {"instant": Editor(backbone)}
     app, service = create(
-        Settings(folder=folder, limits=limits or Limits(), **settings), editors or {"instant": Editor(backbone)}
+        Settings(folder=folder, limits=limits or Limits(), **settings), editors, page and page(editors)
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=2))
+    config = uvicorn.Config(
+        app, port=0, http=PatientProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -107,8 +117,7 @@ def served(folder: Path, *, limits: Limits | None = None, editors: Mapping[str, 
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Served(f"http://127.0.0.1:{port}", service, backbone)
     finally:
-        service.jobs.drain()
-        service.jobs.join()
+        service.close()
         server.should_exit = True
         thread.join()
 
@@ -132,8 +141,6 @@ def decoded(b64: str) -> np.ndarray[Any, Any]:
 
 if __name__ == "__main__":
     # python serving.py FOLDER SECONDS: the real process, each call of the network taking so long.
-    from ledits.server.run import serve
-
     slow = Instant()
     slow.delay = float(sys.argv[2])
     serve(

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ledits import memory
-from ledits.backbones import latent_unet
+from ledits.backbones import network
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -20,7 +20,7 @@ from ledits.cpu import kernels, precision
 from ledits.method import core
 from ledits.method.core import Concept, Inversion
 
-from conftest import SCHEDULER, random_parts, random_xl_parts
+from conftest import SCHEDULER, random_parts, random_xl_parts, relative
 
 CPU = torch.device("cpu")
 BOUND = 1e-5
@@ -50,10 +50,6 @@ def latents(b: int = 1) -> torch.Tensor:
 
 def noise(n: int, x0: torch.Tensor) -> torch.Tensor:
     return torch.randn(n, *x0.shape, generator=torch.Generator().manual_seed(7))
-
-
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).norm() / b.norm()).item()
 
 
 def invert(model, x0, steps=6, **options):
@@ -213,7 +209,7 @@ def test_batches_follow_free_memory(make, monkeypatch):
             denoise._evaluate = lambda x, *rest, evaluate=evaluate: sizes.append(len(x)) or evaluate(x, *rest)
             denoise(torch.randn(40, 1, 4, 16, 16), range(40), ["dog"])
     assert sizes == [1] * 40 + [6] * 6 + [4] + [32, 8]
-    monkeypatch.setattr(latent_unet, "_CPU_ROOM", 20 * row)
+    monkeypatch.setattr(network, "_CPU_ROOM", 20 * row)
     with model.denoiser(model.schedule(40, 0.0), maps=False) as denoise:
         assert denoise._batch(torch.randn(40, 1, 4, 16, 16)) == 20
 

@@ -13,7 +13,7 @@ from ledits.batch.places import PlaceError
 from ledits.batch.planning import Ahead, Bad, Item, Skipped
 
 _DEATHS = 2  # of workers with a job in hand, after which it is recorded as failed
-_STARTS = 3  # of workers in a row that die before they are ready, after which the run stops
+_STARTS = 10  # of workers in a row that die before they are ready, after which the run stops
 _WAIT = 0.2  # seconds
 
 

@@ -20,6 +20,7 @@ from ledits.batch.dispatch import Heard
 from ledits.batch.jobs import Job, Model
 
 COMMAND = (sys.executable, "-m", "ledits.batch.worker")
+_STARTS = 10  # of the first worker, each of which was killed
 _SPARE = 0.1  # of the machine's memory, for everything else
 
 
@@ -52,7 +53,7 @@ class Local:
     def meet(self, timeout: float = 600.0) -> Model:
         """Start the first worker and wait for its model; ValueError where it can't be loaded."""
         self._start()
-        for _ in range(3):
+        for _ in range(_STARTS):
             name, event = self._heard.get(timeout=timeout)
             if event is None:
                 error = self._gone(self._processes.pop(name))

@@ -7,6 +7,7 @@ alike. With Ray Data a row that always kills its worker hangs or fails the whole
 import json
 import logging
 import os
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -33,7 +34,8 @@ class Actor:
 
         torch.set_num_threads(threads)
         self._editor, self._dtype, self._stopped = open_model(model, device, dtype), dtype, False
-        name = f"{os.uname().nodename}-{ray.get_runtime_context().get_actor_id()[:8]}"
+        actor = str(ray.get_runtime_context().get_actor_id())
+        name = f"{platform.node()}-{actor[:8]}"
         self._worker = Worker(self._editor, place_of(place), name)
 
     def introduce(self) -> dict[str, Any]:

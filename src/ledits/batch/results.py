@@ -77,9 +77,9 @@ def table(source: Source, ids: "array[int]", recorded: Recorded, finished: Ids) 
             continue
         name = f"{identity:016x}"
         came = recorded.row(identity) or {}
-        status = came.get("status", "to do")
-        if status == "done" and name not in finished:
-            status, came = "to do", {}
+        status = "done" if name in finished else "failed" if came.get("status") == "failed" else "to do"
+        if status == "to do":  # its row was written, and its picture was not
+            came = {}
         recipe = came.get("recipe")
         yield {
             "row": row.number, "id": name, "picture": row.picture, "picture_sha256": came.get("sha256"),

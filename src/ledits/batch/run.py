@@ -149,9 +149,8 @@ def run(options: Options, watch: Watch = lambda counts: None, pool: MeetingPool 
     workers = pool or _pool(options, where)
     with _interruptible() as stopping, _closing(workers):
         try:
-            model = workers.meet()
             finished = Finished.found(where)
-            digests = Digests(where)
+            model, digests = workers.meet(), Digests(where)
             planning = _planning(options, model, digests, finished)
             ledger = _Ledger(where, counts, watch)
 

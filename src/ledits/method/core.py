@@ -26,6 +26,7 @@ class Denoiser(Protocol):
     """A network behind one verb; `evaluations` counts the samples that went through it."""
 
     evaluations: int
+    precision: float  # how far rounding may set two predictions of one thing apart, relative to their root mean square
 
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
         """Clean pictures (p l b c h w) predicted from x (l b c h w) at `levels`, one set a prompt, and where each
@@ -128,9 +129,8 @@ class Concept:
                 "between 0 and 1 and neither, such as 0.5 for a style and 0.9 for an object"
             )
         if self.warmup < 0 or (self.cooldown is not None and self.cooldown <= self.warmup):
-            raise ValueError(
-                f"steps {self.warmup} to {self.cooldown} of {self.prompt!r}: begin at 0 or later and end after that"
-            )
+            steps = f"steps {self.warmup} to {self.cooldown} of {self.prompt!r}"
+            raise ValueError(f"{steps}: begin at 0 or later and end after that")
 
     def active(self, i: int) -> bool:
         return self.warmup <= i and (self.cooldown is None or i < self.cooldown)
@@ -152,16 +152,9 @@ class Step:
 
 
 def invert(
-    denoise: Denoiser,
-    schedule: Schedule,
-    x0: Tensor,
-    noise: Tensor,
-    *,
-    base_prompt: Prompt = "",
-    source: Prompt = "",
-    source_scale: float = 3.5,
-    storage: torch.dtype = torch.float32,
-) -> Inversion:
+    denoise: Denoiser, schedule: Schedule, x0: Tensor, noise: Tensor, *, base_prompt: Prompt = "", source: Prompt = "",
+    source_scale: float = 3.5, storage: torch.dtype = torch.float32,
+) -> Inversion:  # fmt: skip
     """A path to the pictures x0 (b c h w) through `noise` (n b c h w), and the network's predictions along it.
 
     Edit-friendly DDPM inversion (Huberman-Spiegelglas et al. 2023): the levels are noised independently of each other
@@ -174,27 +167,31 @@ def invert(
     noised = schedule.noised or (schedule.alpha, schedule.sigma)
     alpha, sigma = (torch.tensor(v[:n], dtype=torch.float32).to(x0.device) for v in noised)
     x = alpha.view(shape) * x0.float() + sigma.view(shape) * noise.float()
-    x = torch.cat([x, x0.float()[None]]).to(storage)
+    path = torch.cat([x, x0.float()[None]]).to(storage)
+    return predict(denoise, schedule, path, base_prompt=base_prompt, source=source, source_scale=source_scale)
+
+
+def predict(
+    denoise: Denoiser, schedule: Schedule, path: Tensor, *, base_prompt: Prompt, source: Prompt, source_scale: float
+) -> Inversion:
+    """The inversion along a path (n+1 b c h w) that is noised already, as another inversion's is."""
     guided = source != "" and source_scale != 0
-    predicted, _ = denoise(x[:-1].float(), range(n), [base_prompt, source] if guided else [base_prompt])
-    base_denoised = predicted[0].to(storage)
-    denoised = (predicted[0] + source_scale * (predicted[-1] - predicted[0])).to(storage) if guided else base_denoised
-    return Inversion(schedule, x, denoised, base_denoised, base_prompt, source, source_scale if guided else 0.0)
+    prompts = [base_prompt, source] if guided else [base_prompt]
+    predicted, _ = denoise(path[:-1].float(), range(len(schedule)), prompts)
+    base_denoised = predicted[0].to(path.dtype)
+    towards_source = source_scale * (predicted[-1] - predicted[0])
+    denoised = (predicted[0] + towards_source).to(path.dtype) if guided else base_denoised
+    return Inversion(schedule, path, denoised, base_denoised, base_prompt, source, source_scale if guided else 0.0)
 
 
 def edit(
-    denoise: Denoiser,
-    inversion: Inversion,
-    concepts: Sequence[Concept],
-    mask: MaskRule | Mask = "intersect",
-    *,
-    rescale: float = 0.0,
-    recorded: Sequence[Tensor] = (),
-) -> Generator[Step, Tensor | None]:
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], mask: MaskRule | Mask = "intersect", *,
+    rescale: float = 0.0, recorded: Sequence[Tensor] = (),
+) -> Generator[Step, Tensor | None]:  # fmt: skip
     """Replay the sampler along `inversion` with one guidance term per concept; the last step yielded is the result.
 
-    Until the first concept is active the replay is the path itself and no network evaluation is due; after that, only
-    those of the base prompt and the active concepts. A tensor sent in after a step takes the place of its x.
+    Until the first concept is active the replay is the path itself and the network is not asked; then only for the base
+    prompt and the active concepts. A tensor sent in after a step takes the place of its x.
 
     `rescale` draws the deviation of the guided x0 back to that of the concepts' own (Lin et al. 2023, section 3.4).
     `recorded` guidance (b c h w) of the first steps is used as it is, and no concept is asked there.
@@ -210,9 +207,10 @@ def edit(
         seen, maps = _at(denoise, x, i, prompts if on_path else [*asked, *prompts])
         base, unedited = inversion.base_denoised[i].float(), inversion.denoised[i].float()
         if not on_path:
-            base, scale = snap_to_stored(seen[asked[0]], inversion.base_denoised[i]), inversion.source_scale
+            scale, near = inversion.source_scale, denoise.precision
+            base = snap_to_stored(seen[asked[0]], inversion.base_denoised[i], near)
             guided = seen[asked[0]] + scale * (seen[asked[-1]] - seen[asked[0]])
-            unedited = snap_to_stored(guided, inversion.denoised[i], abs(1 - scale) + abs(scale))
+            unedited = snap_to_stored(guided, inversion.denoised[i], near * (abs(1 - scale) + abs(scale)))
         masks, guidance = x.new_zeros(len(concepts), x.shape[0], *x.shape[2:]), torch.zeros_like(unedited)
         for k, prompt in zip(active, prompts, strict=True):
             psi = concepts[k].scale * (seen[prompt] - base)  # paper, Eq. 10
@@ -234,10 +232,8 @@ def edit(
 def check_windows(concepts: Sequence[Concept], steps: int) -> None:
     """Raise ValueError for a concept that would never act; surfaces call it before a long inversion."""
     for concept in concepts:
-        if concept.warmup >= steps:
-            raise ValueError(
-                f"warm-up {concept.warmup} of {concept.prompt!r} is past the end: the steps are 0 to {steps - 1}"
-            )
+        if (warmup := concept.warmup) >= steps:
+            raise ValueError(f"warm-up {warmup} of {concept.prompt!r} is past the end: the steps are 0 to {steps - 1}")
 
 
 def implicit_mask(i: int, psi: Tensor, attention: Tensor | None, concept: Concept, rule: MaskRule) -> Tensor:
@@ -272,19 +268,16 @@ def quantile_mask(values: Tensor, threshold: float | None, region: Tensor) -> Te
 
 def smooth(maps: Tensor) -> Tensor:
     """3x3 smoothing (b 1 h w) with the kernel of the published code: exp(-(d / (2 * 0.5))^2), normalised."""
-    kernel = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], device=maps.device)
+    kernel = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], dtype=torch.float32, device=maps.device)
     kernel = kernel / kernel.sum()
     pad = "reflect" if min(maps.shape[-2:]) > 1 else "replicate"
     return F.conv2d(F.pad(maps, (1, 1, 1, 1), mode=pad), torch.outer(kernel, kernel)[None, None])
 
 
-def snap_to_stored(predicted: Tensor, stored: Tensor, gain: float = 1.0) -> Tensor:
-    """`stored` in fp32 wherever `predicted` differs from it by rounding alone, which must not look like an edit.
-
-    That is the rounding of storage, and the network's own times `gain`: its output's sixth digit depends on the batch.
-    """
+def snap_to_stored(predicted: Tensor, stored: Tensor, precision: float) -> Tensor:
+    """`stored` in fp32 where `predicted` differs from it by rounding alone: of storage, and of the network itself."""
     stored, storage = stored.float(), torch.finfo(stored.dtype).eps
-    rounding = storage * stored.abs() + gain * 2**-17 * stored.square().mean((1, 2, 3), keepdim=True).sqrt()
+    rounding = storage * stored.abs() + precision * stored.square().mean((1, 2, 3), keepdim=True).sqrt()
     return torch.where((predicted - stored).abs() <= rounding, stored, predicted)
 
 

@@ -1,4 +1,4 @@
-"""A declared approximation of described edits, off by default: later steps without the source's caption.
+"""A declared approximation of captioned edits, off by default: later steps without the source's caption.
 
 Guidance asks twice in each step, for the source's caption and for each edit's; how far an edit is pushed past its own
 caption is decided early. From half of the steps on, each edit's prediction is taken as it is in its region, guidance of
@@ -16,15 +16,15 @@ from ledits.method.core import Concept, Denoiser, Inversion, Prompt
 
 
 class Thrifty:
-    """`core.Denoiser` of `described.edit`: answers for the source's caption without the network in later steps.
+    """`core.Denoiser` of `caption.edit`: answers for the source's caption without the network in later steps.
 
-    `concepts` are those that `described.locate` found the regions of. Where not all of them act, or one is to be less
+    `concepts` are those whose regions `caption.locate` found. Where not all of them act, or one is to be less
     than its caption says (a scale below 1), the source is asked for as ever.
     """
 
     def __init__(self, denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> None:
         self._denoise, self._inversion, self._concepts = denoise, inversion, concepts
-        self.evaluations = denoise.evaluations
+        self.evaluations, self.precision = denoise.evaluations, denoise.precision
 
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
         base_prompt = self._inversion.base_prompt
