@@ -25,6 +25,7 @@ check: .venv/dev
 .venv/dev: .venv/ready
 	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray]' pytest ruff pyright peft matplotlib openai \
 		'moto[s3]' boto3 flask flask-cors
+	command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .venv/js openai@6.49.0 || true
 	touch $@
 
 clean:

@@ -21,6 +21,7 @@ from torch import Tensor
 from ledits.editor import Editor
 from ledits.method.core import Prompt, Schedule
 from ledits.server.app import create
+from ledits.server.run import PatientProtocol, serve
 from ledits.server.service import Service
 from ledits.server.settings import Limits, Settings
 
@@ -98,7 +99,10 @@ def served(folder: Path, *, limits: Limits | None = None, editors: Mapping[str, 
     app, service = create(
         Settings(folder=folder, limits=limits or Limits(), **settings), editors or {"instant": Editor(backbone)}
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=2))
+    config = uvicorn.Config(
+        app, port=0, http=PatientProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -107,8 +111,7 @@ def served(folder: Path, *, limits: Limits | None = None, editors: Mapping[str, 
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Served(f"http://127.0.0.1:{port}", service, backbone)
     finally:
-        service.jobs.drain()
-        service.jobs.join()
+        service.close()
         server.should_exit = True
         thread.join()
 
@@ -132,8 +135,6 @@ def decoded(b64: str) -> np.ndarray[Any, Any]:
 
 if __name__ == "__main__":
     # python serving.py FOLDER SECONDS: the real process, each call of the network taking so long.
-    from ledits.server.run import serve
-
     slow = Instant()
     slow.delay = float(sys.argv[2])
     serve(

@@ -84,16 +84,18 @@ def test_contract_denoiser(backbone):
 
 
 def test_contract_words(backbone):
-    """As many words as the text has, whatever the padding is (method.md N8): neither start, end nor padding count."""
-    prompts = backbone.prompts
-    longest = (prompts.tokenizer if hasattr(prompts, "tokenizer") else prompts.tokenizers[0]).model_max_length
-    for text, count in (("", 0), ("cat", 1), ("a red heart", 3), ("a " * (longest - 2), longest - 2)):
-        embedded = prompts.embed(text)
-        assert len(embedded.states) == len(embedded.words) == longest
-        assert embedded.words.sum() == count
-        assert not embedded.words[0]
-    with pytest.raises(ValueError, match="shorten it"):
-        prompts.embed("a " * (longest - 1))
+    """A prompt has a map where it has words and none where it has none, whatever the padding is: neither start, end nor
+    padding count. Too long a prompt is refused.
+    """
+    schedule = backbone.schedule(2, 0.15)
+    x = backbone.encode(images(1, backbone.multiple, backbone.multiple))[None]
+    with torch.no_grad(), backbone.denoiser(schedule, maps=True) as denoise:
+        _, maps = denoise(x, [0], ["", "cat", "a red heart"])
+        assert maps[0].max() == 0
+        # Attention over all tokens sums to 1: what start, end and padding get is missing.
+        assert 0 < maps[1].mean() < maps[2].mean() < 1
+        with pytest.raises(ValueError, match="shorten it"):
+            denoise(x, [0], ["cat " * 2000])
 
 
 def test_prediction_types_mean_the_same_picture(random_model):
@@ -198,7 +200,7 @@ def test_pickles_are_never_opened(broken):
         ("no/such/folder", "no such folder"),
         ("nothing", "no such folder"),
         ("/nowhere", "no such folder"),
-        ("own er/na me", "no hub id"),
+        ("own er/na me", "a hub id has the form"),
     ],
 )
 def test_an_unknown_model_is_one_sentence(model, says):

@@ -169,8 +169,6 @@ def test_concepts_of_a_described_picture():
     assert (cat.prompt, cat.scale, cat.threshold) == ("a dog", 4.0, None)
     assert (all_of_it.prompt, all_of_it.scale, all_of_it.threshold) == ("snow", 2.0, 0.3)
     assert (all_of_it.warmup, all_of_it.cooldown) == (1, 4)
-    with pytest.raises(ValueError, match="with --source"):
-        concepts.by_words(parse("->snow"), defaults)
 
 
 def test_a_described_picture_has_no_negative_prompt():

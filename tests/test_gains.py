@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ledits import memory
-from ledits.backbones import latent_unet
+from ledits.backbones import network
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -213,7 +213,7 @@ def test_batches_follow_free_memory(make, monkeypatch):
             denoise._evaluate = lambda x, *rest, evaluate=evaluate: sizes.append(len(x)) or evaluate(x, *rest)
             denoise(torch.randn(40, 1, 4, 16, 16), range(40), ["dog"])
     assert sizes == [1] * 40 + [6] * 6 + [4] + [32, 8]
-    monkeypatch.setattr(latent_unet, "_CPU_ROOM", 20 * row)
+    monkeypatch.setattr(network, "_CPU_ROOM", 20 * row)
     with model.denoiser(model.schedule(40, 0.0), maps=False) as denoise:
         assert denoise._batch(torch.randn(40, 1, 4, 16, 16)) == 20
 

@@ -32,6 +32,8 @@ def find(model: str) -> Path | None:
     """
     if not model.strip():
         raise ValueError(f"the model's name is empty: give {BUNDLED!r}, a folder, or a hub id such as owner/name")
+    if len(model) > 1000:
+        raise ValueError(f"the model's name has {len(model)} letters: give a folder, or a hub id such as owner/name")
     if model == BUNDLED:
         return Path(__file__).parent / "models" / BUNDLED
     try:
@@ -52,9 +54,9 @@ def find(model: str) -> Path | None:
 
 def short(model: str) -> str:
     """A model's name as files that may be given away hold it: a folder's own name, without the path to it."""
-    return model if model == BUNDLED or re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).is_dir() else (
-        Path(model).expanduser().resolve().name
-    )  # fmt: skip
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not os.path.isdir(model):
+        return model
+    return os.path.basename(os.path.abspath(os.path.expanduser(model)))
 
 
 def index(folder: Path, model: str) -> dict[str, Any]:

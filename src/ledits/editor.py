@@ -74,8 +74,9 @@ class Editor:
         backbone, shown = self.backbone, image.take(picture)
         height, width, _ = shown.rgb.shape
         frame = Frame.of(width, height, settings.area, backbone.multiple)
-        schedule = backbone.schedule(settings.steps, settings.skip)
-        x0 = backbone.encode(frame.tensor(shown.rgb, backbone.multiple))
+        pixels = frame.tensor(shown.rgb, backbone.multiple)
+        schedule = backbone.schedule(settings.steps, settings.skip, pixels.shape[2], pixels.shape[3])
+        x0 = backbone.encode(pixels)
         captioned = settings.mode == "caption"
         total = len(schedule) * (2 if settings.source_scale else 1)
 

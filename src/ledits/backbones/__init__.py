@@ -28,8 +28,8 @@ class Backbone(Protocol):
     device: torch.device
     dtype: torch.dtype
 
-    def schedule(self, steps: int, skip: float) -> Schedule:
-        """`steps` noise levels below the noisiest share `skip`."""
+    def schedule(self, steps: int, skip: float, height: int, width: int) -> Schedule:
+        """`steps` noise levels below the noisiest share `skip`, for pictures of height x width pixels."""
         ...
 
     def encode(self, images: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """The command line. Each command is a file of this folder; it is imported when it runs, and torch later still."""
 
+import errno
 import json
 import os
+import re
 import signal
 import sys
 import warnings
@@ -12,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import ledits
+from ledits import lean
 
 _HERE = ("edit", "invert", "info", "models", "demo", "batch", "studio", "serve")
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -75,25 +78,49 @@ def about(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: what the user can mend is one sentence and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # a process of its own
+        lean.install()
     warnings.showwarning = _warn
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    previous = signal.signal(signal.SIGTERM, _stop)
     try:
         code = typer.main.get_command(app).main(words, prog_name="ledits", standalone_mode=False)
-    except typer.BadParameter.__mro__[2] as error:  # ClickException, which typer brings along or takes from click
-        # Help that was printed because nothing was asked for is no error.
-        code = 2 if (text := error.format_message()) == "" else _refuse(text, words)  # pyright: ignore[reportAttributeAccessIssue]
+    except _USAGE as error:
+        # Where nothing was asked for, the help is the message.
+        text = _plain(str(error.format_message()))
+        code = _refuse(text, words) if text else 2
     except (typer.Abort, KeyboardInterrupt):
         code = _refuse("stopped", words, code=130)
     except MemoryError:
         code = _refuse("there is not enough memory: work at a smaller --size", words)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            code = _refuse(f"{error.filename or 'standard output'} can't be used: {error.strerror or error}", words)
+        else:
+            code = 1
+        # What is still in the buffer can't go anywhere, and Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     except ValueError as error:
         code = _refuse(str(error), words)
     finally:
         signal.signal(signal.SIGTERM, previous)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+# ClickException: of click, or of the copy that newer typers bring along.
+_USAGE: Any = typer.BadParameter.__mro__[2]
+
+
+def _plain(text: str) -> str:
+    """A usage error in the words of the other sentences."""
+    text = text.replace(
+        "Input should be a valid integer, unable to parse string as an integer", "a whole number is needed"
+    )
+    text = text.replace("Input should be a valid number, unable to parse string as a number", "a number is needed")
+    return re.sub(r"^Invalid value for '(?:-\w / )?([^']*)'", r"\1", text.replace("Value error, ", ""))
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)  # so that what is half written is removed
 
 
 def _refuse(text: str, words: Sequence[str], code: int = 2) -> int:

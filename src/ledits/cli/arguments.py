@@ -1,6 +1,7 @@
 """Which words of `ledits edit` are pictures, which are edits, and where each result goes."""
 
 import glob
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,8 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from typer.core import TyperCommand
-
-from ledits.files import atomic, header, image
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
@@ -25,7 +24,7 @@ class EditCommand(TyperCommand):
             options = options and word != "--"
             # Options are one letter or begin with two dashes; any other word after a dash is something to take away.
             # A space before it means nothing to the grammar of edits and keeps it from being read as options.
-            removal = re.match("-[^-].", word) and not _is_output(word) and before not in takes_value
+            removal = re.match("-(>|[^-].)", word) and not _is_output(word) and before not in takes_value
             words.append(f" {word}" if removal and options else word)
             before = word
         return super().parse_args(ctx, words)
@@ -65,9 +64,12 @@ def split(words: Sequence[str]) -> Split:
     pictures, edits = [words[0]], list[str]()
     for word in words[1:]:
         is_edit = word == "" or word.strip()[:1] in ("+", "-") or "->" in word
-        (edits if is_edit and word != "-" else pictures).append(word)
+        if is_edit and word != "-":
+            edits.append(word.strip())
+        else:
+            pictures.append(word)
     for word in pictures[1:]:
-        if not Path(word).exists() and not glob.has_magic(word) and word != "-":
+        if not os.path.exists(word) and not glob.has_magic(word) and word != "-":
             raise ValueError(
                 f"{word!r} is neither a picture that exists nor an edit: write '+{word}' to add it, '-{word}' to "
                 f"remove it, or 'OLD->{word}' to put it in the place of something"
@@ -79,7 +81,7 @@ def split(words: Sequence[str]) -> Split:
 
 def _expanded(word: str) -> list[str]:
     """The files that a pattern names, for shells that leave patterns as they are."""
-    if not glob.has_magic(word) or Path(word).exists():
+    if not glob.has_magic(word) or os.path.exists(word):
         return [word]
     found = sorted(glob.glob(word))
     if not found:
@@ -90,45 +92,22 @@ def _expanded(word: str) -> list[str]:
 def outputs(sources: Sequence[Source], output: str | None, endings: Iterable[str]) -> list[Path | None]:
     """Where the results go: a file, a folder (with the pictures' own names), or None for standard output."""
     if output is None:
-        paths = [
+        return [
             None if isinstance(source.data, bytes) else source.data.with_name(f"{source.data.stem}-edited{ending}")
             for source, ending in zip(sources, endings, strict=True)
         ]
-    elif output == "-":
+    if not output:
+        raise ValueError("-o is empty: name a file, a folder, or - for standard output")
+    if output == "-":
         if len(sources) > 1:
             raise ValueError(f"{len(sources)} pictures can't go to standard output: name a folder with -o FOLDER/")
-        paths = [None]
-    elif output.endswith("/") or Path(output).is_dir() or len(sources) > 1:
+        return [None]
+    if output.endswith("/") or os.path.isdir(output) or len(sources) > 1:
         folder = Path(output)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise ValueError(f"there is no folder {output}: create it, or name one that exists")
-        paths = [
+        return [
             folder / f"{'picture' if isinstance(source.data, bytes) else source.data.stem}{ending}"
             for source, ending in zip(sources, endings, strict=True)
         ]
-    else:
-        paths = [Path(output)]
-    return paths
-
-
-def check_outputs(
-    targets: Sequence[Path | None], files: Sequence[tuple[Source, image.Picture, str]], inversion: Path | None,
-    masks: Path | None, *, force: bool, quality: int | None,
-) -> None:  # fmt: skip
-    """Raise ValueError where something could not be written, or would be written over another result."""
-    if quality is not None and not 1 <= quality <= 100:
-        raise ValueError(f"--quality {quality}: a number from 1 to 100 is needed, 95 is usual")
-    seen = set[Path]()
-    for path in [*targets, inversion, masks]:
-        if path is not None and path.absolute() in seen:
-            raise ValueError(f"two outputs have the same name, {path}: give each its own")
-        seen.update([path.absolute()] if path is not None else [])
-    for path, (_, shown, ending) in zip(targets, files, strict=True):
-        if path is not None:
-            image.check_writable(path, overwrite=force, alpha=shown.alpha is not None)
-        if quality is not None:
-            image.check_quality(path or Path(f"standard output{ending}"))
-    if masks is not None:
-        image.check_writable(masks, overwrite=force)
-    if inversion is not None:
-        atomic.check_writable(inversion, (header.ENDING,), overwrite=force)
+    return [Path(output)]

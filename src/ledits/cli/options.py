@@ -141,9 +141,6 @@ def check(model: str | None, device: str | None, dtype: str | None) -> Path | No
 def load(model: str | None, device: str | None, dtype: str | None) -> "Editor":
     """An editor with the model, without the noise of the libraries that load it."""
     check(model, device, dtype)
-    from ledits import lean
-
-    lean.install()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import diffusers
     import transformers

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledits.checkpoints import BUNDLED
+from ledits.cli.progress import Progress
 from ledits.files import header, image
 from ledits.plan import Plan
 from ledits.recipe import Edit, MaskRule, Recipe, parse
 from ledits.settings import Settings
 
 if TYPE_CHECKING:
-    from ledits.editor import Editor
+    from ledits.editor import Edited, Editor
 
 UNKNOWN = {"steps": 1_000_000, "skip": 0.5, "described_skip": 0.5}
 """Stands in for a model's defaults where settings are checked before the model is loaded."""
@@ -79,16 +80,27 @@ class Request:
             drop_source_late=self.thrifty, width=width, height=height,
         )  # fmt: skip
 
-    def fits(self, editor: "Editor", shown: image.Picture, settings: Settings, *, anyway: bool) -> None:
-        """What can be said only with the model, and before a long inversion: its levels, and whether it suits."""
-        self.plan(shown, settings).check(editor.backbone.defaults)
-        if not anyway and self.recipe is None:
-            editor.check(shown, settings)
-        if self.recipe is not None and self.recipe.fingerprint != editor.backbone.fingerprint:
-            raise ValueError(
-                f"the recipe was made with another version of model {self.recipe.model!r}, "
-                f"{self.recipe.fingerprint[:8]}: its result can't be repeated"
-            )
+    def edit(self, editor: "Editor", shown: image.Picture, report: Progress, *, anyway: bool) -> "Edited":
+        """One picture, inverted and edited; what only the model can refuse is refused before the long inversion."""
+        if self.inversion is not None:
+            made = editor.open_inversion(self.inversion, shown)
+        else:
+            settings = self.settings or editor.settings(**self.options)
+            self.plan(shown, settings).check(editor.backbone.defaults)
+            if self.recipe is not None and self.recipe.fingerprint != editor.backbone.fingerprint:
+                raise ValueError(
+                    f"the recipe was made with another version of model {self.recipe.model!r}, "
+                    f"{self.recipe.fingerprint[:8]}: its result can't be repeated"
+                )
+            if self.recipe is None and not anyway:
+                editor.check(shown, settings)
+            made = editor.invert(shown, settings, progress=report.of("inverting"))
+        plan = self.plan(shown, made.settings)
+        plan.check(editor.backbone.defaults)
+        replay = made.replay(plan)
+        for step in replay:
+            report("editing", step.index + 1, step.total)
+        return replay.result()
 
 
 def read(path: Path) -> Recipe:

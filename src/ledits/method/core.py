@@ -26,6 +26,7 @@ class Denoiser(Protocol):
     """A network behind one verb; `evaluations` counts the samples that went through it."""
 
     evaluations: int
+    precision: float  # how far rounding may set two predictions of one thing apart, relative to their root mean square
 
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
         """Clean pictures (p l b c h w) predicted from x (l b c h w) at `levels`, one set a prompt, and where each
@@ -206,9 +207,10 @@ def edit(
         seen, maps = _at(denoise, x, i, prompts if on_path else [*asked, *prompts])
         base, unedited = inversion.base_denoised[i].float(), inversion.denoised[i].float()
         if not on_path:
-            base, scale = snap_to_stored(seen[asked[0]], inversion.base_denoised[i]), inversion.source_scale
+            near, scale = denoise.precision, inversion.source_scale
+            base = snap_to_stored(seen[asked[0]], inversion.base_denoised[i], near)
             guided = seen[asked[0]] + scale * (seen[asked[-1]] - seen[asked[0]])
-            unedited = snap_to_stored(guided, inversion.denoised[i], abs(1 - scale) + abs(scale))
+            unedited = snap_to_stored(guided, inversion.denoised[i], near * (abs(1 - scale) + abs(scale)))
         masks, guidance = x.new_zeros(len(concepts), x.shape[0], *x.shape[2:]), torch.zeros_like(unedited)
         for k, prompt in zip(active, prompts, strict=True):
             psi = concepts[k].scale * (seen[prompt] - base)  # paper, Eq. 10
@@ -266,19 +268,16 @@ def quantile_mask(values: Tensor, threshold: float | None, region: Tensor) -> Te
 
 def smooth(maps: Tensor) -> Tensor:
     """3x3 smoothing (b 1 h w) with the kernel of the published code: exp(-(d / (2 * 0.5))^2), normalised."""
-    kernel = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], device=maps.device)
+    kernel = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], dtype=torch.float32, device=maps.device)
     kernel = kernel / kernel.sum()
     pad = "reflect" if min(maps.shape[-2:]) > 1 else "replicate"
     return F.conv2d(F.pad(maps, (1, 1, 1, 1), mode=pad), torch.outer(kernel, kernel)[None, None])
 
 
-def snap_to_stored(predicted: Tensor, stored: Tensor, gain: float = 1.0) -> Tensor:
-    """`stored` in fp32 wherever `predicted` differs from it by rounding alone, which must not look like an edit.
-
-    That is the rounding of storage, and the network's own times `gain`: its output's sixth digit depends on the batch.
-    """
+def snap_to_stored(predicted: Tensor, stored: Tensor, precision: float) -> Tensor:
+    """`stored` in fp32 where `predicted` differs from it by rounding alone: of storage, and of the network itself."""
     stored, storage = stored.float(), torch.finfo(stored.dtype).eps
-    rounding = storage * stored.abs() + gain * 2**-17 * stored.square().mean((1, 2, 3), keepdim=True).sqrt()
+    rounding = storage * stored.abs() + precision * stored.square().mean((1, 2, 3), keepdim=True).sqrt()
     return torch.where((predicted - stored).abs() <= rounding, stored, predicted)
 
 

@@ -24,7 +24,7 @@ class Thrifty:
 
     def __init__(self, denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> None:
         self._denoise, self._inversion, self._concepts = denoise, inversion, concepts
-        self.evaluations = denoise.evaluations
+        self.evaluations, self.precision = denoise.evaluations, denoise.precision
 
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
         base_prompt = self._inversion.base_prompt

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import Text as PromptEmbedding
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.files import image as images
 from ledits.method.core import MaskRule
 

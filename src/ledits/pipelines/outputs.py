@@ -10,7 +10,7 @@ from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from ledits.backbones.latent_unet import Text as PromptEmbedding
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Inversion
 
 

@@ -12,8 +12,8 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import Text as PromptEmbedding
 from ledits.backbones.stable_diffusion import ClipPrompts
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.pipelines import inputs
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.pipelines.shared import LEditsPP, Timesteps

@@ -12,8 +12,8 @@ from diffusers.utils.import_utils import is_invisible_watermark_available
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import Text as PromptEmbedding
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Schedule
 from ledits.pipelines import inputs
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput

@@ -1,7 +1,6 @@
 """The application: every endpoint behind the gate, refusals in one form, and the page where there is one."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,7 +8,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 import ledits
@@ -23,10 +21,10 @@ from ledits.server.service import Service
 from ledits.server.settings import Settings
 
 
-def create(settings: Settings, editors: Mapping[str, Editor], page: Path | None = None) -> tuple[ASGIApp, Service]:
-    """The application and its service; `page` is a folder of files to show at "/".
+def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | None = None) -> tuple[ASGIApp, Service]:
+    """The application and its service; `page` answers what nothing else does.
 
-    The service has a thread: end it with `jobs.drain()` and `jobs.join()`.
+    The service has a thread and a folder: end it with `close()`.
     """
     service = Service(settings, editors)
     app = FastAPI(
@@ -64,7 +62,7 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: Path | None 
         return Response(STYLE, media_type="text/css")
 
     if page is not None:
-        app.mount("/", StaticFiles(directory=page, html=True))
+        app.mount("/", page)
     behind: ASGIApp = app
     if settings.origins:
         behind = CORSMiddleware(app, **preflight(settings.origins))

@@ -110,6 +110,14 @@ def router(service: Service) -> APIRouter:
             "unknown": words.unknown(edits, service.editor(asked.model)),
         }
 
+    @routes.post("/v1/recipes", openapi_extra=_described(None, "image"))
+    async def recipe(request: Request) -> dict[str, Any]:
+        """The recipe in a picture that `ledits` wrote; null where it carries none."""
+        fields = await form(request, service.limits)
+        checked(_Nothing, _texts(fields.multi_items(), "image"))
+        sent = await picture(fields.getlist("image"), service)
+        return {"recipe": await run_in_threadpool(pictures.recipe, pictures.content(sent))}
+
     @routes.get("/v1/words")
     async def known(model: str | None = None) -> dict[str, Any]:
         """The words that a model of a small world knows; null where it knows any."""

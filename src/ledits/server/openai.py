@@ -84,6 +84,8 @@ def router(service: Service) -> APIRouter:
         editor = service.editor(asked.model)
         sent = await picture([v for k, v in fields.multi_items() if k in ("image", "image[]")], service)
         width, height = await run_in_threadpool(pictures.check, sent.file, service.limits, "image")
+        if asked.n * width * height > service.limits.pixels:
+            raise _refused("n", f"{asked.n} pictures of {width}x{height} pixels are more than one answer may hold")
         mask = fields.get("mask")
         if mask is not None:
             mask = await picture([mask], service, "mask")

@@ -40,6 +40,12 @@ class Service:
         self.jobs = Jobs(settings.limits, self.metrics)
         self.began = int(time.time())
 
+    def close(self) -> None:
+        """Finish the job in hand and leave."""
+        self.jobs.drain()
+        self.jobs.join()
+        self.store.close()
+
     def editor(self, name: str | None) -> Editor:
         """The model of that name, the first one where none is named; 404 for any other."""
         if not name:
@@ -156,7 +162,7 @@ class Service:
                     edited = replay.result()
                     evaluations += edited.network_evaluations
                     job.about["network_evaluations"] = evaluations
-                    image = pictures.text(pictures.encoded(edited, request.format))
+                    image = pictures.text(pictures.encoded(edited, request.format, size=pictures.small(edited)))
                     job.send("cell", {"row": row, "column": column, "image": image})
             return {"rows": len(request.thresholds), "columns": len(request.scales),
                     "network_evaluations": evaluations, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip

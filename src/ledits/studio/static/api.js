@@ -1,0 +1,68 @@
+// The server's own interface (see /docs): plain answers, and answers that come as events.
+import { ask } from "./dom.js";
+
+export class Refusal extends Error {
+  constructor(message, status, code) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+function headers(extra = {}) {
+  const key = sessionStorage.getItem("ledits-key");
+  return key ? { ...extra, authorization: `Bearer ${key}` } : extra;
+}
+
+function packed(body) {
+  if (body === undefined || body instanceof FormData) return { body };
+  return { body: JSON.stringify(body), type: { "content-type": "application/json" } };
+}
+
+async function request(method, path, content, { signal, accept } = {}) {
+  const { body, type } = packed(content);
+  let answer;
+  try {
+    answer = await fetch(path, { method, body, signal, headers: headers({ ...type, ...(accept && { accept }) }) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal("The server can't be reached: is it still running?", 0, "unreachable");
+  }
+  if (answer.status === 401) {
+    const key = await ask("This server needs a key", "It is the one in LEDITS_API_KEY where it was started.", "Use key", "Cancel", true);
+    if (key) {
+      sessionStorage.setItem("ledits-key", key);
+      return request(method, path, content, { signal, accept });
+    }
+  }
+  if (!answer.ok) {
+    const { error } = await answer.json().catch(() => ({ error: { message: `the server answered ${answer.status}` } }));
+    throw new Refusal(error.message, answer.status, error.code);
+  }
+  return answer;
+}
+
+export const get = async (path) => (await request("GET", path)).json();
+export const blob = async (path) => (await request("GET", path)).blob();
+export const post = async (path, body) => (await request("POST", path, body)).json();
+
+/** Events of an answer as [name, data]; raises Refusal for an `error` event. Aborting `signal` cancels the job. */
+export async function* events(path, body, signal) {
+  const answer = await request("POST", path, body, { signal, accept: "text/event-stream" });
+  let rest = "";
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const name = /^event: (.*)$/m.exec(block)?.[1];
+      const data = /^data: (.*)$/m.exec(block)?.[1];
+      if (!name || !data) continue;
+      const parsed = JSON.parse(data);
+      if (name === "error") throw new Refusal(parsed.error.message ?? parsed.error, 500, parsed.error.code);
+      yield [name, parsed];
+    }
+  }
+}

@@ -1,0 +1,193 @@
+// Files in and out: pictures, recipes and inversions are opened; results, recipes, inversions and links are kept.
+import * as api from "./api.js";
+import { $, ask, toast } from "./dom.js";
+import { engine } from "./engine.js";
+import { newEdit, newKey, work } from "./work.js";
+
+/** Open whatever was dropped, pasted or chosen. */
+export async function open(files) {
+  const list = [...files];
+  const inversion = list.find((file) => file.name.endsWith(".safetensors"));
+  const recipes = list.filter((file) => file.name.endsWith(".json"));
+  const pictures = list.filter((file) => file !== inversion && !recipes.includes(file));
+  try {
+    for (const file of pictures) await openPicture(file);
+    for (const file of recipes) await openRecipe(await file.text(), file.name);
+    if (inversion) await openInversion(inversion);
+  } catch (error) {
+    if (error.name !== "AbortError") toast(error.message, { error: true });
+  }
+}
+
+async function openPicture(file) {
+  const recipe = file.type === "image/png" || file.type === "image/jpeg" || file.type === "image/webp" ? await recipeIn(file) : null;
+  if (recipe && await ask("Made with ledits", "This picture carries the recipe of its edits.", "Open its edits", "Edit it as it is")) {
+    return openRecipe(JSON.stringify(recipe), file.name);
+  }
+  return addPicture(file, file.name || "pasted picture");
+}
+
+/** Add a picture to the work and show it; its inversion begins at once. */
+export async function addPicture(blob, name, caption = "") {
+  const key = newKey();
+  engine.files.set(key, await described(blob));
+  const first = !work.now.pictures.length;
+  const next = structuredClone(work.now);
+  next.pictures.push({ key, name, caption });
+  next.active = key;
+  // The first picture is where work begins: there is nothing before it to go back to.
+  if (first) work.begin(next);
+  else work.change((now) => Object.assign(now, next));
+}
+
+async function described(blob) {
+  try {
+    const bitmap = await createImageBitmap(blob);
+    const { width, height } = bitmap;
+    bitmap.close();
+    return { blob, url: URL.createObjectURL(blob), width, height };
+  } catch {
+    return { blob, url: null, width: 0, height: 0 }; // a TIFF, say: the server can read it and will show it
+  }
+}
+
+async function recipeIn(file) {
+  const form = new FormData();
+  form.append("image", file, "picture");
+  const { recipe } = await api.post("/v1/recipes", form);
+  return recipe;
+}
+
+async function openRecipe(text, name) {
+  let recipe;
+  try {
+    recipe = JSON.parse(text);
+  } catch {
+    recipe = null;
+  }
+  if (!Array.isArray(recipe?.edits)) throw new api.Refusal(`${name} is no recipe of ledits: open one that was saved here or is in a result's picture.`);
+  const edits = [];
+  for (const [k, edit] of recipe.edits.entries()) {
+    const { edits: [read] } = await api.post("/v1/parse", { text: edit });
+    edits.push({ ...fromServer(read), region: recipe.regions?.[k] ?? null });
+  }
+  const { settings = {}, composite = false } = recipe;
+  work.change((next) => {
+    next.edits = edits.map(({ region, ...edit }) => ({ ...edit, regions: region && next.active ? { [next.active]: `data:image/png;base64,${region}` } : {} }));
+    next.composite = composite;
+    for (const name of ["steps", "skip", "seed"]) next.settings[name] = settings[name] ?? null;
+    const picture = next.pictures.find(({ key }) => key === next.active);
+    if (picture) picture.caption = settings.source ?? picture.caption;
+  });
+  if (!work.picture) waiting(`${edits.length === 1 ? "An edit waits" : `${edits.length} edits wait`} for the picture that the recipe belongs to.`);
+  else toast(`Recipe opened: ${recipe.edits.join(", ")}`);
+}
+
+/** Edits as the server has them become cards. */
+export function fromServer(edit) {
+  const { kind, old, new: fresh, scale, threshold, first, last } = edit;
+  return newEdit(kind, { old, new: fresh, scale, threshold, first, last });
+}
+
+function waiting(text) {
+  $("welcome-title").textContent = "Now choose the original";
+  $("welcome-text").textContent = text;
+}
+
+async function openInversion(file) {
+  const picture = work.picture;
+  if (!picture) throw new api.Refusal("An inversion belongs to a picture: open the picture first, or both together.");
+  const form = new FormData();
+  form.append("image", engine.files.get(picture.key).blob, "picture");
+  form.append("inversion", file, "inversion.safetensors");
+  const inversion = await api.post("/v1/inversions/file", form);
+  const { source: caption, steps, skip, seed } = inversion;
+  const settings = { ...work.now.settings, steps, skip, seed };
+  engine.remember({ ...picture, caption }, inversion, settings);
+  work.change((next) => {
+    next.settings = settings;
+    next.pictures.find(({ key }) => key === picture.key).caption = caption;
+  });
+  toast("Inversion opened: nothing is inverted again.");
+}
+
+const stem = (name) => name.replace(/\.[a-z0-9]+$/i, "") || "picture";
+
+function download(blob, name) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+export async function save(what) {
+  const picture = work.picture;
+  const name = stem(picture.name);
+  if (what === "all") {
+    for (const each of work.now.pictures) download(await blobAt((await engine.editOther(each)).url), `${stem(each.name)}-edited.png`);
+    return;
+  }
+  if (what === "inversion") return download(await api.blob(`/v1/inversions/${(await engine.invert(picture)).id}/file`), `${name}.safetensors`);
+  const result = engine.result(picture);
+  if (!result) throw new api.Refusal("There is no result yet: add an edit, or wait until it is done.");
+  if (what === "png") download(await blobAt(result.url), `${name}-edited.png`);
+  else if (what === "recipe") download(new Blob([JSON.stringify(result.recipe, null, 2)], { type: "application/json" }), `${name}-recipe.json`);
+  else if (what === "command") {
+    await navigator.clipboard.writeText(command(picture, result.recipe));
+    toast("Command line copied");
+  } else {
+    // Encoded by the server, which writes the recipe into these formats too.
+    const { id } = engine.inversion(picture);
+    const made = await api.post(`/v1/inversions/${id}/edits`, { ...engine.request(picture), format: what, previews: false });
+    download(await blobAt(`data:image/${what};base64,${made.image}`, what), `${name}-edited.${what === "jpeg" ? "jpg" : what}`);
+  }
+}
+
+async function blobAt(url, type = "png") {
+  if (!url.startsWith("data:")) return (await fetch(url)).blob();
+  return new Blob([Uint8Array.from(atob(url.split(",")[1]), (c) => c.charCodeAt(0))], { type: `image/${type}` });
+}
+
+function command(picture, recipe) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const { source, steps, skip, seed } = recipe.settings;
+  return ["ledits edit", quoted(picture.name), ...recipe.edits.map(quoted), source && `--source ${quoted(source)}`, `--steps ${steps} --skip ${skip} --seed ${seed}`, recipe.composite && "--composite"].filter(Boolean).join(" ");
+}
+
+// The link: the whole work, packed, behind the "#" of the address, which no browser sends to the server. Pictures are
+// named by their inversions, which the server keeps.
+
+const stream = (bytes, through) => new Response(new Blob([bytes]).stream().pipeThrough(through)).arrayBuffer();
+
+export async function link() {
+  const { pictures, active, edits, composite, settings } = work.now;
+  const kept = pictures.filter((picture) => engine.inversion(picture));
+  if (!kept.length) return "";
+  const about = { pictures: kept.map((picture) => ({ ...picture, inversion: engine.inversion(picture).id })), active, edits, composite, settings };
+  const packed = new Uint8Array(await stream(new TextEncoder().encode(JSON.stringify(about)), new CompressionStream("deflate-raw")));
+  let binary = "";
+  for (const byte of packed) binary += String.fromCharCode(byte);
+  return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+/** The work that a link names; false where the server doesn't keep its pictures any more. */
+export async function reopen(text) {
+  const binary = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+  const bytes = await stream(Uint8Array.from(binary, (c) => c.charCodeAt(0)), new DecompressionStream("deflate-raw"));
+  const about = JSON.parse(new TextDecoder().decode(bytes));
+  const opened = [];
+  for (const { inversion: id, ...picture } of about.pictures) {
+    try {
+      const inversion = await api.get(`/v1/inversions/${id}`);
+      engine.files.set(picture.key, await described(await api.blob(`/v1/inversions/${id}/picture`)));
+      opened.push([picture, inversion]);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+    }
+  }
+  const pictures = opened.map(([picture]) => picture);
+  const active = pictures.some(({ key }) => key === about.active) ? about.active : pictures[0]?.key ?? null;
+  work.begin({ pictures: [], active: null, edits: about.edits, composite: about.composite, settings: about.settings });
+  for (const [picture, inversion] of opened) engine.remember(picture, inversion);
+  work.begin({ ...work.now, pictures, active });
+  if (!pictures.length) waiting("The server doesn't keep this picture any more. The edits of the link are still here.");
+}
