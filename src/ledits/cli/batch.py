@@ -214,8 +214,8 @@ def _progress(quiet: bool) -> Generator[Any]:
 def _rate(counts: "Counts") -> str:
     worked, seconds = counts.done + counts.failed, time.monotonic() - counts.began
     rate = worked / seconds if seconds else 0.0
-    left = (counts.total - counts.settled) / rate if rate else 0.0
-    text = f"{rate:.2f} rows/s, {_duration(left)} left, {counts.workers} workers"
+    left = f", {_duration((counts.total - counts.settled) / rate)} left" if rate else ""
+    text = f"{rate:.2f} rows/s{left}, {counts.workers} workers"
     return text + (f", {counts.failed} failed" if counts.failed else "")
 
 
