@@ -23,8 +23,12 @@ check: .venv/dev
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt -e '.[serve]' pytest ruff pyright peft matplotlib openai
-	command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .venv/js openai@6.49.0 || true
+	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray,bench]' pytest ruff pyright peft openai playwright \
+		'moto[s3]' boto3 flask flask-cors
+	# Clients and pages are tested with the real ones: OpenAI's for JavaScript, and axe, which looks for what screen
+	# readers would miss. The studio itself is tested in Debian's chromium (apt-get install chromium).
+	-command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .venv/js openai@6.49.0
+	-command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .venv/axe axe-core@4.14.1
 	touch $@
 
 clean:

@@ -1,7 +1,7 @@
 """Edits inside a Ray Data pipeline: a class is an actor, and the model loads once in each.
 
-For a batch that must not lose work use `ledits batch --ray`. Here a row that always kills its worker, for want of memory
-say, hangs or fails the whole job, and a job that is stopped begins again.
+For a batch that must not lose work use `ledits batch --ray`. Here a row that always kills its worker, for want of
+memory say, hangs or fails the whole job, and a job that is stopped begins again.
 
     pip install 'ledits[batch,ray]' 'ray[data]==2.60.0'
     python examples/ray_data.py examples/pictures edited

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import uvicorn
 from PIL import Image
+from starlette.types import ASGIApp
 from torch import Tensor
 
 from ledits.editor import Editor
@@ -44,7 +45,7 @@ class Instant:
         self.hold, self.delay = threading.Lock(), 0.0
         self.calls = 0
 
-    def schedule(self, steps: int, skip: float) -> Schedule:
+    def schedule(self, steps: int, skip: float, height: int, width: int) -> Schedule:
         sigma = torch.linspace(1 - skip, 0.02, steps + 1).mul(0.95).tolist()
         return Schedule(tuple(s * 1000 for s in sigma[:-1]), tuple((1 - s * s) ** 0.5 for s in sigma), tuple(sigma))
 
@@ -62,6 +63,8 @@ class Instant:
 
 
 class _Network:
+    precision = 1e-6
+
     def __init__(self, backbone: Instant, maps: bool, watch: Callable[[int], None] | None) -> None:
         self.evaluations, self._backbone, self._maps, self._watch = 0, backbone, maps, watch
 
@@ -92,12 +95,15 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, *, limits: Limits | None = None, editors: Mapping[str, Editor] | None = None,
-           **settings: Any) -> Generator[Served]:  # fmt: skip
+def served(
+    folder: Path, *, limits: Limits | None = None, editors: Mapping[str, Editor] | None = None,
+    page: Callable[[Mapping[str, Editor]], ASGIApp] | None = None, **settings: Any,
+) -> Generator[Served]:  # fmt: skip
     """A server in this process until the block ends."""
     backbone = Instant()
+    editors = editors or {"instant": Editor(backbone)}
     app, service = create(
-        Settings(folder=folder, limits=limits or Limits(), **settings), editors or {"instant": Editor(backbone)}
+        Settings(folder=folder, limits=limits or Limits(), **settings), editors, page and page(editors)
     )
     config = uvicorn.Config(
         app, port=0, http=PatientProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=2

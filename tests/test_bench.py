@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from hashlib import sha256
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ import torch
 
 from ledits import cli, scenes
 from ledits.backbones import load
+from ledits.files.atomic import alone
 from ledits.recipe import Edit
 from ledits.scenes import ACCESSORIES, Placed, Scene
 from ledits.scenes.style import STYLES
@@ -335,3 +338,22 @@ def test_backgrounds_are_seen_behind_any_light():
     found = score(case, other, other, None)
     assert found.success
     assert found.kept
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path):
+    with alone(tmp_path, "ledits bench"):
+        # Of another process: a lock is a process's own on some systems.
+        code = (
+            "from pathlib import Path; from ledits.files.atomic import alone\n"
+            f"with alone(Path({str(tmp_path)!r}), 'x'): pass"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "another x writes to" in done.stderr
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_foreign_rows_are_one_sentence(tmp_path):
+    for line in ("{}", "[]", "3", '{"key": 1}', "{"):
+        (tmp_path / "results.jsonl").write_text(line + "\n")
+        with pytest.raises(ValueError, match="line 1, is no row of results"):
+            run.results(tmp_path)

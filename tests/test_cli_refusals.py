@@ -184,6 +184,8 @@ COMMANDS = [
     ["invert", "cat.png", "-o", "none/x.safetensors"], ["invert", "cat.png", "-o", "x.safetensors", "--dtype", "int8"],
     ["info"], ["info", "missing.png"], ["info", "missing.safetensors"], ["info", "."], ["info", "text.png"],
     ["info", "cat.png", "small.png"], ["info", "pipe.safetensors"], ["demo", "cat.png"], ["demo", "cat.png/x"],
+    ["bench", "scenes", "--out", "cat.png"], ["bench", "tune", "--out", "cat.png"],
+    ["bench", "scenes", "--quick", "--count", "3"], ["bench", "scenes", "--count", "x"], ["bench", "frob"],
     ["models", "x"], ["models", "--model", "scenes"],
 ]  # fmt: skip
 

@@ -112,6 +112,12 @@ def test_the_bundled_model_gives_the_command_lines_bytes(
     with served(tmp_path / "store", editors={"scenes": Editor(bundled)}) as server, server.client() as http:
         form = {"prompt": "+crown", "source": "a cat on a beach", "steps": "4"}
         answer = http.post("/v1/images/edits", files={"image": picture.read_bytes()}, data=form)
+        noise = {"image": png(1, 64, 64)}
+        refused = [
+            http.post("/v1/images/edits", files=files, data=form | more).json()["error"]
+            for files, more in (({"image": picture.read_bytes()}, {"prompt": "+rhino"}), (noise, {}))
+        ]
+        anyway = http.post("/v1/images/edits", files=noise, data=form | {"prompt": "+rhino", "anyway": "true"})
         words = http.get("/v1/words").json()
         parsed = http.post("/v1/parse", json={"text": "make the cat a rhino"}).json()
     monkeypatch.setattr("ledits.cli.options.load", lambda *_: Editor(bundled))
@@ -121,6 +127,9 @@ def test_the_bundled_model_gives_the_command_lines_bytes(
         cli.main(["edit", str(picture), "+crown", "--source", "a cat on a beach", "--steps", "4", "-o", output])
     assert ended.value.code == 0
     assert base64.b64decode(answer.json()["data"][0]["b64_json"]) == Path(output).read_bytes()
+    assert [each["code"] for each in refused] == ["unknown_word", "unsuitable_image"]
+    assert "does not know the word 'rhino': it knows cat, dog" in refused[0]["message"]
+    assert anyway.status_code == 200
     assert {"cat", "crown", "beach"} <= set(words["words"])
     assert {"cat", "red apple", "beach"} <= set(words["things"])
     assert parsed["unknown"] == ["rhino"]

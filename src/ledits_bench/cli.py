@@ -73,6 +73,7 @@ def scenes_command(
 
     Exit code 1 says that a case failed; its row in results.jsonl says how.
     """
+    _check_folder(out)
     if quick and count is not None:
         raise ValueError("--quick is a --count of its own: leave one of them out")
     from ledits_bench import cases, run
@@ -102,6 +103,7 @@ def tune_command(
 
     Copied to src/ledits_bench/settings.json, they are what `ledits bench scenes` runs with.
     """
+    _check_folder(out)
     from ledits.files.atomic import written
     from ledits_bench import cases, run
     from ledits_bench.settings import merged
@@ -183,6 +185,11 @@ def bench_public_command(
     )  # fmt: skip
     if errors:
         raise typer.Exit(1)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file, and results need a folder: choose another name")
 
 
 def _report(folder: Path) -> None:

@@ -11,6 +11,11 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
 
 def check_writable(path: Path, endings: Collection[str], *, overwrite: bool) -> None:
     """Raise the ValueError that `written` would raise for this path, before any long computation.
@@ -59,6 +64,26 @@ def written(path: Path, *, overwrite: bool) -> Generator[Path]:
         raise ValueError(f"{path} cannot be written ({error.strerror}): choose another name or folder.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Generator[None]:
+    """Makes a folder that only one process at a time writes to; ValueError where another one does.
+
+    The lock goes with its process, however that ends.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        raise ValueError(f"{folder} can't be made a folder ({error.strerror}): choose another one") from None
+    with file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(f"another {what} writes to {folder}: wait for it, or choose another folder") from None
+        yield
 
 
 @cache

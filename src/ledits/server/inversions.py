@@ -107,7 +107,7 @@ def router(service: Service) -> APIRouter:
         return {
             "edits": [EditIn.of(edit).model_dump() for edit in edits],
             "grammar": ", ".join(str(edit) for edit in edits),
-            "unknown": words.unknown(edits, service.editor(asked.model)),
+            "unknown": words.unknown(service.world(asked.model), edits),
         }
 
     @routes.post("/v1/recipes", openapi_extra=_described(None, "image"))
@@ -121,7 +121,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/v1/words")
     async def known(model: str | None = None) -> dict[str, Any]:
         """The words that a model of a small world knows; null where it knows any."""
-        return words.known(service.editor(model))
+        return words.known(service.world(model))
 
     @routes.delete("/v1/jobs/{id}")
     async def cancel(id: str, request: Request) -> dict[str, Any]:

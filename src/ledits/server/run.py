@@ -72,10 +72,6 @@ def serve(
     """
     # A picture past the limit is refused wherever it is opened, not by this server's own checks alone.
     Image.MAX_IMAGE_PIXELS = settings.limits.pixels
-    for name, editor in editors.items():
-        # A folder's path is nothing for clients to know, and recipes carry the model's name.
-        editor.backbone.name = name
-    _log_to_stderr()
     with _listening(settings) as listening:
         app, service = create(settings, editors, page)
         config = uvicorn.Config(
@@ -83,6 +79,7 @@ def serve(
             lifespan="off", timeout_graceful_shutdown=30, timeout_keep_alive=20,
             h11_max_incomplete_event_size=64 * 1024,
         )  # fmt: skip
+        _log_to_stderr()
         if started is not None:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             started(f"http://{host}:{listening.getsockname()[1]}")

@@ -16,6 +16,7 @@ import ledits
 from ledits.backbones import Backbone
 from ledits.editor import Editor
 from ledits.files import image
+from ledits.files.atomic import alone
 from ledits.recipe import MaskRule
 from ledits.settings import Settings
 from ledits_bench.public import metrics
@@ -56,6 +57,13 @@ def run(
 
     A case that failed is tried again, its last row counts. Rows made with other settings are refused, not mixed.
     """
+    with alone(path.with_suffix(""), "ledits bench"):
+        yield from _run(cases, backbone, scorers, plan, path)
+
+
+def _run(
+    cases: Sequence[Case], backbone: Backbone, scorers: metrics.Scorers, plan: Plan, path: Path
+) -> Iterator[tuple[Row, bool]]:
     # What is wrong with all cases alike is said once, before any of them.
     if plan.wording == "described" and (plan.source_scale or plan.policy in ("none", "given")):
         raise ValueError(

@@ -22,7 +22,7 @@ const PATHS = {
   brush: "M20 4 10 14M8 13c-3 0-4 2-4 4 0 1-1 2-2 2 3 2 8 1 8-3 0-1-1-3-2-3z", box: "M4 8V4h4M16 4h4v4M20 16v4h-4M8 20H4v-4",
   erase: "m7 20-4-4L14 5l6 6-9 9zM7 20h13M9 10l6 6", invert: "M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18", trash: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13",
   mask: "M4 5h16v14H4zM9 12a3 3 0 1 0 6 0 3 3 0 1 0-6 0", minus: "M5 12h14", plus: "M12 5v14M5 12h14",
-  pixels: "M4 4h5v5H4zM15 4h5v5h-5zM9.500 9.500h5v5h-5zM4 15h5v5H4zM15 15h5v5h-5z", grid: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
+  pixels: "M4 4h16v16H4zM12 4v16M4 12h16M4 8h8M8 4v8M12 16h8M16 12v8", grid: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
   eye: "M2 12s4-7 10-7 10 7 10 7-4 7-10 7S2 12 2 12zM9 12a3 3 0 1 0 6 0 3 3 0 1 0-6 0", "eye-off": "M3 3l18 18M6 7c-3 2-4 5-4 5s4 7 10 7c2 0 4-1 5-2M10 5l2 0c6 0 10 7 10 7l-2 3",
   drag: "M9 6h.01M15 6h.01M9 12h.01M15 12h.01M9 18h.01M15 18h.01", keyboard: "M3 6h18v12H3zM7 10h.01M11 10h.01M15 10h.01M8 14h8", reset: "M4 12a8 8 0 1 0 3-6L4 8M4 3v5h5",
 };

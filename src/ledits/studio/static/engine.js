@@ -156,8 +156,9 @@ class Engine extends EventTarget {
       if (name === "step") step(data);
       if (name === "done") result = data;
     }
+    const image = blobOf(result.image, "image/png");
     return {
-      url: URL.createObjectURL(blobOf(result.image, "image/png")), masks: result.masks, recipe: result.recipe,
+      blob: image, url: URL.createObjectURL(image), masks: result.masks, recipe: result.recipe,
       seconds: result.seconds, evaluations: result.network_evaluations, draft: body.draft !== null,
     };
   }

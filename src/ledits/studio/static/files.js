@@ -1,6 +1,6 @@
 // Files in and out: pictures, recipes and inversions are opened; results, recipes, inversions and links are kept.
 import * as api from "./api.js";
-import { $, ask, toast } from "./dom.js";
+import { $, ask, blobOf, toast } from "./dom.js";
 import { engine } from "./engine.js";
 import { newEdit, newKey, work } from "./work.js";
 
@@ -123,13 +123,13 @@ export async function save(what) {
   const picture = work.picture;
   const name = stem(picture.name);
   if (what === "all") {
-    for (const each of work.now.pictures) download(await blobAt((await engine.editOther(each)).url), `${stem(each.name)}-edited.png`);
+    for (const each of work.now.pictures) download((await engine.editOther(each)).blob, `${stem(each.name)}-edited.png`);
     return;
   }
   if (what === "inversion") return download(await api.blob(`/v1/inversions/${(await engine.invert(picture)).id}/file`), `${name}.safetensors`);
   const result = engine.result(picture);
   if (!result) throw new api.Refusal("There is no result yet: add an edit, or wait until it is done.");
-  if (what === "png") download(await blobAt(result.url), `${name}-edited.png`);
+  if (what === "png") download(result.blob, `${name}-edited.png`);
   else if (what === "recipe") download(new Blob([JSON.stringify(result.recipe, null, 2)], { type: "application/json" }), `${name}-recipe.json`);
   else if (what === "command") {
     await navigator.clipboard.writeText(command(picture, result.recipe));
@@ -138,13 +138,8 @@ export async function save(what) {
     // Encoded by the server, which writes the recipe into these formats too.
     const { id } = engine.inversion(picture);
     const made = await api.post(`/v1/inversions/${id}/edits`, { ...engine.request(picture), format: what, previews: false });
-    download(await blobAt(`data:image/${what};base64,${made.image}`, what), `${name}-edited.${what === "jpeg" ? "jpg" : what}`);
+    download(blobOf(made.image, `image/${what}`), `${name}-edited.${what === "jpeg" ? "jpg" : what}`);
   }
-}
-
-async function blobAt(url, type = "png") {
-  if (!url.startsWith("data:")) return (await fetch(url)).blob();
-  return new Blob([Uint8Array.from(atob(url.split(",")[1]), (c) => c.charCodeAt(0))], { type: `image/${type}` });
 }
 
 function command(picture, recipe) {

@@ -103,7 +103,7 @@ class Stage extends EventTarget {
     this.#fitted = true;
     this.#scale = this.#fitting();
     this.#x = (w - this.width * this.#scale) / 2;
-    this.#y = MARGIN + (h - MARGIN - this.#below() - this.height * this.#scale) / 2;
+    this.#y = this.#above() + (h - this.#above() - this.#below() - this.height * this.#scale) / 2;
     this.#place();
   }
 
@@ -126,10 +126,11 @@ class Stage extends EventTarget {
 
   #fitting() {
     const { clientWidth: w, clientHeight: h } = $("stage");
-    return Math.max(0.01, Math.min((w - 2 * MARGIN) / this.width, (h - MARGIN - this.#below()) / this.height));
+    return Math.max(0.01, Math.min((w - 2 * MARGIN) / this.width, (h - this.#above() - this.#below()) / this.height));
   }
 
-  /** Room for the view's buttons. */
+  /** Room for the brush's buttons, and for the view's. */
+  #above() { return this.tool ? 76 : MARGIN; }
   #below() { return $("stage").clientWidth < 700 ? 72 : 88; }
 
   #sharp() { return this.crisp ?? (this.#scale >= 4 && this.#scale > 1.3 * this.#fitting()); }
@@ -147,7 +148,8 @@ class Stage extends EventTarget {
 
   #refresh() {
     const has = Boolean($("after").getAttribute("src"));
-    const view = this.#held ? "before" : this.view;
+    // What is painted on is the original: a preview that comes and goes would be in the way.
+    const view = this.#held || this.tool ? "before" : this.view;
     const compares = view === "compare" && has && !this.tool;
     $("divider").hidden = $("tag-before").hidden = $("tag-after").hidden = !compares;
     $("after").hidden = view === "before" || (!has && view !== "rebuilt");
@@ -278,6 +280,7 @@ class Stage extends EventTarget {
   use(tool) {
     this.tool = tool;
     $("stage").classList.toggle("painting", Boolean(tool));
+    if (this.#fitted) this.fit();
     this.#refresh();
   }
 

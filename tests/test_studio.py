@@ -1,0 +1,469 @@
+"""The studio in a real browser, at the sizes of a desk and of a phone, in light and in dark.
+
+The server is the real one over a backbone that answers at once; nothing here looks at how good an edit is.
+"""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ledits.editor import Editor
+from serving import Instant, Served, png, served
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
+studio = pytest.importorskip("ledits.studio")
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ROOT = Path(__file__).parent.parent
+AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"
+
+pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no chromium: apt-get install chromium")
+
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+LOOKS = {
+    "desk-light": {**DESK, "color_scheme": "light"},
+    "phone-dark": {**PHONE, "color_scheme": "dark"},
+    "desk-dark": {**DESK, "color_scheme": "dark"},
+    "phone-light": {**PHONE, "color_scheme": "light"},
+}
+RESULT = "#after[src^='blob:']:not(.preview)"
+Page = Any
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    backbone = Instant()
+    backbone.name = "scenes-instant"  # a small world, whose words are known
+    editors = {backbone.name: Editor(backbone)}
+    with served(tmp_path_factory.mktemp("store"), editors=editors, page=studio.page) as running:
+        running.backbone = backbone
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module", params=["desk-light", "phone-dark"])
+def tab(request: pytest.FixtureRequest, browser: Any, server: Served) -> Iterator[Page]:
+    """A tab for all tests of one look; what it asked for and what it complained of is judged at the end."""
+    context = browser.new_context(**LOOKS[request.param], permissions=["clipboard-read", "clipboard-write"])
+    asked, complaints = list[str](), list[str]()
+    context.on("request", lambda sent: asked.append(sent.url))
+    page = context.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
+    page.set_default_timeout(12_000)
+    yield page
+    context.close()
+    assert asked
+    assert [url for url in asked if not url.startswith((server.address, "blob:", "data:"))] == []
+    assert complaints == []
+
+
+@pytest.fixture
+def page(tab: Page, server: Served) -> Iterator[Page]:
+    """The studio as it opens."""
+    server.backbone.delay = 0
+    tab.goto("about:blank")
+    tab.goto(server.address)
+    tab.wait_for_selector(".sample img")
+    yield tab
+    server.backbone.delay = 0
+
+
+@pytest.fixture
+def cat(page: Page) -> Page:
+    """The studio with the sample of a cat, inverted."""
+    page.click("[aria-label='Sample: a cat on a meadow']")
+    page.wait_for_selector("#link:enabled")
+    return page
+
+
+@pytest.fixture
+def dog(cat: Page) -> Page:
+    """... and edited into a dog."""
+    cat.click("text='cat → dog'")
+    cat.wait_for_selector(RESULT, state="attached")
+    return cat
+
+
+def pixels(page: Page, selector: str) -> np.ndarray[Any, Any]:
+    """What an image of the page shows, by its file."""
+    encoded = page.eval_on_selector(
+        selector,
+        """async (image) => {
+            await image.decode();
+            const canvas = document.createElement('canvas');
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            canvas.getContext('2d').drawImage(image, 0, 0);
+            return canvas.toDataURL('image/png').split(',')[1]; }""",
+    )
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"))
+
+
+def shown(page: Page) -> str:
+    return str(page.get_attribute("#after", "src") or "")
+
+
+def changed(page: Page, before: str) -> str:
+    """Wait for another result than `before`; its address."""
+    page.wait_for_selector(f"#after[src]:not(.preview):not([src='{before}'])", state="attached")
+    return shown(page)
+
+
+def drag(page: Page, selector: str, *points: tuple[float, float]) -> None:
+    """Press, move and release, at shares of an element's size."""
+    box = page.locator(selector).bounding_box()
+    place = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*place[0])
+    page.mouse.down()
+    for point in place[1:]:
+        page.mouse.move(*point, steps=4)
+    page.mouse.up()
+
+
+def slide(page: Page, label: str, share: float) -> None:
+    """Drag a slider of the first card to a share of its length."""
+    drag(page, f"input[type=range][id^={label}]", (0.3, 0.5), (0.5, 0.5), (share, 0.5))
+
+
+def open_file(page: Page, name: str, data: bytes, kind: str = "image/png") -> None:
+    page.set_input_files("#file", [{"name": name, "mimeType": kind, "buffer": data}])
+
+
+def download(page: Page, what: str) -> bytes:
+    page.click("#save")
+    with page.expect_download() as coming:
+        page.click(f"[data-save={what}]")
+    return Path(coming.value.path()).read_bytes()
+
+
+def test_a_chosen_picture_is_shown_and_inverted(page: Page) -> None:
+    data = png(1, 48, 32)
+    open_file(page, "noise.png", data)
+    page.wait_for_selector("#link:enabled")
+    np.testing.assert_array_equal(pixels(page, "#before"), np.asarray(Image.open(io.BytesIO(data))))
+    if page.viewport_size["width"] > 860:
+        assert page.inner_text("#name") == "noise.png · 48 × 32"
+
+
+def test_the_first_edit_is_two_clicks_away_with_progress_and_previews(page: Page, server: Served) -> None:
+    server.backbone.delay = 0.15
+    page.click("[aria-label='Sample: a cat on a meadow']")
+    page.wait_for_selector("#progress:visible >> text=Inverting")
+    page.click("text='cat → dog'")
+    page.wait_for_selector("#after.preview", state="attached")
+    page.wait_for_selector("#progress:visible >> text=Editing")
+    page.wait_for_selector(RESULT, state="attached")
+    page.wait_for_selector("#progress", state="hidden")
+    assert page.locator(".card").count() == 1
+    assert (pixels(page, "#after") != pixels(page, "#before")).any()
+
+
+def test_before_and_after_slide(dog: Page) -> None:
+    clip = "image => parseFloat(image.style.clipPath.match(/([\\d.]+)%\\)/)[1])"
+    middle = dog.eval_on_selector("#after", clip)
+    stage = dog.locator("#stage").bounding_box()
+    drag(dog, "#divider", (0.5, 0.5), (0.5 - 0.2 * stage["width"] / 44, 0.5))
+    assert dog.eval_on_selector("#after", clip) < middle - 10
+    value = int(dog.get_attribute("#divider", "aria-valuenow"))
+    dog.focus("#divider")
+    dog.keyboard.press("ArrowRight")
+    assert int(dog.get_attribute("#divider", "aria-valuenow")) > value
+    dog.click("[data-view=before]")
+    assert dog.is_hidden("#after")
+    dog.click("[data-view=rebuilt]")
+    dog.wait_for_selector("#after:visible")
+
+
+def test_plain_words_and_the_grammar_become_cards(cat: Page) -> None:
+    cat.fill("#instruction", "make the cat a dog")
+    cat.keyboard.press("Enter")
+    before = changed(cat, "")
+    cat.fill("#instruction", "+crown:5")
+    cat.keyboard.press("Enter")
+    changed(cat, before)
+    labels = [card.get_attribute("aria-label") for card in cat.locator(".card").all()]
+    assert labels == ["Swap cat→dog", "Add +crown"]
+    assert "5.0" in cat.locator(".card").nth(1).locator("output").first.inner_text()
+    cat.fill("#instruction", "frobnicate it sideways unless it rains")
+    cat.keyboard.press("Enter")
+    cat.wait_for_selector("#compose-note:visible")
+    assert cat.locator(".card").count() == 2
+
+
+def test_a_slider_edits_again_without_inverting_again(dog: Page, server: Served) -> None:
+    inversions = len(server.service.store.listed(""))
+    before = shown(dog)
+    slide(dog, "scale", 0.9)
+    changed(dog, before)
+    dog.wait_for_selector("#progress", state="hidden")
+    assert len(server.service.store.listed("")) == inversions
+    dog.click("#undo")
+    dog.wait_for_selector(f"#after[src='{before}']", state="attached")  # one step back over the whole drag, from memory
+
+
+def test_the_latest_change_wins(dog: Page, server: Served) -> None:
+    server.backbone.delay = 0.05
+    first = shown(dog)
+    for words in ("fox", "owl", "pig"):
+        dog.fill("[aria-label='What comes']", words)
+        dog.keyboard.press("Enter")
+    changed(dog, first)
+    dog.wait_for_selector("#progress", state="hidden")
+    server.backbone.delay = 0
+    got = pixels(dog, "#after")
+    other = dog.evaluate(
+        """async () => {
+            const id = (await (await fetch('/v1/inversions')).json()).inversions[0].id;
+            const answer = await fetch(`/v1/inversions/${id}/edits`, {method: 'POST',
+              headers: {'content-type': 'application/json'}, body: JSON.stringify({edits: ['cat->pig']})});
+            return (await answer.json()).image; }"""
+    )
+    np.testing.assert_array_equal(got, np.asarray(Image.open(io.BytesIO(base64.b64decode(other))).convert("RGB")))
+
+
+def test_a_brushed_region_keeps_the_edit_inside_it(dog: Page) -> None:
+    before = shown(dog)
+    dog.click("text=Paint where")
+    dog.click("[data-tool=brush]")
+    drag(dog, "#paper", (0.25, 0.3), (0.25, 0.6))
+    changed(dog, before)
+    before = shown(dog)
+    dog.click("[data-tool=box]")
+    drag(dog, "#paper", (0.2, 0.6), (0.4, 0.75))
+    before = changed(dog, before)
+    dog.click("#region-done")
+    dog.check("#composite", force=True)
+    changed(dog, before)
+    different = (pixels(dog, "#after") != pixels(dog, "#before")).any(-1)
+    assert different[:, : different.shape[1] // 2].any()
+    assert not different[:, -different.shape[1] // 4 :].any()
+    assert dog.is_visible("[alt='Region of this edit']")
+    dog.click("[aria-label='Let this edit act everywhere']")
+    dog.wait_for_selector("[alt='Region of this edit']", state="hidden")
+
+
+def test_nothing_is_wider_than_the_window(dog: Page) -> None:
+    dog.fill("[aria-label='What comes']", "a very long name of a thing that does not fit into a line")
+    dog.keyboard.press("Enter")
+    dog.click("summary >> text=Fine-tune")
+    width = dog.viewport_size["width"]
+    assert dog.evaluate("document.documentElement.scrollWidth") <= width
+    for selector in (".card", "#view-bar", ".bar", "#panel"):
+        box = dog.locator(selector).first.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+
+
+def test_an_edit_is_muted_moved_and_deleted(dog: Page) -> None:
+    dog.fill("#instruction", "+crown")
+    dog.keyboard.press("Enter")
+    both = changed(dog, shown(dog))
+    dog.click("[aria-label='Mute this edit'] >> nth=0")
+    changed(dog, both)
+    dog.focus(".handle >> nth=1")
+    dog.keyboard.press("ArrowUp")
+    assert dog.locator(".card").first.get_attribute("aria-label") == "Add +crown"
+    dog.click("[aria-label='Delete this edit'] >> nth=0")
+    assert dog.locator(".card").count() == 1
+    dog.wait_for_selector("#after:not([src])", state="attached")  # all that is left is muted
+
+
+def test_undo_and_redo_go_over_everything(dog: Page) -> None:
+    dog.check("#composite", force=True)
+    dog.fill("#caption", "a cat on a beach")
+    dog.keyboard.press("Enter")
+    dog.wait_for_selector("#undo:enabled")
+    for _ in range(3):
+        dog.click("#undo")
+    assert dog.input_value("#caption") == "a cat on a meadow"
+    assert not dog.is_checked("#composite")
+    assert dog.locator(".card").count() == 0
+    assert dog.is_disabled("#undo")
+    for _ in range(3):
+        dog.click("#redo")
+    assert dog.input_value("#caption") == "a cat on a beach"
+    assert dog.is_checked("#composite")
+
+
+def test_history_goes_back_to_an_earlier_result(dog: Page) -> None:
+    first = shown(dog)
+    dog.fill("[aria-label='What comes']", "fox")
+    dog.keyboard.press("Enter")
+    changed(dog, first)
+    dog.click("#history [aria-label='Go back to cat→dog']")
+    assert shown(dog) == first
+    assert dog.input_value("[aria-label='What comes']") == "dog"
+
+
+def test_a_strength_is_taken_from_the_sheet(dog: Page) -> None:
+    before = shown(dog)
+    dog.click("#sheet-button")
+    dog.wait_for_selector(".sheet-row:last-child .cell:last-child:enabled")
+    assert dog.locator(".cell img").count() == 15
+    dog.click(".cell[aria-label='strength 3, focus 0.75']")
+    changed(dog, before)
+    assert dog.locator(".card output").first.inner_text() == "3.0"
+
+
+def test_the_mask_of_each_edit_is_laid_over_the_picture(dog: Page) -> None:
+    dog.click("#masks")
+    dog.wait_for_selector("#overlay:visible")
+    dog.wait_for_timeout(150)
+    painted = (
+        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, k) => k % 4 == 3 && v).length"
+    )
+    assert dog.eval_on_selector("#overlay", painted) > 0
+
+
+def test_zoom_goes_down_to_pixels_and_back(dog: Page) -> None:
+    wide = dog.locator("#paper").bounding_box()["width"]
+    dog.focus("#stage")
+    for _ in range(3):
+        dog.keyboard.press("+")
+    assert dog.locator("#paper").bounding_box()["width"] == pytest.approx(wide * 1.5**3, rel=0.01)
+    assert dog.eval_on_selector("#before", "image => getComputedStyle(image).imageRendering") == "pixelated"
+    dog.keyboard.press("0")
+    assert dog.locator("#paper").bounding_box()["width"] == pytest.approx(wide, rel=0.01)
+
+
+def test_a_result_is_downloaded_and_opened_again_with_its_recipe(dog: Page, server: Served) -> None:
+    picture, recipe = download(dog, "png"), json.loads(download(dog, "recipe"))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), pixels(dog, "#after"))
+    assert recipe["edits"] == ["cat->dog"]
+    assert json.loads(Image.open(io.BytesIO(picture)).text["ledits"]) == recipe
+    assert Image.open(io.BytesIO(download(dog, "webp"))).format == "WEBP"
+    inversion = download(dog, "inversion")
+
+    dog.goto("about:blank")
+    dog.goto(server.address)
+    dog.wait_for_selector(".sample img")
+    open_file(dog, "cat-edited.png", picture)
+    dog.click("text='Open its edits'")
+    dog.wait_for_selector("text=Now choose the original")
+    dog.click("[aria-label='Sample: a cat on a meadow']")
+    dog.wait_for_selector(RESULT, state="attached")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), pixels(dog, "#after"))
+
+    calls = server.backbone.calls
+    open_file(dog, "cat.safetensors", inversion, "application/octet-stream")
+    dog.wait_for_selector("text=nothing is inverted again")
+    assert server.backbone.calls - calls <= 2 * 6  # at most an edit's
+
+
+def test_the_address_reopens_the_work(dog: Page) -> None:
+    dog.click("#link")
+    dog.wait_for_selector("text=Link copied")
+    link, before = dog.evaluate("navigator.clipboard.readText()"), pixels(dog, "#after")
+    dog.goto("about:blank")
+    dog.goto(link)
+    dog.wait_for_selector(RESULT, state="attached")
+    np.testing.assert_array_equal(pixels(dog, "#after"), before)
+    assert dog.input_value("#caption") == "a cat on a meadow"
+
+
+def test_several_pictures_share_one_stack(dog: Page) -> None:
+    open_file(dog, "other.png", png(2, 32, 32))
+    dog.wait_for_selector("#pictures .thumb >> nth=2")
+    dog.fill("#caption", "a cat in the snow")
+    dog.keyboard.press("Enter")
+    dog.wait_for_selector(RESULT, state="attached")
+    dog.click("#edit-all")
+    dog.wait_for_selector("text=All pictures are edited")
+    assert dog.locator(".card").count() == 1
+
+
+def test_an_unknown_word_is_said_with_the_known_ones(cat: Page) -> None:
+    cat.fill("#instruction", "+sunglasses")
+    cat.keyboard.press("Enter")
+    cat.wait_for_selector(".card .note:visible >> text=doesn't know “sunglasses”")
+    cat.click(".card .word >> text='sunflower'")
+    assert cat.input_value("[aria-label='What comes']") == "sunflower"
+    assert cat.is_hidden(".card .note")
+
+
+def test_a_picture_that_is_none_gets_one_sentence(page: Page) -> None:
+    open_file(page, "broken.png", b"not a picture")
+    page.wait_for_selector(".toast.error")
+    assert re.search(r"picture", page.inner_text(".toast.error"))
+
+
+def test_everything_is_reached_by_the_keyboard(page: Page) -> None:
+    page.focus("[aria-label='Sample: a cat on a meadow']")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#link:enabled")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("n")
+    page.keyboard.type("cat->dog")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(RESULT, state="attached")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("b")
+    assert page.is_visible("#brush-bar")
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#brush-bar")
+    page.keyboard.down(" ")
+    assert page.is_hidden("#after")
+    page.keyboard.up(" ")
+    assert page.is_visible("#after")
+    page.keyboard.press("Control+z")
+    assert page.locator(".card").count() == 0
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed: make test installs it where there is npm")
+@pytest.mark.parametrize("look", LOOKS)
+def test_axe_finds_nothing_serious(browser: Any, server: Served, look: str) -> None:
+    context = browser.new_context(**LOOKS[look], bypass_csp=True)
+    page = context.new_page()
+    page.goto(server.address)
+    page.add_script_tag(path=AXE)
+    check = "async () => (await axe.run()).violations.filter(v => ['serious', 'critical'].includes(v.impact))" \
+            ".map(v => [v.id, ...v.nodes.map(n => n.html.slice(0, 120))])"  # fmt: skip
+    page.wait_for_selector(".sample img")
+    assert page.evaluate(check) == []
+    page.click("[aria-label='Sample: a cat on a meadow']")
+    page.click("text='cat → dog'")
+    page.wait_for_selector(RESULT, state="attached")
+    page.click("summary >> text=Fine-tune")
+    page.click("summary >> text=Inversion settings")
+    page.click("text=Paint where")
+    page.wait_for_timeout(250)
+    assert page.evaluate(check) == []
+    page.click("#region-done")
+    page.click("#sheet-button")
+    page.wait_for_selector(".sheet-row:last-child .cell:last-child:enabled")
+    assert page.evaluate(check) == []
+    context.close()
+
+
+def test_the_page_stays_small() -> None:
+    lines = sum(len(path.read_text().splitlines()) for path in studio.STATIC.iterdir())
+    assert lines < 2500
+
+
+def test_the_command_refuses_what_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"no")
+    done = subprocess.run(
+        [sys.executable, "-m", "ledits", "studio", str(tmp_path / "x.png"), "--no-browser"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "not a picture" in done.stderr
+    assert "Traceback" not in done.stderr
