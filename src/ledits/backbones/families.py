@@ -67,7 +67,12 @@ def read(
 ) -> LatentTransformer | LatentUNet:  # fmt: skip
     """A checkpoint by way of its diffusers pipeline; `index` is the content of model_index.json."""
     import diffusers
+    from diffusers.utils import logging as theirs
+    from transformers.utils import logging as others
 
+    # Bars that nobody asked for: whoever loads a model says so himself.
+    theirs.disable_progress_bar()
+    others.disable_progress_bar()
     # A part that is left out, as T5 may be, is said to be none: diffusers asks for it otherwise.
     absent: dict[str, Any] = {part: None for part, kind in index.items() if isinstance(kind, list) and kind[0] is None}  # pyright: ignore[reportUnknownVariableType]
     if index["_class_name"] == "IFPipeline":
