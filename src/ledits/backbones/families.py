@@ -37,7 +37,7 @@ def from_pipe(
     kind = type(pipe).__name__.replace("Img2Img", "").replace("Inpaint", "").replace("LEditsPPPipeline", "")
     kind = kind if kind.endswith("Pipeline") else f"{kind}Pipeline"
     parts: Mapping[str, Any] = pipe.components
-    named = {"name": name or type(pipe).__name__, "fingerprint": fingerprint, "settings": settings,
+    named: dict[str, Any] = {"name": name or type(pipe).__name__, "fingerprint": fingerprint, "settings": settings,
              "device": torch.device(pipe._execution_device), "max_batch": max_batch}  # fmt: skip
     if (family := TRANSFORMERS.get(kind)) is not None:
         return LatentTransformer(family, parts, pipe.scheduler.config, **named)
