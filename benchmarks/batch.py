@@ -113,7 +113,7 @@ def plan(out: Path, rows: int) -> None:
         file.write("picture,edits\n")
         file.writelines(f"{k}.png,cat->dog:{1 + r}\n" for k in range(pictures) for r in range(rows // pictures))
     command = ["batch", str(path), "-o", str(output), "--dry-run", "--steps", "1"]
-    print("| rows | done before | seconds | largest memory of the processes, MB |\n|---|---|---|---|")
+    print("| rows | done before | seconds | CPU seconds | largest memory of a process, MB |\n|---|---|---|---|---|")
     for done in (0, rows):
         if done:
             finish(path, output)
@@ -122,7 +122,8 @@ def plan(out: Path, rows: int) -> None:
         _, status, usage = os.wait4(child, 0)
         assert not status
         seconds = time.perf_counter() - began
-        print(f"| {rows} | {done} | {seconds:.0f} | {usage.ru_maxrss / 1024:.0f} |", flush=True)
+        spent = usage.ru_utime + usage.ru_stime
+        print(f"| {rows} | {done} | {seconds:.0f} | {spent:.0f} | {usage.ru_maxrss / 1024:.0f} |", flush=True)
 
 
 def finish(path: Path, output: Path) -> None:

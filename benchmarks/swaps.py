@@ -26,14 +26,9 @@ from ledits.method import caption as described
 from ledits.method import core
 from ledits.recipe import Edit
 from ledits.scenes.recognise import recognise
+from ledits_bench.score import psnr
 
 BATCH = 25
-
-
-def psnr(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 pictures (H W 3), over the pixels of `where` (H W)."""
-    error = np.square(a[where].astype(float) - b[where]).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-4)))
 
 
 def to_arrays(images: torch.Tensor) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What `--thrifty` gains and costs beside fewer steps, on the tuning split of scenes, case by case.
 
-    python benchmarks/thrifty.py [--count 84] [--runs 25 20 15 13 12 10 25t 15t] [--dtype bfloat16]
+    python benchmarks/thrifty.py [--count 84] [--runs 25 20 15 13 12 10 25t 15t] [--dtype auto]
 
 A run is a number of steps, with a t where it is thrifty; differences are to the first run, with their standard error.
 """
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=SIZES["tuning"] * len(PLAIN))
     parser.add_argument("--runs", nargs="+", default=["25", "20", "15", "13", "12", "10", "25t", "15t"])
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="auto", help="auto: what is fastest here")
     args = parser.parse_args()
     editor, first = Editor("scenes", dtype=args.dtype), None
     for run in args.runs:

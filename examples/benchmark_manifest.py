@@ -16,7 +16,9 @@ def main(name: str, folder: Path) -> None:
     for case in LISTS[name](folder):
         if case.problem:
             sys.exit(f"case {case.id} of {name}: {case.problem}")
-        row = {"picture": str(Path(str(case.picture)).relative_to(folder)), "edits": [f"->{case.target}"]}
+        # Without a caption of the picture the target is added, by words; with one the picture becomes it.
+        edit = f"->{case.target}" if case.source else f"+{case.target}"
+        row = {"picture": str(Path(str(case.picture)).relative_to(folder)), "edits": [edit]}
         settings = {"source": case.source, "steps": case.steps, "skip": case.skip, "seed": case.seed}
         print(json.dumps({**row, **{key: value for key, value in settings.items() if value not in (None, "")}}))
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ledits.backbones import fingerprint, load
 from ledits.method import core
+from ledits.testing import ToyBackbone
 
 from conftest import BUNDLED_FOLDER, SCHEDULER, random_parts, random_xl_parts, relative
 
@@ -40,8 +41,10 @@ def broken(checkpoint, tmp_path):
     return shutil.copytree(checkpoint, tmp_path / "broken")
 
 
-@pytest.fixture(params=["bundled", "sd", "sdxl"])
+@pytest.fixture(params=["bundled", "sd", "sdxl", "toy"])
 def backbone(request, checkpoint, xl_checkpoint):
+    if request.param == "toy":
+        return ToyBackbone()
     return load(
         {"bundled": "scenes", "sd": str(checkpoint), "sdxl": str(xl_checkpoint)}[request.param],
         device="cpu",
@@ -170,7 +173,7 @@ def rewrite(path, change):
         (lambda f: (f / "model_index.json").unlink(), "model_index.json"),
         (lambda f: (f / "model_index.json").write_text("{"), "can't be read"),
         (lambda f: (f / "model_index.json").write_text("[]"), "holds no object"),
-        (lambda f: rewrite(f / "model_index.json", lambda v: v | {"_class_name": "FluxPipeline"}), "is a FluxPipeline"),
+        (lambda f: rewrite(f / "model_index.json", lambda v: v | {"_class_name": "LTXPipeline"}), "is a LTXPipeline"),
         (lambda f: shutil.rmtree(f / "unet"), "incomplete"),
         (lambda f: shutil.rmtree(f / "tokenizer"), "broken"),
         (lambda f: (f / "vae/diffusion_pytorch_model.safetensors").write_bytes(b"no weights"), "broken"),

@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
+import pytest
 from PIL import Image
 
 import batch_cases
@@ -72,6 +73,7 @@ def check_whole(output: Path, manifest: Path) -> None:
                 picture.load()
 
 
+@pytest.mark.cluster
 def test_killed_at_random_moments_it_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
     manifest, killed, whole = batch_cases.write(tmp_path / "in", ROWS), Counter[str](), 0
     errors = (tmp_path / "errors").open("wb")

@@ -21,7 +21,7 @@ from ledits.batch.places import Folder  # noqa: E402
 from ledits.batch.run import Counts, Options, run  # noqa: E402
 
 # Ray's own threads and sockets are its own business.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from ledits.batch.manifest import Source  # noqa: E402
 from ledits.batch.places import Bucket  # noqa: E402
 from ledits.batch.run import Options, run  # noqa: E402
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def bucket() -> Generator[str]:

@@ -12,13 +12,9 @@ from ledits.method import core
 from ledits.method.core import Concept
 from ledits.schedule import from_config
 
-from conftest import SCHEDULER
+from conftest import SCHEDULER, relative
 
 SOURCE = Path(core.__file__)
-
-
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).norm() / b.norm()).item()
 
 
 def pictures(b: int = 1, h: int = 16, w: int = 16, seed: int = 0) -> torch.Tensor:

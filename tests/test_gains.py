@@ -20,7 +20,7 @@ from ledits.cpu import kernels, precision
 from ledits.method import core
 from ledits.method.core import Concept, Inversion
 
-from conftest import SCHEDULER, random_parts, random_xl_parts
+from conftest import SCHEDULER, random_parts, random_xl_parts, relative
 
 CPU = torch.device("cpu")
 BOUND = 1e-5
@@ -50,10 +50,6 @@ def latents(b: int = 1) -> torch.Tensor:
 
 def noise(n: int, x0: torch.Tensor) -> torch.Tensor:
     return torch.randn(n, *x0.shape, generator=torch.Generator().manual_seed(7))
-
-
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).norm() / b.norm()).item()
 
 
 def invert(model, x0, steps=6, **options):

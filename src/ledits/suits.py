@@ -1,7 +1,7 @@
 """Whether a model of a small world can work on a picture at all, and knows the words: said before anything is edited.
 
 The bundled model has seen 32 objects on 13 backgrounds. A photograph comes back as a smear and an unknown word as any
-object, unless somebody asks first. Its autoencoder gives back 160 scenes with 25.6 dB at worst and 15 of 17 photographs
+object, unless somebody asks first. Its autoencoder gives back 160 scenes with 25.6 dB at worst and 15 of 17 assorted pictures
 with 15 to 23 dB at their own size (the other two were nearly plain: 30 and 36), so that it asks for 24.
 """
 

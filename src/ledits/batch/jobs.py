@@ -82,11 +82,6 @@ class Job:
     drop_source_late: bool
     output: str  # its name in the place of outputs
 
-    @property
-    def group(self) -> str:
-        """Jobs of one group share an inversion."""
-        return f"{self.sha256} {json.dumps(self.settings, sort_keys=True)}"
-
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -94,6 +89,14 @@ class Job:
     def from_json(cls, value: Mapping[str, Any]) -> "Job":
         fields: dict[str, Any] = {**value, "edits": tuple(value["edits"])}
         return cls(**fields)
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    edits: tuple[str, ...]
+    settings: dict[str, Any]
+    text: str  # of all that makes the recipe
+    inversion: str  # of all that makes the inversion
 
 
 class Planner:
@@ -107,15 +110,23 @@ class Planner:
 
     def job(self, row: Row, sha256: str) -> Job:
         """The job of a row whose picture has this hash; ValueError, one sentence, for a recipe that is none."""
-        edits, settings, text = self._resolved(row.edits, row.ask)
-        identity = hashlib.sha256(f"{FORMAT}\n{sha256}\n{text}".encode()).hexdigest()[:16]
+        identity, resolved = self.identity(row, sha256), self._resolved(row.edits, row.ask)
         return Job(
-            id=identity, row=row.number, picture=row.picture, path=row.path, sha256=sha256, edits=edits,
-            settings=settings, mask=row.ask.mask, composite=bool(row.ask.composite),
+            id=identity, row=row.number, picture=row.picture, path=row.path, sha256=sha256, edits=resolved.edits,
+            settings=resolved.settings, mask=row.ask.mask, composite=bool(row.ask.composite),
             drop_source_late=bool(row.ask.drop_source_late), output=output_name(self.template, row, identity),
         )  # fmt: skip
 
-    def _resolve(self, edits: tuple[str, ...], ask: Ask) -> tuple[tuple[str, ...], dict[str, Any], str]:
+    def identity(self, row: Row, sha256: str) -> str:
+        """The id of that job, which costs less than the job."""
+        text = self._resolved(row.edits, row.ask).text
+        return hashlib.sha256(f"{FORMAT}\n{sha256}\n{text}".encode()).hexdigest()[:16]
+
+    def group(self, row: Row, sha256: str) -> str:
+        """What jobs that share an inversion have in common."""
+        return sha256 + self._resolved(row.edits, row.ask).inversion
+
+    def _resolve(self, edits: tuple[str, ...], ask: Ask) -> _Resolved:
         if not edits:
             raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
         canonical = tuple(str(parse(edit)) for edit in edits)
@@ -130,7 +141,8 @@ class Planner:
             "drop_source_late": bool(ask.drop_source_late), "fingerprint": self.model.fingerprint,
             "dtype": self.model.dtype, "ending": self._ending,
         }  # fmt: skip
-        return canonical, settings, json.dumps(recipe, sort_keys=True)
+        text, inversion = (json.dumps(value, sort_keys=True) for value in (recipe, settings))
+        return _Resolved(canonical, settings, text, inversion)
 
 
 def failed_id(row: Row, problem: str) -> str:
@@ -163,14 +175,16 @@ def check_template(template: str) -> None:
 
 def output_name(template: str, row: Row, identity: str) -> str:
     """The name of a row's output, within the place of outputs."""
-    picture = PurePosixPath(row.picture.split("://", 1)[-1])
+    parents, _, name = row.picture.split("://", 1)[-1].rpartition("/")
     # Folders of the picture as written, without what leads out or hides them from the listing of what is done.
-    parts = [part.strip("/").lstrip(".") for part in picture.parent.parts]
+    parts = [part.lstrip(".") for part in parents.split("/")]
     folder = "/".join(part for part in parts if part)
     # File systems take 255 bytes a name.
-    stem = picture.stem.lstrip(".").encode(errors="replace")[:150].decode(errors="ignore") or "picture"
+    stem = name.lstrip(".").rpartition(".")[0] or name.lstrip(".") or "picture"
+    if len(stem) > 50:
+        stem = stem.encode(errors="replace")[:150].decode(errors="ignore")
     name = template.format(folder=folder, stem=stem, row=row.number, id=identity)
-    return str(PurePosixPath(name.lstrip("/")))
+    return name.replace("//", "/").lstrip("/")
 
 
 def finished_id(name: str) -> str | None:

@@ -21,6 +21,7 @@ from ledits.recipe import MASK_RULES
 
 KINDS = (".csv", ".jsonl", ".ndjson", ".parquet")
 _ASK = tuple(f.name for f in fields(Ask))
+_OWN = frozenset(_ASK)
 COLUMNS = ("picture", "edits", *_ASK)
 # What other tools and lists call these columns, for the sentence that names the nearest.
 _SYNONYMS = {
@@ -95,8 +96,8 @@ class Source:
             if not given:
                 raise ValueError("it names no picture")
             edits = _edits(cells.get("edits")) or self.edits
-            own = {name: _value(name, cells[name]) for name in _ASK if name in cells}
-            ask = replace(self.ask, **{name: value for name, value in own.items() if value is not None})
+            own = {name: _value(name, cell) for name, cell in cells.items() if name in _OWN and cell not in (None, "")}
+            ask = replace(self.ask, **{name: v for name, v in own.items() if v is not None}) if own else self.ask
         except ValueError as error:
             problem = str(error)
         return Row(number, given, path, edits, ask, problem)
@@ -110,7 +111,9 @@ class Source:
             if ".." in path.split("/") or not path.startswith(self.root):
                 raise ValueError(outside)
             return path
-        path = os.path.normpath(os.path.join(self.root, given))
+        # Most names are plain, and normalising each would cost more than the rest of its row.
+        plain = given[0] != "/" and "." not in (given[0], given[-1]) and "/." not in given and "//" not in given
+        path = f"{self.root}/{given}" if plain else os.path.normpath(os.path.join(self.root, given))
         if path != self.root and not path.startswith(self.root.rstrip("/") + "/"):
             raise ValueError(outside)
         return path

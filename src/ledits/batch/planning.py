@@ -97,10 +97,9 @@ class Planning:
                 try:
                     if row.problem or isinstance(digest, ValueError):
                         raise ValueError(str(digest))
-                    job = self.planner.job(row, digest)
-                    identity, problem = job.id, ""
+                    identity, problem = self.planner.identity(row, digest), ""
                 except ValueError as error:
-                    job, problem = None, str(error)
+                    problem = str(error)
                     identity = failed_id(row, problem)
                 self.ids.append(int(identity, 16))
                 if identity in begun:
@@ -114,10 +113,11 @@ class Planning:
                 else:
                     begun.add(identity)
                     left = None if left is None else left - 1
-                    if job is None:
+                    if problem:
                         yield Bad(row, identity, problem)
                     else:
-                        groups.setdefault(job.group, []).append(job)
+                        sha256 = str(digest)
+                        groups.setdefault(self.planner.group(row, sha256), []).append(self.planner.job(row, sha256))
             if done or failed or repeated:
                 yield Skipped(done, failed, repeated)
             # Two runs on one output that went in the same order would edit the same picture at the same time.

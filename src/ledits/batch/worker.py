@@ -90,6 +90,9 @@ def _serve(
     config: dict[str, Any], lines: "queue.SimpleQueue[dict[str, Any]]", events: BinaryIO, stopping: Callable[[], bool],
     open_model: OpenEditor,
 ) -> None:  # fmt: skip
+    from ledits import lean
+
+    lean.install()
     import torch
 
     from ledits.batch.jobs import Job

@@ -25,6 +25,7 @@ from ledits.cli.options import (
     SourceOption,
     SourceScaleOption,
     StepsOption,
+    check,
 )
 
 if TYPE_CHECKING:
@@ -62,18 +63,20 @@ def batch_command(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="Of outputs, with {folder} {stem} {row} {id}. [default: {folder}/{stem}-{id}.png]"),
+        typer.Option(
+            "--name", help="Of outputs, with {folder} {stem} {row} {id}. \\[default: {folder}/{stem}-{id}.png]"
+        ),
     ] = None,
     root: Annotated[
         str | None,
-        typer.Option("--root", help="Where the manifest's pictures lie. [default: the manifest's folder]"),
+        typer.Option("--root", help="Where the manifest's pictures lie. \\[default: the manifest's folder]"),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="[default: one a GPU, or as many as cores and memory bear]"),
+        typer.Option("--workers", min=1, help="\\[default: one a GPU, or as many as cores and memory bear]"),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Of each worker. [default: the cores, shared out]")
+        int | None, typer.Option("--threads", min=1, help="Of each worker. \\[default: the cores, shared out]")
     ] = None,
     ray: Annotated[
         str | None,
@@ -120,6 +123,7 @@ def batch_command(
     from ledits.batch.manifest import Ask
     from ledits.batch.run import Options, estimate, run
 
+    check(model, device, dtype)
     ask = Ask(
         source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size,
         mask=mask and mask.value, composite=composite or None, drop_source_late=thrifty or None,
@@ -140,6 +144,9 @@ def batch_command(
         raise typer.Exit(1)
     if summary.stopped:
         raise typer.Exit(130)
+
+
+batch_command.command_class = BatchCommand  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def _source(inputs: list[str], root: str | None, edits: tuple[str, ...], ask: Any) -> "Source":
