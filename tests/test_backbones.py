@@ -173,7 +173,7 @@ def rewrite(path, change):
         (lambda f: (f / "model_index.json").unlink(), "model_index.json"),
         (lambda f: (f / "model_index.json").write_text("{"), "can't be read"),
         (lambda f: (f / "model_index.json").write_text("[]"), "holds no object"),
-        (lambda f: rewrite(f / "model_index.json", lambda v: v | {"_class_name": "FluxPipeline"}), "is a FluxPipeline"),
+        (lambda f: rewrite(f / "model_index.json", lambda v: v | {"_class_name": "LTXPipeline"}), "is a LTXPipeline"),
         (lambda f: shutil.rmtree(f / "unet"), "incomplete"),
         (lambda f: shutil.rmtree(f / "tokenizer"), "broken"),
         (lambda f: (f / "vae/diffusion_pytorch_model.safetensors").write_bytes(b"no weights"), "broken"),

@@ -282,7 +282,7 @@ def test_a_photograph_with_the_bundled_model_is_refused_unless_told(ledits, tmp_
 
 
 def test_models_lists_the_words_and_what_is_in_the_cache(ledits, tmp_path, monkeypatch):
-    for name, family in (("a--sd", "StableDiffusionPipeline"), ("b--flux", "FluxPipeline")):
+    for name, family in (("a--sd", "StableDiffusionPipeline"), ("b--flux", "LTXPipeline")):
         snapshot = tmp_path / f"models--{name}" / "snapshots" / "0"
         snapshot.mkdir(parents=True)
         (snapshot / "model_index.json").write_text(json.dumps({"_class_name": family}))

@@ -135,7 +135,7 @@ PICTURES = {
 MODELS = {
     "no-index": {}, "index-broken": {"model_index.json": "{"}, "index-list": {"model_index.json": "[]"},
     "index-deep": {"model_index.json": "[" * 100_000}, "index-bytes": {"model_index.json": "\udcff"},
-    "family": {"model_index.json": '{"_class_name": "FluxPipeline"}'},
+    "family": {"model_index.json": '{"_class_name": "LTXPipeline"}'},
     "family-type": {"model_index.json": '{"_class_name": ["x"]}'}, "no-family": {"model_index.json": "{}"},
     "single-file": {"model.safetensors": ""}, "checkpoint": {"model.ckpt": ""},
 }  # fmt: skip

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 
 import ledits.backbones
 import tiny_families
+from ledits import Editor
 from ledits.attention import Layout, token_maps
 from ledits.backbones import load
 from ledits.backbones.network import PRECISION
@@ -216,6 +218,18 @@ def test_a_pipeline_is_a_backbone_as_it_stands(name, loaded):
         with each.denoiser(each.schedule(4, 0.15, 32, 48), maps=False) as denoise:
             found.append(denoise(x[None], [1], ["a cat"])[0])
     assert relative(*found) < 1e-6
+
+
+def test_words_alone_on_a_distilled_checkpoint_are_warned_of(caplog):
+    pipe = tiny_families.make("z_image")
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    editor = Editor.from_pipe(pipe)
+    assert editor.backbone.defaults["steps"] == 4
+    picture = np.zeros((32, 32, 3), np.uint8)
+    editor.invert(picture, source="a cat", steps=1)
+    assert "distilled" not in caplog.text
+    editor.invert(picture, steps=1)
+    assert caplog.text.count("distilled") == 1
 
 
 def test_a_pipeline_of_no_known_family_is_one_sentence():

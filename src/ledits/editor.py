@@ -7,6 +7,7 @@
 Pictures are paths, a file's bytes, PIL images, arrays or tensors (`files.image.take`).
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -19,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ledits import checkpoints, regions, suits
-from ledits.backbones import BUNDLED, Backbone, load
+from ledits.backbones import BUNDLED, Backbone, from_pipe, load
 from ledits.files import artifact, composite, image
 from ledits.files.artifact import Provenance
 from ledits.frame import Frame, overlay
@@ -30,6 +31,8 @@ from ledits.plan import Plan
 from ledits.recipe import Edit, MaskRule, Recipe, parse
 from ledits.regions import Regions
 from ledits.settings import Mode, Settings
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # (network evaluations done, of how many); raising in it stops the work
 
@@ -43,6 +46,11 @@ class Editor:
         `device`: auto, cpu, mps, cuda or cuda:N. `dtype`: auto, float32, float16 or bfloat16.
         """
         self.backbone = load(model, device=device, dtype=dtype) if isinstance(model, str) else model
+
+    @classmethod
+    def from_pipe(cls, pipe: Any) -> "Editor":
+        """An editor on a diffusers pipeline as it stands: its offloading, quantisation and adapters go on working."""
+        return cls(from_pipe(pipe))
 
     def settings(
         self, *, source: str | None = None, steps: int | None = None, skip: float | None = None,
@@ -78,6 +86,11 @@ class Editor:
         schedule = backbone.schedule(settings.steps, settings.skip, pixels.shape[2], pixels.shape[3])
         x0 = backbone.encode(pixels)
         captioned = settings.mode == "caption"
+        if not captioned and getattr(backbone, "distilled", False):
+            logger.warning(
+                "model %r was distilled to few steps and knows no picture without a caption: say what the picture "
+                "shows (source), for edits by words alone start from nothing that it was trained on", backbone.name,
+            )  # fmt: skip
         total = len(schedule) * (2 if settings.source_scale else 1)
 
         def watch(done: int) -> None:

@@ -37,7 +37,7 @@ def from_pipe(
     kind = type(pipe).__name__.replace("Img2Img", "").replace("Inpaint", "").replace("LEditsPPPipeline", "")
     kind = kind if kind.endswith("Pipeline") else f"{kind}Pipeline"
     parts: Mapping[str, Any] = pipe.components
-    named: Any = {"name": name or type(pipe).__name__, "fingerprint": fingerprint, "settings": settings,
+    named: dict[str, Any] = {"name": name or type(pipe).__name__, "fingerprint": fingerprint, "settings": settings,
              "device": torch.device(pipe._execution_device), "max_batch": max_batch}  # fmt: skip
     if (family := TRANSFORMERS.get(kind)) is not None:
         return LatentTransformer(family, parts, pipe.scheduler.config, **named)
@@ -67,7 +67,12 @@ def read(
 ) -> LatentTransformer | LatentUNet:  # fmt: skip
     """A checkpoint by way of its diffusers pipeline; `index` is the content of model_index.json."""
     import diffusers
+    from diffusers.utils import logging as theirs
+    from transformers.utils import logging as others
 
+    # Bars that nobody asked for: whoever loads a model says so himself.
+    theirs.disable_progress_bar()
+    others.disable_progress_bar()
     # A part that is left out, as T5 may be, is said to be none: diffusers asks for it otherwise.
     absent: dict[str, Any] = {part: None for part, kind in index.items() if isinstance(kind, list) and kind[0] is None}  # pyright: ignore[reportUnknownVariableType]
     if index["_class_name"] == "IFPipeline":
