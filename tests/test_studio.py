@@ -344,6 +344,17 @@ def test_zoom_goes_down_to_pixels_and_back(dog: Page) -> None:
     assert dog.locator("#paper").bounding_box()["width"] == pytest.approx(wide, rel=0.01)
 
 
+def test_two_fingers_zoom_and_move(dog: Page) -> None:
+    box = dog.locator("#paper").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = dog.context.new_cdp_session(dog)
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", 0)):
+        points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}] if apart else []
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    touch.detach()
+    assert dog.locator("#paper").bounding_box()["width"] > 1.5 * box["width"]
+
+
 def test_a_result_is_downloaded_and_opened_again_with_its_recipe(dog: Page, server: Served) -> None:
     picture, recipe = download(dog, "png"), json.loads(download(dog, "recipe"))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")), pixels(dog, "#after"))
