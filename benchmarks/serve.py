@@ -35,7 +35,7 @@ from PIL import Image
 from ledits import scenes
 
 CLIENTS = 64
-STORE = 2  # MiB: small, so that room has to be made all the time
+STORE = 1  # MiB: small, so that room has to be made all the time
 # (longer side in pixels, edit, seed): few enough to make each with the command line first
 CASES = [(48, "cat->dog", 0), (64, "+crown", 1), (64, "cat->fox", 2), (100, "cat->panda", 3), (160, "+crown", 4),
          (320, "cat->dog", 5), (640, "cat->rabbit", 6), (1200, "cat->dog", 7)]  # fmt: skip
@@ -318,9 +318,7 @@ def killed(server: Server, store: Path, cases: list[Any], seen: Seen) -> dict[st
             expected = next(case for case in cases if case[2] == each["seed"])
             answer = http.post(f"/v1/inversions/{each['id']}/edits", json={"edits": [expected[1]], "previews": False})
             usable += answer.status_code == 200 and base64.b64decode(answer.json()["image"]) == expected[3]
-    files = {path.suffix: 0 for path in store.iterdir()}
-    for path in store.iterdir():
-        files[path.suffix] += 1
+    files = Counter(path.suffix for path in store.iterdir() if path.suffix)
     again.process.terminate()
     return {"kept": len(kept), "usable": usable, "files": files, "exit_after_sigterm": again.process.wait(60)}
 

@@ -26,14 +26,9 @@ from ledits.method import caption as described
 from ledits.method import core
 from ledits.recipe import Edit
 from ledits.scenes.recognise import recognise
+from ledits_bench.score import psnr
 
 BATCH = 25
-
-
-def psnr(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 pictures (H W 3), over the pixels of `where` (H W)."""
-    error = np.square(a[where].astype(float) - b[where]).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-4)))
 
 
 def to_arrays(images: torch.Tensor) -> np.ndarray:
@@ -71,7 +66,8 @@ def main() -> None:
     there = [{placed.name for placed in scene.objects} for scene in drawn]
     wanted = [str(rng.choice([name for name in scenes.OBJECTS if name not in names])) for names in there]
     twins = [scene.swap(0, name) for scene, name in zip(drawn, wanted, strict=True)]
-    sources = np.stack([scene.render() for scene in drawn])
+    side = round(backbone.area**0.5)
+    sources = np.stack([scene.render(side) for scene in drawn])
     schedule = backbone.schedule(int(d["steps"]), d["skip" if args.words else "described_skip"])
 
     began, evaluations = time.perf_counter(), 0
@@ -83,7 +79,7 @@ def main() -> None:
             noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], start + k) for k in range(len(x0))], 1)
             with backbone.denoiser(schedule, maps=False) as denoise:
                 null = "" if args.words else tuple(scene.caption() for scene in drawn[part])
-                inversion = core.invert(denoise, schedule, x0, noise, null=null)
+                inversion = core.invert(denoise, schedule, x0, noise, base_prompt=null)
                 evaluations += denoise.evaluations
             each = [
                 concepts.by_words(edit, d) if args.words else concepts.by_caption(edit, d, scene.caption())
@@ -106,11 +102,11 @@ def main() -> None:
     confusion: Counter[tuple[str, str]] = Counter()
     kept, before, others, preserved, rows = 0, 0, [], [], []
     for i, (scene, twin) in enumerate(zip(drawn, twins, strict=True)):
-        clean = scenes.background(scene.background, scene.seed)
+        clean = scenes.background(scene.background, scene.seed, side)
         found = recognise(edited[i], clean, near=scene.objects[0])[0].name
         before += recognise(sources[i], clean, near=scene.objects[0])[0].name == scene.objects[0].name
         others += [recognise(edited[i], clean, near=o)[0].name == o.name for o in scene.objects[1:]]
-        outside = psnr(edited[i], rebuilt[i], ~scene.mask(twin))
+        outside = psnr(edited[i], rebuilt[i], ~scene.mask(twin, side))
         kept += found == wanted[i]
         preserved.append(outside)
         rows.append((found == wanted[i], outside, i, found))
@@ -141,7 +137,7 @@ def main() -> None:
     )
     if args.sheet:
         worst = [row[2] for row in sorted(rows)[:24]]
-        cells = [np.concatenate([sources[i], edited[i], twins[i].render()]) for i in worst]
+        cells = [np.concatenate([sources[i], edited[i], twins[i].render(side)]) for i in worst]
         image = Image.fromarray(np.concatenate([np.concatenate(cells[:12], 1), np.concatenate(cells[12:], 1)]))
         image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(args.sheet)
 

@@ -1,6 +1,6 @@
 """What `--thrifty` gains and costs beside fewer steps, on the tuning split of scenes, case by case.
 
-    python benchmarks/thrifty.py [--count 84] [--runs 25 20 15 13 12 10 25t 15t] [--dtype bfloat16]
+    python benchmarks/thrifty.py [--count 84] [--runs 25 20 15 13 12 10 25t 15t] [--dtype auto]
 
 A run is a number of steps, with a t where it is thrifty; differences are to the first run, with their standard error.
 """
@@ -12,20 +12,20 @@ import numpy as np
 
 from ledits import Editor
 from ledits.files import image
-from ledits_bench.cases import SIZES, suite
+from ledits_bench.cases import PLAIN, SIZES, suite
 from ledits_bench.score import score
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=SIZES["tuning"])
+    parser.add_argument("--count", type=int, default=SIZES["tuning"] * len(PLAIN))
     parser.add_argument("--runs", nargs="+", default=["25", "20", "15", "13", "12", "10", "25t", "15t"])
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="auto", help="auto: what is fastest here")
     args = parser.parse_args()
     editor, first = Editor("scenes", dtype=args.dtype), None
     for run in args.runs:
         rows = list[tuple[float, float, float]]()
-        for case in suite("tuning", args.count):
+        for case in suite("tuning", args.count, PLAIN):
             source, picture = case.source.caption(), image.Picture(case.source.render(), None, "")
             inversion = editor.invert(picture, source=source, steps=int(run.removesuffix("t")), seed=case.seed)
             edits = [replace(edit, scale=None) for edit in case.described()]

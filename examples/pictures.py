@@ -1,25 +1,12 @@
-"""Make the sample pictures: scenes that the bundled model has not seen in training, composed at fixed places.
-
-python examples/pictures.py
-"""
+"""Write the sample pictures into examples/pictures: python examples/pictures.py"""
 
 from pathlib import Path
 
 from PIL import Image
 
-from ledits.scenes import Placed, Scene
-
-SCENES = {
-    "cat": Scene((Placed("cat", 30, 36, 36),), "meadow", 101),
-    "rocket": Scene((Placed("rocket", 33, 30, 36),), "night sky", 102),
-    "heart": Scene((Placed("red heart", 32, 33, 38),), "white", 103),
-    "gift": Scene((Placed("gift", 34, 36, 34),), "beach", 104),
-    "panda": Scene((Placed("panda", 17, 36, 28),), "snow", 105),
-    "tree": Scene((Placed("tree", 32, 34, 38),), "sunset", 106),
-    "pair": Scene((Placed("fox", 16, 35, 28), Placed("star", 47, 30, 28)), "blue", 107),
-}
+from ledits.scenes.samples import SAMPLES
 
 if __name__ == "__main__":
     folder = Path(__file__).parent / "pictures"
-    for name, scene in SCENES.items():
+    for name, scene in SAMPLES.items():
         Image.fromarray(scene.render()).save(folder / f"{name}.png", optimize=True)

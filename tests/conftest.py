@@ -101,6 +101,21 @@ def tiny(pipeline: type, scheduler: object, parts: dict[str, torch.nn.Module] | 
     return pipe
 
 
+def ip_adapter(unet) -> dict:
+    """An IP-Adapter's weights for a tiny UNet: one image of 16 numbers becomes four tokens."""
+    torch.manual_seed(9)
+    across, keys = unet.config.cross_attention_dim, {}
+    for key, (name, _) in enumerate((n, p) for n, p in unet.attn_processors.items() if "attn2" in n):
+        hidden = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
+        keys[f"{2 * key + 1}.to_k_ip.weight"] = torch.randn(hidden, across)
+        keys[f"{2 * key + 1}.to_v_ip.weight"] = torch.randn(hidden, across)
+    project = {
+        "proj.weight": torch.randn(4 * across, 16), "proj.bias": torch.zeros(4 * across),
+        "norm.weight": torch.ones(across), "norm.bias": torch.zeros(across),
+    }  # fmt: skip
+    return {"image_proj": project, "ip_adapter": keys}
+
+
 @pytest.fixture(scope="session")
 def random_model() -> Callable[..., LatentUNet]:
     """random_model("v_prediction") is a backbone over random weights that predicts v; pictures are multiples of 8."""

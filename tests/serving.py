@@ -22,6 +22,7 @@ from torch import Tensor
 from ledits.editor import Editor
 from ledits.method.core import Prompt, Schedule
 from ledits.server.app import create
+from ledits.server.run import PatientProtocol, serve
 from ledits.server.service import Service
 from ledits.server.settings import Limits, Settings
 
@@ -44,7 +45,7 @@ class Instant:
         self.hold, self.delay = threading.Lock(), 0.0
         self.calls = 0
 
-    def schedule(self, steps: int, skip: float) -> Schedule:
+    def schedule(self, steps: int, skip: float, height: int, width: int) -> Schedule:
         sigma = torch.linspace(1 - skip, 0.02, steps + 1).mul(0.95).tolist()
         return Schedule(tuple(s * 1000 for s in sigma[:-1]), tuple((1 - s * s) ** 0.5 for s in sigma), tuple(sigma))
 
@@ -62,6 +63,8 @@ class Instant:
 
 
 class _Network:
+    precision = 1e-6
+
     def __init__(self, backbone: Instant, maps: bool, watch: Callable[[int], None] | None) -> None:
         self.evaluations, self._backbone, self._maps, self._watch = 0, backbone, maps, watch
 
@@ -102,7 +105,10 @@ def served(
     app, service = create(
         Settings(folder=folder, limits=limits or Limits(), **settings), editors, page and page(editors)
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, timeout_graceful_shutdown=2))
+    config = uvicorn.Config(
+        app, port=0, http=PatientProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -111,8 +117,7 @@ def served(
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Served(f"http://127.0.0.1:{port}", service, backbone)
     finally:
-        service.jobs.drain()
-        service.jobs.join()
+        service.close()
         server.should_exit = True
         thread.join()
 
@@ -136,8 +141,6 @@ def decoded(b64: str) -> np.ndarray[Any, Any]:
 
 if __name__ == "__main__":
     # python serving.py FOLDER SECONDS: the real process, each call of the network taking so long.
-    from ledits.server.run import serve
-
     slow = Instant()
     slow.delay = float(sys.argv[2])
     serve(

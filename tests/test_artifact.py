@@ -33,8 +33,8 @@ def test_what_is_saved_comes_back(tmp_path, dtype):
     back, origin = artifact.load(tmp_path / "a.safetensors")
     assert origin == ORIGIN
     assert back.schedule == made.schedule
-    assert (back.source, back.source_scale, back.null) == ("a cat", 3.5, "")
-    for name in ("x", "x0", "null_x0"):
+    assert (back.source, back.source_scale, back.base_prompt) == ("a cat", 3.5, "")
+    for name in ("x", "denoised", "base_denoised"):
         assert torch.equal(getattr(back, name), getattr(made, name))
         assert getattr(back, name).dtype == dtype
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
@@ -76,9 +76,12 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
         ({"x": x}, {"ledits": "[]"}),
         ({"x": x}, {"ledits": json.dumps({**header, "format": 99})}),
         ({"x": x}, {"ledits": json.dumps(header)}),
-        ({"x": x, "x0": x.clone()}, {"ledits": json.dumps(header)}),
-        ({"x": x * torch.nan, "x0": x[1:].clone()}, {"ledits": json.dumps(header)}),
-        ({"x": x, "x0": x[1:].clone()}, {"ledits": json.dumps({k: v for k, v in header.items() if k != "settings"})}),
+        ({"x": x, "denoised": x.clone()}, {"ledits": json.dumps(header)}),
+        ({"x": x * torch.nan, "denoised": x[1:].clone()}, {"ledits": json.dumps(header)}),
+        (
+            {"x": x, "denoised": x[1:].clone()},
+            {"ledits": json.dumps({k: v for k, v in header.items() if k != "settings"})},
+        ),
     ):
         save_file(tensors, path, metadata)
         with pytest.raises(ValueError, match=r"a\.safetensors is"):
@@ -113,7 +116,7 @@ def test_an_inversion_whose_header_lies_is_refused_before_anything_is_allocated(
     header = artifact.header(path)
     BAD_HEADERS[name](header)
     made = inversion()
-    tensors = {"x": made.x, "x0": made.denoised, "null_x0": made.base_denoised}
+    tensors = {"x": made.x, "denoised": made.denoised, "base_denoised": made.base_denoised}
     save_file(tensors, path, {"ledits": json.dumps(header)})
     with pytest.raises(ValueError, match=r"a\.safetensors is a damaged inversion") as error:
         artifact.load(path)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ledits.backbones import fingerprint, load
 from ledits.method import core
+from ledits.testing import ToyBackbone
 
 from conftest import BUNDLED_FOLDER, SCHEDULER, random_parts, random_xl_parts, relative
 
@@ -40,8 +41,10 @@ def broken(checkpoint, tmp_path):
     return shutil.copytree(checkpoint, tmp_path / "broken")
 
 
-@pytest.fixture(params=["bundled", "sd", "sdxl"])
+@pytest.fixture(params=["bundled", "sd", "sdxl", "toy"])
 def backbone(request, checkpoint, xl_checkpoint):
+    if request.param == "toy":
+        return ToyBackbone()
     return load(
         {"bundled": "scenes", "sd": str(checkpoint), "sdxl": str(xl_checkpoint)}[request.param],
         device="cpu",
@@ -84,16 +87,18 @@ def test_contract_denoiser(backbone):
 
 
 def test_contract_words(backbone):
-    """As many words as the text has, whatever the padding is (method.md N8): neither start, end nor padding count."""
-    prompts = backbone.prompts
-    longest = (prompts.tokenizer if hasattr(prompts, "tokenizer") else prompts.tokenizers[0]).model_max_length
-    for text, count in (("", 0), ("cat", 1), ("a red heart", 3), ("a " * (longest - 2), longest - 2)):
-        embedded = prompts.embed(text)
-        assert len(embedded.states) == len(embedded.words) == longest
-        assert embedded.words.sum() == count
-        assert not embedded.words[0]
-    with pytest.raises(ValueError, match="shorten it"):
-        prompts.embed("a " * (longest - 1))
+    """A prompt has a map where it has words and none where it has none, whatever the padding is: neither start, end nor
+    padding count. Too long a prompt is refused.
+    """
+    schedule = backbone.schedule(2, 0.15)
+    x = backbone.encode(images(1, backbone.multiple, backbone.multiple))[None]
+    with torch.no_grad(), backbone.denoiser(schedule, maps=True) as denoise:
+        _, maps = denoise(x, [0], ["", "cat", "a red heart"])
+        assert maps[0].max() == 0
+        # Attention over all tokens sums to 1: what start, end and padding get is missing.
+        assert 0 < maps[1].mean() < maps[2].mean() < 1
+        with pytest.raises(ValueError, match="shorten it"):
+            denoise(x, [0], ["cat " * 2000])
 
 
 def test_prediction_types_mean_the_same_picture(random_model):
@@ -198,7 +203,7 @@ def test_pickles_are_never_opened(broken):
         ("no/such/folder", "no such folder"),
         ("nothing", "no such folder"),
         ("/nowhere", "no such folder"),
-        ("own er/na me", "no hub id"),
+        ("own er/na me", "a hub id has the form"),
     ],
 )
 def test_an_unknown_model_is_one_sentence(model, says):
@@ -236,7 +241,30 @@ def test_a_hub_repository_loads_like_a_folder(monkeypatch, checkpoint):
     assert not any(pattern.endswith((".bin", ".ckpt", ".pt")) for pattern in asked["owner/name"]["allow_patterns"])
 
 
-@pytest.mark.parametrize(("option", "value"), [("device", "abacus"), ("device", "cuda:99"), ("dtype", "int4")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("device", "abacus"), ("device", "cuda:99"), ("device", "meta"), ("dtype", "int4")]
+)
 def test_wrong_devices_and_dtypes_are_refused(option, value):
     with pytest.raises(ValueError, match=f"{option} '{value}'"):
         load(**{option: value})
+
+
+def test_a_network_that_is_not_finite_gives_no_picture(random_model):
+    """Where the network, its autoencoder or a stored path overflow there was a black picture, and no word."""
+    model = random_model()
+    x = torch.zeros(1, 4, 8, 8)
+    assert model.decode(x).isfinite().all()
+    for bad in (torch.nan, torch.inf):
+        x[0, 0, 3, 3] = bad
+        with pytest.raises(ValueError, match="edited latents are not finite"):
+            model.decode(x)
+    with pytest.raises(ValueError, match="picture's latents are not finite"):
+        model.encode(torch.full((1, 3, 16, 16), torch.nan))
+    weight = model.vae.decoder.conv_out.weight
+    kept = weight.detach().clone()
+    try:
+        weight.data[0, 0, 0, 0] = torch.nan
+        with pytest.raises(ValueError, match="decoded pictures are not finite"):
+            model.decode(torch.zeros(1, 4, 8, 8))
+    finally:
+        weight.data.copy_(kept)

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ledits import memory
-from ledits.backbones import latent_unet
+from ledits.backbones import network
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -20,7 +20,7 @@ from ledits.cpu import kernels, precision
 from ledits.method import core
 from ledits.method.core import Concept, Inversion
 
-from conftest import SCHEDULER, random_parts, random_xl_parts
+from conftest import SCHEDULER, random_parts, random_xl_parts, relative
 
 CPU = torch.device("cpu")
 BOUND = 1e-5
@@ -50,10 +50,6 @@ def latents(b: int = 1) -> torch.Tensor:
 
 def noise(n: int, x0: torch.Tensor) -> torch.Tensor:
     return torch.randn(n, *x0.shape, generator=torch.Generator().manual_seed(7))
-
-
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    return ((a - b).norm() / b.norm()).item()
 
 
 def invert(model, x0, steps=6, **options):
@@ -109,7 +105,7 @@ def test_an_edit_is_what_the_plain_way_gives(make, b):
 def test_the_size_of_batches_changes_nothing(make, max_batch):
     x0, concepts = latents(2), [Concept("dog", 3.0), Concept("red hat", -2.0)]
     whole, parts = (invert(model, x0)[0] for model in (make(), make(max_batch)))
-    assert relative(parts.x0, whole.x0) <= BOUND
+    assert relative(parts.denoised, whole.denoised) <= BOUND
     a, b = (edit(model, whole, concepts)[0][-1].x for model in (make(), make(max_batch)))
     assert relative(a, b) <= BOUND
 
@@ -175,7 +171,7 @@ def test_channels_last_is_another_order_of_the_same_numbers(make):
     model, x0, found = make(), latents(2), []
     for layout in (torch.contiguous_format, torch.channels_last):
         model.unet.to(memory_format=layout)
-        found.append(invert(model, x0)[0].x0)
+        found.append(invert(model, x0)[0].denoised)
     model.unet.to(memory_format=torch.contiguous_format)
     assert relative(*found) <= BOUND
 
@@ -213,7 +209,7 @@ def test_batches_follow_free_memory(make, monkeypatch):
             denoise._evaluate = lambda x, *rest, evaluate=evaluate: sizes.append(len(x)) or evaluate(x, *rest)
             denoise(torch.randn(40, 1, 4, 16, 16), range(40), ["dog"])
     assert sizes == [1] * 40 + [6] * 6 + [4] + [32, 8]
-    monkeypatch.setattr(latent_unet, "_CPU_ROOM", 20 * row)
+    monkeypatch.setattr(network, "_CPU_ROOM", 20 * row)
     with model.denoiser(model.schedule(40, 0.0), maps=False) as denoise:
         assert denoise._batch(torch.randn(40, 1, 4, 16, 16)) == 20
 
@@ -262,7 +258,9 @@ def test_nothing_in_the_loop_waits_for_the_device(make, mask):
     inversion, _ = invert(model, latents(2))
     texts = [model.prompts.embed(text) for text in ("dog", "hat")]  # a tokenizer and an encoder may ask
     concepts = [Concept(texts[0], 4.0, 0.8), Concept(texts[1], -4.0, 0.7, 2, 4)]
-    replaced = Inversion(inversion.schedule, inversion.x, inversion.x0, inversion.null_x0, model.prompts.embed(""))
+    replaced = Inversion(
+        inversion.schedule, inversion.x, inversion.denoised, inversion.base_denoised, model.prompts.embed("")
+    )
     with torch.inference_mode(), model.denoiser(replaced.schedule, maps=mask in ("intersect", "attention")) as denoise:
         for _ in core.edit(denoise, replaced, concepts, mask):
             break  # what is planned once, with the first step

@@ -1,6 +1,7 @@
 """Packed layers give what the plain ones give, whatever was in the batch and whatever came before."""
 
 import copy
+import platform
 import types
 
 import pytest
@@ -11,7 +12,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 
-from ledits.attention import token_maps
+from ledits.attention import Layout, token_maps
+from ledits.backbones import load
 from ledits.cpu import kernels, layers, packed, winograd
 
 from conftest import random_parts, random_vae, random_xl_parts, relative
@@ -19,14 +21,24 @@ from conftest import random_parts, random_vae, random_xl_parts, relative
 CPU = torch.device("cpu")
 BOUND = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
-pytestmark = pytest.mark.skipif(not packed.available(CPU, torch.float32), reason="no oneDNN on this processor")
+pytestmark = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available(),
+    reason="packing is for x86 processors with oneDNN",
+)
+
+
+@pytest.fixture(autouse=True)
+def _allowed(monkeypatch):
+    """Whatever the environment says of it."""
+    monkeypatch.delenv("LEDITS_CPU", raising=False)
 
 
 @pytest.fixture(params=["kernels", "without"])
 def either(request, monkeypatch):
     """With kernels.c, and as where there is no compiler."""
-    if request.param == "without":
-        monkeypatch.setattr(kernels, "available", lambda _: False)
+    monkeypatch.setenv("LEDITS_CPU", "kernels" if request.param == "kernels" else "packed")
+    if request.param == "kernels" and not kernels.available(torch.float32):
+        pytest.skip("no kernels on this processor, or no compiler")
     return request.param
 
 
@@ -53,8 +65,8 @@ def cast(given, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("make", [lambda: random_parts(levels=3), random_xl_parts], ids=["SD", "SDXL"])
 def test_a_packed_network_gives_what_the_plain_one_gives(make, dtype, either):
-    if not packed.available(CPU, dtype):
-        pytest.skip(f"no oneDNN for {dtype} on this processor")
+    if not packed.available(CPU, dtype) or (either == "kernels" and not kernels.available(dtype)):
+        pytest.skip(f"{dtype} is not packed on this processor")
     plain = make()["unet"].to(dtype)
     given = cast(inputs(plain, 3, side=20), dtype)  # 20, 10, 5: the way back up needs sizes that are no doubles
     with torch.inference_mode():
@@ -80,20 +92,20 @@ def test_every_layer_of_the_real_shapes_is_packed(either):
 
 
 def test_maps_are_recorded_in_packed_blocks(either):
-    """The same maps, for the tokens asked for: the parts of attention to text keep the names that hooks look for."""
+    """The same maps, for the tokens asked for: attention to text is heard whatever computes it."""
     plain, found = random_parts(levels=3)["unet"], []
     given, words = inputs(plain, 2), torch.zeros(2, 24, dtype=torch.bool)
     words[0, 3], words[1, 5:7] = True, True
     for net in (plain, packed_copy(plain)):
-        with torch.inference_mode(), token_maps(net) as maps:
-            maps.begin(words, 64)
+        layers = [name for name, _ in net.named_modules() if name.endswith("attn2") and not name.startswith("mid")]
+        with torch.inference_mode(), token_maps(net, layers, words, Layout(64, 64), CPU) as maps:
             net(**given)
-            found.append(maps.read(CPU))
+        found.append(maps.read())
     assert found[0].std() > 0
     assert relative(found[1], found[0]) < 1e-5
 
 
-def test_attention_that_is_not_plain_is_left_alone():
+def test_attention_that_is_not_plain_is_left_alone(either):
     """What somebody has put in the place of diffusers' own computes something else."""
     net = random_parts(levels=3)["unet"]
     block = net.down_blocks[0].attentions[0].transformer_blocks[0]
@@ -102,9 +114,20 @@ def test_attention_that_is_not_plain_is_left_alone():
     assert type(other.down_blocks[0].attentions[0]) is Transformer2DModel
     with torch.inference_mode():
         assert relative(other(**inputs(net, 2)).sample, net(**inputs(net, 2)).sample) < 1e-5
-        packed.pack(net)
-        with pytest.raises(ValueError, match="no attention mask"):
-            net(**inputs(net, 2), encoder_attention_mask=torch.ones(2, 24))
+
+
+def test_an_attention_mask_is_taken_or_refused(either):
+    """Whole blocks of kernels attend to everything and say so; diffusers' own, where there are none, heed it."""
+    net, mask = random_parts(levels=3)["unet"], torch.ones(2, 24)
+    mask[:, 5:] = 0
+    other = packed_copy(net)
+    with torch.inference_mode():
+        if either == "kernels":
+            with pytest.raises(ValueError, match="no attention mask"):
+                other(**inputs(net, 2), encoder_attention_mask=mask)
+        else:
+            found, expected = (each(**inputs(net, 2), encoder_attention_mask=mask).sample for each in (other, net))
+            assert relative(found, expected) < 1e-5
 
 
 @pytest.mark.parametrize("size", [None, (10, 14), (9, 13)])
@@ -126,7 +149,7 @@ def test_an_enlargement_in_nine_products(size):
 def test_fewer_products_give_the_convolution(h, w, doubled, dtype, monkeypatch):
     """Of odd sides too, in strips or whole pictures at a time, with a bias or onto something else."""
     if not packed.available(CPU, dtype):
-        pytest.skip(f"no oneDNN for {dtype} on this processor")
+        pytest.skip(f"{dtype} is not packed on this processor")
     torch.manual_seed(0)
     x, weight, bias = torch.randn(3, 24, h, w).to(dtype), torch.randn(8, 24, 3, 3).to(dtype) / 15, torch.randn(8)
     bias = bias.to(dtype)
@@ -202,3 +225,13 @@ def test_what_can_not_be_packed_is_left_alone(monkeypatch):
     assert not packed.available(CPU, torch.float32)
     with pytest.raises(ValueError, match="cpu in float32 can't be packed"):
         packed.pack(torch.nn.ModuleDict({"r": torch.nn.Linear(2, 2)}))
+
+
+def test_the_environment_can_do_without_packing(monkeypatch):
+    """Nothing is replaced, whether the library or a user's script asks for it."""
+    monkeypatch.setenv("LEDITS_CPU", "plain")
+    assert not packed.available(CPU, torch.float32)
+    net = torch.nn.ModuleDict({"r": torch.nn.Linear(2, 2)})
+    packed.pack(net)
+    assert type(net["r"]) is torch.nn.Linear
+    assert type(load(device="cpu", dtype="float32").unet.conv_in) is torch.nn.Conv2d

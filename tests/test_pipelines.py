@@ -22,7 +22,18 @@ import ledits
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
 
-from conftest import SCHEDULER, picture, random_parts, random_vae, random_xl_parts, relative, scheduler, seeded, tiny
+from conftest import (
+    SCHEDULER,
+    ip_adapter,
+    picture,
+    random_parts,
+    random_vae,
+    random_xl_parts,
+    relative,
+    scheduler,
+    seeded,
+    tiny,
+)
 
 DiffusersSD = LEditsPPPipelineStableDiffusion
 both = pytest.mark.parametrize("ours", [OursSD, OursXL], ids=["sd", "xl"])
@@ -475,6 +486,29 @@ def test_a_lora_changes_the_edit_and_its_scale_0_does_not(ours, tmp_path):
 
 
 @both
+def test_a_loras_scale_holds_in_every_thread(ours, tmp_path):
+    """diffusers scales the shared layers inside the network's forward: side by side, passes saw each other's scale."""
+    pipe = tiny(ours, scheduler())
+    lora(pipe, tmp_path / "lora")
+    pipe.load_lora_weights(tmp_path / "lora")
+    given = [None, {"scale": 0.5}, {"scale": 0.1}, {"scale": 0.5}]
+    inversion = pipe.invert(image=picture(), num_inversion_steps=6, generator=seeded())
+
+    def edit(k: int) -> torch.Tensor:
+        options = {"cross_attention_kwargs": given[k % 4], "output_type": "latent"}
+        return pipe(editing_prompt="cat", inversion=inversion, **options).images
+
+    alone, found = [edit(k) for k in range(4)], {}
+    assert relative(alone[0], alone[1]) > 1e-4
+    threads = [threading.Thread(target=lambda k=k: found.update({k: edit(k)})) for k in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(relative(found[k], alone[k % 4]) for k in range(12)) < 1e-5
+
+
+@both
 def test_a_textual_inversion_of_three_vectors_gets_all_three_in_its_mask(ours):
     pipe = tiny(ours, scheduler())
     torch.manual_seed(3)
@@ -485,27 +519,12 @@ def test_a_textual_inversion_of_three_vectors_gets_all_three_in_its_mask(ours):
     for tokenizer, encoder in pairs:
         pipe.load_textual_inversion(torch.randn(3, 16), token="<mine>", tokenizer=tokenizer, text_encoder=encoder)
     pipe.invert(image=picture(), num_inversion_steps=2, generator=seeded())
-    backbone = pipe._backbone(pipe.inversion.told)
+    backbone = pipe._backbone(pipe.inversion.conditioning)
     text = pipe._embed(backbone.prompts, "a <mine> cat", None, None)
     assert text.words.sum() == 5
     call = {"use_cross_attn_mask": True, "attn_store_steps": [0], "output_type": "latent"}
     whole = pipe(editing_prompt="<mine>", **call).attention_maps
     assert (whole > pipe(editing_prompt="cat", **call).attention_maps).float().mean() > 0.9
-
-
-def ip_adapter(unet) -> dict:
-    """An IP-Adapter's weights for a tiny UNet: one image of 16 numbers becomes four tokens."""
-    torch.manual_seed(9)
-    across, keys = unet.config.cross_attention_dim, {}
-    for key, (name, _) in enumerate((n, p) for n, p in unet.attn_processors.items() if "attn2" in n):
-        hidden = unet.get_submodule(name.removesuffix(".processor")).to_q.out_features
-        keys[f"{2 * key + 1}.to_k_ip.weight"] = torch.randn(hidden, across)
-        keys[f"{2 * key + 1}.to_v_ip.weight"] = torch.randn(hidden, across)
-    project = {
-        "proj.weight": torch.randn(4 * across, 16), "proj.bias": torch.zeros(4 * across),
-        "norm.weight": torch.ones(across), "norm.bias": torch.zeros(across),
-    }  # fmt: skip
-    return {"image_proj": project, "ip_adapter": keys}
 
 
 def test_an_ip_adapter_guides_every_edit():
@@ -631,7 +650,7 @@ def test_embeddings_in_place_of_texts(ours):
     """The same edit, if the tokens are counted; without counts only where no attention mask needs them."""
     pipe = tiny(ours, scheduler())
     pipe.invert(image=picture(), num_inversion_steps=3, generator=seeded())
-    backbone = pipe._backbone(pipe.inversion.told)
+    backbone = pipe._backbone(pipe.inversion.conditioning)
     texts = [pipe._embed(backbone.prompts, text, None, None) for text in ("cat", "a red heart", "snow")]
     embeds = torch.stack([text.states for text in texts])
     xl = ours is OursXL

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ledits import concepts
-from ledits.backbones.latent_unet import DEFAULTS
+from ledits.backbones.network import DEFAULTS
 from ledits.recipe import Edit, Recipe, parse
 from ledits.settings import Settings
 

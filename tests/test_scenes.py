@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ledits import scenes
-from ledits.scenes import BACKGROUNDS, OBJECTS, Mask, Picture, Placed, Scene
-from ledits.scenes.recognise import SEEN, background_of, recognise
+from ledits.scenes import ACCESSORIES, BACKGROUNDS, HEADS, OBJECTS, Mask, Picture, Placed, Scene
+from ledits.scenes.recognise import SEEN, about, background_of, dressed, is_drawn, recognise, style_of, wearing_of
+from ledits.scenes.style import STYLES, restyle
 
 NAMES = re.compile(rf"\b({'|'.join(OBJECTS)})\b")
 BESIDE = re.compile(rf"({'|'.join(OBJECTS)}) to the (left|right) of an? ({'|'.join(OBJECTS)})\b")
@@ -45,6 +46,16 @@ def worn(rng: np.random.Generator, picture: Picture, ghost: Picture) -> Picture:
         values = (np.roll(values, 1, axis) + 2 * values + np.roll(values, -1, axis)) / 4
     values += 10 * rng.choice([-1, 1], 3) + rng.normal(0, 8, values.shape)
     return values.clip(0, 255).astype(np.uint8)
+
+
+def worn_scenes(seed: int, number: int, count: int | None = None) -> Iterator[Scene]:
+    """Scenes whose first object is an animal with room for a hat."""
+    rng = np.random.default_rng(seed)
+    while number:
+        scene = scenes.sample(rng, count, held_out=None)
+        if scene.objects and scene.objects[0].name in HEADS:
+            number -= 1
+            yield scene.put(0, scenes.room(scene.objects[0]))
 
 
 def test_same_seed_same_scene():
@@ -108,11 +119,66 @@ def test_left_and_right_are_true():
     assert all(sides.count(side) > 20 for side in ("left", "right", "left of", "right of"))
 
 
+def test_captions_say_what_is_worn_and_the_style():
+    rng = np.random.default_rng(0)
+    said = 0
+    for _ in range(1500):
+        scene = scenes.dress(rng, scenes.sample(rng))
+        text = scene.captions(rng)
+        # A style is in every caption of a styled scene, and in no other.
+        assert [style for style in STYLES if style in text] == [scene.style] * bool(scene.style), text
+        worn_there = sorted(o.wearing for o in scene.objects if o.wearing)
+        worn_said = sorted(re.findall(rf"wearing (?:an? )?({'|'.join(ACCESSORIES)})", text))
+        names = {o.name for o in scene.objects}
+        if any(re.search(rf"\b{name}\b", text.split(" wearing ")[0]) for name in names):
+            assert worn_said == worn_there, text
+        said += bool(worn_said)
+        full = scene.caption()
+        assert sorted(re.findall(rf"wearing (?:an? )?({'|'.join(ACCESSORIES)})", full)) == worn_there
+        assert scene.style in full
+        assert scene.draw("").caption() in full
+    assert said > 150
+
+
+def test_accessories_stay_in_the_picture_and_on_the_animal():
+    """None is cut off at an edge, and each covers some of the animal's own pixels."""
+    for scene in worn_scenes(30, 60):
+        bare = scene.wear(0, "")
+        for name in ACCESSORIES:
+            mask = bare.mask(scene.wear(0, name), 128)
+            assert mask.any()
+            assert not mask[0].any()
+            assert (mask & drawn(bare, 0, 128)).sum() >= 10, (scene, name)
+
+
+def test_swap_keeps_what_is_worn_where_it_can():
+    scene = Scene((Placed("cat", 32, 40, 30, "bow"),), "blue", 1)
+    assert scene.swap(0, "dog").objects[0].wearing == "bow"
+    assert scene.swap(0, "pizza").objects[0].wearing == ""
+    with pytest.raises(ValueError, match="pizza wearing bow"):
+        scene.swap(0, "pizza").wear(0, "bow")
+
+
+def test_styles_are_what_they_say():
+    for scene in sampled(31, 10):
+        plain = scene.render(128)
+        gray, sketch, pixels = (scene.draw(name).render(128) for name in ("black and white photo", *STYLES[::2]))
+        assert np.ptp(gray, -1).max() == np.ptp(sketch, -1).max() == 0
+        assert np.abs(gray[..., 0] - plain @ [0.299, 0.587, 0.114]).max() < 1
+        blocks = pixels.reshape(32, 4, 32, 4, 3)
+        assert (blocks == blocks[:, :1, :, :1]).all()
+        assert np.abs(blocks[:, 0, :, 0] - plain.reshape(32, 4, 32, 4, 3).mean((1, 3))).max() < 14
+        # Paper is bright, whatever the picture.
+        assert np.median(sketch) > 200
+    with pytest.raises(ValueError, match="no style 'oil'"):
+        restyle(plain, "oil")
+
+
 @pytest.mark.parametrize("side", [64, 96])
-@pytest.mark.parametrize("edit", ["swap", "remove", "add", "move"])
+@pytest.mark.parametrize("edit", ["swap", "remove", "add", "move", "wear", "change hats", "styled swap", "restyle"])
 def test_mask_is_what_differs(edit: str, side: int):
     rng = np.random.default_rng(6)
-    for scene in sampled(7, 60):
+    for scene in worn_scenes(7, 40) if edit in ("wear", "change hats", "styled swap") else sampled(7, 60):
         index = int(rng.integers(len(scene.objects))) if scene.objects else None
         if edit == "add":
             # Anywhere, in front of other objects too.
@@ -120,6 +186,21 @@ def test_mask_is_what_differs(edit: str, side: int):
             twin = scene.add(Placed(other(rng, scene), x, y, 26))
         elif edit == "move":
             twin = scene.move(str(rng.choice([b for b in BACKGROUNDS if b != scene.background])))
+        elif edit == "restyle":
+            twin = scene.draw(str(rng.choice(STYLES)))
+            assert scene.mask(twin, side).all()
+            continue
+        elif edit == "wear":
+            twin = scene.wear(0, str(rng.choice(ACCESSORIES)))
+        elif edit == "change hats":
+            one, two = rng.choice(ACCESSORIES, 2, replace=False)
+            scene, twin = scene.wear(0, str(one)), scene.wear(0, str(two))
+        elif edit == "styled swap":
+            scene = scene.draw(str(rng.choice(STYLES)))
+            twin = scene.swap(0, other(rng, scene))
+            mask, differs = scene.mask(twin, side), (scene.render(side) != twin.render(side)).any(-1)
+            assert not (differs & ~mask).any(), (scene, twin)
+            continue
         elif index is None:
             continue
         else:
@@ -143,6 +224,11 @@ def test_held_out_pairs():
     assert not any(map(unseen, sampled(9, 300, held_out=False)))
     assert all(map(unseen, sampled(9, 300, held_out=True)))
     assert 0 < sum(map(unseen, sampled(9, 300, held_out=None))) < 150
+    rng = np.random.default_rng(9)
+    clothes = [o for _ in range(2000) for o in scenes.dress(rng, scenes.sample(rng)).objects if o.wearing]
+    assert not any(scenes.held_out_pair(o.name, o.wearing) for o in clothes)
+    unworn = {(a, b) for a in HEADS for b in ACCESSORIES} - {(o.name, o.wearing) for o in clothes}
+    assert unworn == {("panda", "crown"), ("owl", "top hat")}
     pairs = [*combinations(OBJECTS, 2), *((name, where) for name in OBJECTS for where in BACKGROUNDS)]
     assert all(scenes.held_out_pair(a, b) == scenes.held_out_pair(b, a) for a, b in pairs)
     assert 0.05 < np.mean([scenes.held_out_pair(a, b) for a, b in pairs]) < 0.12
@@ -194,6 +280,39 @@ def test_recognises_a_worn_picture():
         assert recognise(picture, clean(scene))[0].name == twin.objects[0].name
         ghost = worn(rng, clean(scene), scene.render())
         assert recognise(ghost, clean(scene), near=scene.objects[0])[0].explained < SEEN
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_recognises_what_is_worn(side: int):
+    rng = np.random.default_rng(32)
+    for scene in worn_scenes(33, 16):
+        old, new = map(str, rng.choice(["", *ACCESSORIES], 2, replace=False))
+        scene, twin = scene.wear(0, old), scene.wear(0, new)
+        before, after = scene.render(side), twin.render(side)
+        for picture, wanted in ((before, old), (after, new), (worn(rng, after, before), new)):
+            assert wearing_of(picture, clean(scene, side), scene.objects[0]) == wanted, scene
+            animal = scene.objects[0]._replace(wearing=wanted)
+            found = recognise(picture, clean(scene, side), near=animal, looks=dressed(wanted), sizes=about(animal))
+            assert (found[0].name, found[0].wearing) == (animal.name, wanted)
+            assert max(abs(found[0].x - animal.x), abs(found[0].y - animal.y)) <= 1
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_recognises_styles_and_what_is_drawn_in_them(side: int):
+    rng = np.random.default_rng(34)
+    for i, scene in enumerate(sampled(35, 15, 1)):
+        style, plain = STYLES[i % 3], scene.render(side)
+        styled = scene.draw(style).render(side)
+        assert style_of(plain, scene) == ""
+        assert style_of(styled, scene) == style
+        assert is_drawn(styled, scene.draw(style), 0)
+        wrong = scene.swap(0, other(rng, scene)).draw(style)
+        if not any({scene.objects[0].name, wrong.objects[0].name} <= set(row) for row in scenes.COLOURED):
+            assert not is_drawn(wrong.render(side), scene.draw(style), 0)
+        assert not is_drawn(scene.remove(0).draw(style).render(side), scene.draw(style), 0)
+        # A quarter of the style left out, or more of it than there should be of the plain picture.
+        assert style_of((0.75 * styled + 0.25 * plain).astype(np.uint8), scene) == style
+        assert style_of((0.25 * styled + 0.75 * plain).astype(np.uint8), scene) == ""
 
 
 def test_explained_is_what_painting_explains():

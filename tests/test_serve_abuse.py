@@ -110,7 +110,7 @@ def test_no_name_that_a_client_gives_reaches_the_disk(server: Served, http: http
     assert answer.status_code in (400, 404)
     assert http.post("/v1/inversions", files={name: png(1)}).status_code == 400
     assert {path.name for path in folder.parent.rglob("*") if "store" not in str(path)} == before
-    assert all(re.fullmatch(r"[0-9a-f]{32}\.(json|safetensors|picture)", path.name) for path in folder.iterdir())
+    assert all(re.fullmatch(r"[0-9a-f]{32}\.(json|safetensors|picture)|lock", path.name) for path in folder.iterdir())
 
 
 def test_a_damaged_inversion_file_is_refused_and_leaves_nothing(server: Served, http: httpx2.Client) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ledits.editor import Editor
 from ledits.files import image
-from ledits.server.settings import Limits, Settings
+from ledits.server.settings import Limits, Settings, folder
 from serving import Served, decoded, png, saved, served
 
 EVENTS = {"accept": "text/event-stream"}
@@ -166,6 +166,15 @@ def test_parsing_says_what_is_understood_and_shows_the_grammar_where_nothing_is(
     assert "'cat->dog'" in refused.json()["error"]["message"]
 
 
+def test_a_recipe_comes_back_out_of_a_result(http: httpx2.Client) -> None:
+    made = inverted(http)
+    done = http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": ["+hat"], "format": "webp"}).json()
+    told = http.post("/v1/recipes", files={"image": base64.b64decode(done["image"])})
+    assert told.json() == {"recipe": done["recipe"]}
+    assert http.post("/v1/recipes", files={"image": png(1)}).json() == {"recipe": None}
+    assert http.post("/v1/recipes", files={"image": b"no picture"}).status_code == 400
+
+
 def test_a_job_is_cancelled_by_its_id_and_stops_between_steps(server: Served, http: httpx2.Client) -> None:
     made = inverted(http)
     before = server.backbone.calls
@@ -285,6 +294,16 @@ def test_a_new_start_finds_what_was_kept_and_clears_what_was_not_finished(tmp_pa
         assert not any((tmp_path / name).exists() for name in half)
         assert (tmp_path / "notes.txt").exists()
     assert after == before
+
+
+def test_two_servers_never_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = folder()
+    with served(first), pytest.raises(ValueError, match="another server keeps its inversions"), served(first):
+        pass
+    with served(first):
+        assert folder() == first.with_name("serve-2")
+    assert folder() == first
 
 
 def test_a_job_that_takes_too_long_is_stopped(tmp_path: Path) -> None:

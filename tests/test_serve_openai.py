@@ -136,6 +136,7 @@ def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) ->
         ({"image": [png(1), png(2)]}, openai.BadRequestError, "one file is needed as image"),
         ({"size": "32x32"}, openai.BadRequestError, "of another shape than the picture, 32x24"),
         ({"size": "../../etc"}, openai.BadRequestError, "size is '../../etc'"),
+        ({"n": 3, "image": png(1, 200, 200)}, openai.BadRequestError, "3 pictures of 200x200 pixels are more"),
         ({"n": 11}, openai.BadRequestError, "n is '11'"),
         ({"output_format": "gif"}, openai.BadRequestError, "png, jpeg and webp"),
         ({"output_compression": 50}, openai.BadRequestError, "PNG is lossless"),

@@ -1,5 +1,6 @@
 """`ledits serve` as a process: how it starts, how it ends, and what another start finds."""
 
+import base64
 import json
 import os
 import re
@@ -65,7 +66,7 @@ def test_sigterm_finishes_the_job_in_hand_refuses_others_and_a_new_start_finds_w
         assert refused.json()["error"]["code"] == "shutting_down"
         done = json.loads(told.split("event: done\ndata: ")[1].split("\n")[0])
         assert running.wait(timeout=20) == 0
-    left = sorted(path.suffix for path in tmp_path.iterdir())
+    left = sorted(path.suffix for path in tmp_path.iterdir() if path.name != "lock")
     assert left == [".json", ".picture", ".safetensors"]
     with process(tmp_path) as (running, http):
         assert http.get("/v1/inversions").json()["inversions"] == [made]
@@ -111,6 +112,12 @@ def test_the_bundled_model_gives_the_command_lines_bytes(
     with served(tmp_path / "store", editors={"scenes": Editor(bundled)}) as server, server.client() as http:
         form = {"prompt": "+crown", "source": "a cat on a beach", "steps": "4"}
         answer = http.post("/v1/images/edits", files={"image": picture.read_bytes()}, data=form)
+        noise = {"image": png(1, 64, 64)}
+        refused = [
+            http.post("/v1/images/edits", files=files, data=form | more).json()["error"]
+            for files, more in (({"image": picture.read_bytes()}, {"prompt": "+rhino"}), (noise, {}))
+        ]
+        anyway = http.post("/v1/images/edits", files=noise, data=form | {"prompt": "+rhino", "anyway": "true"})
         words = http.get("/v1/words").json()
         parsed = http.post("/v1/parse", json={"text": "make the cat a rhino"}).json()
     monkeypatch.setattr("ledits.cli.options.load", lambda *_: Editor(bundled))
@@ -119,9 +126,10 @@ def test_the_bundled_model_gives_the_command_lines_bytes(
     with pytest.raises(SystemExit) as ended:
         cli.main(["edit", str(picture), "+crown", "--source", "a cat on a beach", "--steps", "4", "-o", output])
     assert ended.value.code == 0
-    import base64
-
     assert base64.b64decode(answer.json()["data"][0]["b64_json"]) == Path(output).read_bytes()
+    assert [each["code"] for each in refused] == ["unknown_word", "unsuitable_image"]
+    assert "does not know the word 'rhino': it knows cat, dog" in refused[0]["message"]
+    assert anyway.status_code == 200
     assert {"cat", "crown", "beach"} <= set(words["words"])
     assert {"cat", "red apple", "beach"} <= set(words["things"])
     assert parsed["unknown"] == ["rhino"]
@@ -156,20 +164,54 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, capsys: pytest.Cap
     assert "can't be listened on" in capsys.readouterr().err
 
 
-def test_javascripts_official_client_edits_a_picture(tmp_path: Path) -> None:
+def node(folder: Path, script: str) -> str:
+    """What a module prints that may import the official client."""
     modules = Path(__file__).parent.parent / ".venv/js/node_modules"
     if not (modules / "openai").exists():
-        pytest.skip("npm install --prefix .venv/js openai")
-    script = tmp_path / "edit.mjs"
-    (tmp_path / "node_modules").symlink_to(modules)
-    (tmp_path / "cat.png").write_bytes(png(1))
+        pytest.skip("OpenAI's client for JavaScript is not installed: npm install --prefix .venv/js openai")
+    (folder / "node_modules").symlink_to(modules)
+    (folder / "cat.png").write_bytes(png(1))
+    (folder / "script.mjs").write_text(script)
+    return subprocess.run(
+        ["node", "script.mjs"], cwd=folder, check=True, timeout=60, capture_output=True, text=True
+    ).stdout
+
+
+def test_javascripts_official_client_edits_a_picture(tmp_path: Path) -> None:
     text = (Path(__file__).parent.parent / "docs/serve.md").read_text()
     snippet = text.split("```javascript\n")[1].split("```")[0]
     with served(tmp_path / "store") as server:
-        script.write_text(snippet.replace("http://127.0.0.1:8000", server.address))
-        subprocess.run(["node", script.name], cwd=tmp_path, check=True, timeout=60)
+        node(tmp_path, snippet.replace("http://127.0.0.1:8000", server.address))
         expected = Editor(server.backbone).edit(png(1), "+crown")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "crown.png")), expected.rgb)
+
+
+def test_javascripts_official_client_streams_and_has_its_own_class_for_each_refusal(tmp_path: Path) -> None:
+    with served(tmp_path / "store", keys=("a key of the tests' own",)) as server:
+        told = node(
+            tmp_path,
+            """
+            import fs from "node:fs";
+            import OpenAI, { toFile } from "openai";
+            const at = { baseURL: "ADDRESS/v1", maxRetries: 0 };
+            const client = new OpenAI({ ...at, apiKey: "a key of the tests' own" });
+            const stranger = new OpenAI({ ...at, apiKey: "another" });
+            const image = await toFile(fs.readFileSync("cat.png"), "cat.png", { type: "image/png" });
+            const ask = (by, more) => by.images.edit({ image, prompt: "+hat", ...more });
+            for await (const event of await ask(client, { stream: true, partial_images: 1 })) console.log(event.type);
+            console.log((await ask(client, { mask: undefined, n: 2 })).data.length);
+            for (const [by, more] of [[stranger, {}], [client, { model: "gpt" }], [client, { prompt: "make it nice" }]])
+              await ask(by, more).catch((e) => console.log(e.constructor.name, e.status, e.code));
+            """.replace("ADDRESS", server.address),
+        )
+    assert told.split("\n")[:-1] == [
+        "image_edit.partial_image",
+        "image_edit.completed",
+        "2",
+        "AuthenticationError 401 invalid_api_key",
+        "NotFoundError 404 model_not_found",
+        "BadRequestError 400 unknown_instruction",
+    ]
 
 
 @pytest.mark.parametrize("language", ["bash", "python"])

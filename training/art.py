@@ -4,7 +4,7 @@
     python training/art.py package/assets
 
 Each piece is cropped to what is opaque and scaled to 96 pixels on its longer side: twice what a 64-pixel scene needs,
-so the same art serves a 128-pixel model.
+so the same art serves a 128-pixel model. Only names that are not there yet are cut, so that art stays as it is.
 """
 
 import sys
@@ -19,14 +19,17 @@ CODE_POINTS = {
     "donut": "1f369", "red heart": "2764-fe0f", "blue heart": "1f499", "yellow heart": "1f49b", "green heart": "1f49a",
     "star": "2b50", "sunflower": "1f33b", "balloon": "1f388", "gift": "1f381", "crown": "1f451", "ball": "26bd",
     "rocket": "1f680", "car": "1f697", "tree": "1f333", "mushroom": "1f344",
+    "sunglasses": "1f576-fe0f", "top hat": "1f3a9", "bow": "1f380",
 }  # fmt: skip
 SIDE = 96
 
 if __name__ == "__main__":
     source, target = Path(sys.argv[1]), Path(__file__).parent.parent / "src/ledits/scenes/art"
     for name, code in CODE_POINTS.items():
+        if (file := target / f"{name.replace(' ', '_')}.png").exists():
+            continue
         art = Image.open(source / f"{code}.webp").convert("RGBA")
         art = art.crop(art.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
         scale = SIDE / max(art.size)
         art = art.resize((round(art.width * scale), round(art.height * scale)), Image.Resampling.LANCZOS)
-        art.save(target / f"{name.replace(' ', '_')}.png", optimize=True)
+        art.save(file, optimize=True)

@@ -1,11 +1,12 @@
-"""Train the bundled model's UNet together with its text encoder.
+"""Train a denoiser together with its text encoders: a UNet in SD's layout or a flow transformer in SD3's.
 
-    python training/denoiser.py --pack runs/pack --vae runs/autoencoder/vae --out runs/denoiser [--device cuda]
+    python training/denoiser.py --pack runs/pack --vae runs/autoencoder/vae --out runs/unet [--kind flow]
 
-Constant learning rate with warm-up, then a linear decay over the last --decay steps: the end can be moved while it
-runs. Resumes exactly from RUN/last.pt (weights, optimiser, averages, position in the data); STOP with --minutes and run
-it again to go on. Writes RUN/log.jsonl, RUN/samples-STEP.png (one row a prompt, two seeds) and RUN/model, the averaged
-weights as a Stable Diffusion pipeline in diffusers' layout.
+The rate is constant after a warm-up, so that training can always go on; what is evaluated and shipped is the running
+average of the weights. `--decay N` lets it fall to zero over the last N of --steps. Resumes to the sample from
+RUN/last.pt (weights, optimiser, averages, position in the data); stop it at any time, or with --minutes, and run it
+again. `--from training/state` starts from saved weights and fresh optimiser state. Writes RUN/log.jsonl,
+RUN/samples-STEP.png (one row a prompt, two seeds) and RUN/model, the averaged weights in diffusers' layout.
 """
 
 import argparse
@@ -16,50 +17,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers import AutoencoderTiny, DiffusionPipeline
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTokenizer
 
-from text import WIDTH, encoder
+from networks import LATENT_SIDE, Flow, UNet
+from precision import autocast, fastest
 
 PROMPTS = (
     "a cat on a meadow", "a red heart on a blue background", "a rocket under a night sky", "an empty beach",
     "a pizza in the snow", "a dog and a star on a white background", "a tree to the left of a car at sunset", "a crown",
+    "a cat wearing sunglasses on a beach", "a dog wearing a top hat on a green background", "sunglasses",
+    "a penguin wearing a crown and a banana in the snow", "a pencil sketch of a fox on a meadow",
+    "pixel art of a rabbit on a blue background", "a black and white photo of an owl wearing a bow at sunset",
+    "a panda, a donut and a rocket on a pink background",
 )  # fmt: skip
-SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
-
-
-def unet(channels: tuple[int, ...], side: int) -> UNet2DConditionModel:
-    n = len(channels)
-    return UNet2DConditionModel(
-        sample_size=side // 4,
-        in_channels=8,
-        out_channels=8,
-        block_out_channels=channels,
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * n,
-        up_block_types=("CrossAttnUpBlock2D",) * n,
-        cross_attention_dim=WIDTH,
-        attention_head_dim=4,
-        norm_num_groups=16,
-    )
-
-
-def pipeline(vae: AutoencoderTiny, tokens: CLIPTokenizer, text: nn.Module, net: nn.Module) -> StableDiffusionPipeline:
-    scheduler = DPMSolverMultistepScheduler(
-        **SCHEDULE,
-        prediction_type="v_prediction",
-        algorithm_type="sde-dpmsolver++",
-        solver_order=2,
-        timestep_spacing="trailing",
-        final_sigmas_type="sigma_min",
-    )
-    return StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokens, unet=net, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
 
 
 def main() -> None:
@@ -67,15 +40,15 @@ def main() -> None:
     parser.add_argument("--pack", type=Path, required=True)
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8_800)
-    parser.add_argument("--decay", type=int, default=2_200)
+    parser.add_argument("--kind", choices=("unet", "flow"), default="unet")
+    parser.add_argument("--from", type=Path, dest="origin", help="a saved model to start from")
+    parser.add_argument("--steps", type=int, default=10**6)
+    parser.add_argument("--decay", type=int, default=0, help="steps at the end over which the rate falls to zero")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long, having written a checkpoint")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--channels", type=int, nargs="+", default=(64, 128, 192))
-    parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
+    parser.add_argument("--every", type=float, default=8, help="minutes between checkpoints")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -84,13 +57,12 @@ def main() -> None:
     with np.load(args.pack / "pack.npz") as pack:
         latents, captions = pack["latents"], pack["captions"]
     tokens = CLIPTokenizer.from_pretrained(args.pack / "tokenizer")
-    vae = AutoencoderTiny.from_pretrained(args.vae)
+    vae = AutoencoderTiny.from_pretrained(args.vae).float()
     empty = torch.tensor(tokens("", padding="max_length", truncation=True).input_ids)
-    net = nn.ModuleDict({"unet": unet(tuple(args.channels), args.side), "text": encoder(tokens)}).to(args.device)
-    if args.device == "cpu":
-        # Measured on 2 cores: 0.65 s a step against 1.1 with fused attention, whose backward pass is slow for 16-wide
-        # heads, and channels last. torch.compile gained a tenth and cost three minutes.
-        net["unet"].set_attn_processor(AttnProcessor())
+    denoiser = (UNet if args.kind == "unet" else Flow)(tokens, latents.shape[1])
+    net = denoiser.parts.to(args.device)
+    if args.origin:
+        denoiser.read(args.origin)
     average = copy.deepcopy(net).requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(net.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=0.01, foreach=True)
     start = 0
@@ -102,23 +74,7 @@ def main() -> None:
         start = state["step"]
     print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters, from step {start}", flush=True)
 
-    betas = np.linspace(SCHEDULE["beta_start"] ** 0.5, SCHEDULE["beta_end"] ** 0.5, 1000) ** 2
-    alphas = torch.from_numpy(np.cumprod(1 - betas)).float().to(args.device)
-
-    def objective(x0: Tensor, eps: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        with torch.autocast(args.device, torch.bfloat16):
-            alpha, sigma = alphas[t, None, None, None].sqrt(), (1 - alphas[t, None, None, None]).sqrt()
-            context = net["text"](ids).last_hidden_state
-            out = net["unet"](alpha * x0 + sigma * eps, t, context).sample.float()
-        error = (out - (alpha * eps - sigma * x0)).square().mean((1, 2, 3))
-        # min-SNR weights (Hang et al. 2023, gamma 5) for v prediction.
-        snr = alphas[t] / (1 - alphas[t])
-        return (error * snr.clamp(max=5) / (snr + 1)).mean()
-
-    began, losses = time.time(), []
-    for step in range(start, args.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * min(1, (step + 1) / 200, (args.steps - step) / args.decay)
+    def objective(step: int, dtype: torch.dtype) -> Tensor:
         # Everything a step draws follows from its number, so that a run that was stopped goes on as if it had not been.
         rng = np.random.default_rng([4, step])
         torch.manual_seed(step)
@@ -126,8 +82,16 @@ def main() -> None:
         x0 = torch.from_numpy(latents[rows]).float().to(args.device)
         ids = torch.from_numpy(captions[rows, rng.integers(captions.shape[1], size=args.batch)]).long()
         ids[torch.from_numpy(rng.random(args.batch) < 0.1)] = empty
-        t = torch.from_numpy(rng.integers(1000, size=args.batch)).to(args.device)
-        loss = objective(x0, torch.randn_like(x0), t, ids.to(args.device))
+        with autocast(args.device, dtype):
+            return denoiser.loss(x0, torch.randn_like(x0), ids.to(args.device), rng)
+
+    dtype = fastest(args.device, lambda dtype: objective(start, dtype).backward())
+    began = written = time.time()
+    losses: list[float] = []
+    for step in range(start, args.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * min(1, (step + 1) / 200, (args.steps - step) / max(args.decay, 1))
+        loss = objective(step, dtype)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -137,32 +101,33 @@ def main() -> None:
         losses.append(loss.item())
 
         stop = step + 1 == args.steps or time.time() - began > 60 * args.minutes
-        if (step + 1) % args.every == 0 or stop:
+        if stop or time.time() - written > 60 * args.every:
             row = {"step": step + 1, "loss": float(np.mean(losses)), "lr": optimizer.param_groups[0]["lr"]}
-            row |= {"samples_per_second": round(len(losses) * args.batch / (time.time() - began), 1)}
+            row |= {"samples": (step + 1) * args.batch, "format": str(dtype).removeprefix("torch.")}
+            row |= {"samples_per_second": round(len(losses) * args.batch / (time.time() - written), 1)}
             with (args.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
             print(row, flush=True)
             state = {"net": net.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save({**state, "step": step + 1}, args.out / "last.tmp")
             (args.out / "last.tmp").rename(last)
-            pipe = pipeline(vae, tokens, average["text"], average["unet"])
+            pipe = denoiser.pipeline(average, vae, tokens)
             pipe.save_pretrained(args.out / "model")
-            if (step + 1) % (2 * args.every) == 0 or stop:
-                grid(pipe, args.out / f"samples-{step + 1:06d}.png")
+            grid(pipe, args.out / f"samples-{step + 1:06d}.png", latents.shape[1])
+            written, losses = time.time(), []
         if stop:
             break
 
 
 @torch.inference_mode()
-def grid(pipe: StableDiffusionPipeline, path: Path) -> None:
+def grid(pipe: DiffusionPipeline, path: Path, channels: int) -> None:
     """Two samples of each of PROMPTS, drawn with plain guidance."""
     pipe.set_progress_bar_config(disable=True)
-    noise = torch.randn(2 * len(PROMPTS), 8, *[pipe.unet.config.sample_size] * 2, generator=torch.manual_seed(0))
+    noise = torch.randn(2 * len(PROMPTS), channels, LATENT_SIDE, LATENT_SIDE, generator=torch.manual_seed(0))
     images = pipe(
         [prompt for prompt in PROMPTS for _ in range(2)],
         latents=noise.to(pipe.device), num_inference_steps=15, guidance_scale=4.0, output_type="np",
-        height=4 * pipe.unet.config.sample_size, width=4 * pipe.unet.config.sample_size,
+        height=8 * LATENT_SIDE, width=8 * LATENT_SIDE,
     ).images  # fmt: skip
     rows = [np.concatenate(list(images[i : i + 8]), 1) for i in range(0, len(images), 8)]
     Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(path)

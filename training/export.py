@@ -1,9 +1,10 @@
-"""Ship a trained model: runs/denoiser/model to src/ledits/models/scenes, the UNet in half precision.
+"""Keep a trained model: its averaged weights in half precision, in diffusers' layout.
 
-    python training/export.py [--run runs/denoiser/model] [--vae runs/autoencoder/vae] [--settings training/scenes.json]
+    python training/export.py --run runs/unet/model --to src/ledits/models/scenes --settings training/scenes.json
+    python training/export.py --run runs/unet/model --to training/state      # to go on from: --from training/state
 
-The VAE may be newer than the one in the run, where only its decoder was trained on. `settings` becomes the checkpoint's
-ledits.json: which attention maps to use, and the defaults of `ledits edit` that benchmarks/ found best for it.
+The VAE may be newer than the one in the run (--vae), where only its decoder was trained on. --settings becomes the
+checkpoint's ledits.json: which attention maps to use, and the defaults of `ledits edit` that benchmarks/ found best.
 """
 
 import argparse
@@ -11,35 +12,44 @@ import json
 import shutil
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).parent
-TARGET = HERE.parent / "src/ledits/models/scenes"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=Path("runs/denoiser/model"))
-    parser.add_argument("--vae", type=Path, default=Path("runs/autoencoder/vae"))
-    parser.add_argument("--settings", type=Path, default=HERE / "scenes.json")
+    parser.add_argument("--run", type=Path, required=True, help="a model that denoiser.py has written")
+    parser.add_argument("--to", type=Path, required=True, help="the folder to write; one that is there is replaced")
+    parser.add_argument("--vae", type=Path, help="[default: the run's own]")
+    parser.add_argument("--settings", type=Path, help="becomes ledits.json, and the model card goes with it")
     args = parser.parse_args()
+    if not (args.run / "model_index.json").exists():
+        parser.error(f"--run {args.run} holds no model_index.json: name the model folder of a run of denoiser.py")
+    if args.to.exists() and not (args.to / "model_index.json").exists():
+        parser.error(f"--to {args.to} is there and is no model: name a new folder, or that of an older model")
 
-    shutil.rmtree(TARGET, ignore_errors=True)
-    shutil.copytree(args.run, TARGET)
-    shutil.rmtree(TARGET / "vae")
-    shutil.copytree(args.vae, TARGET / "vae")
+    shutil.rmtree(args.to, ignore_errors=True)
+    shutil.copytree(args.run, args.to)
+    if args.vae:
+        shutil.rmtree(args.to / "vae")
+        shutil.copytree(args.vae, args.to / "vae")
     # diffusers writes a key that it then warns about.
-    config = json.loads((TARGET / "vae/config.json").read_text())
+    config = json.loads((args.to / "vae/config.json").read_text())
     config.pop("block_out_channels", None)
-    (TARGET / "vae/config.json").write_text(json.dumps(config, indent=2) + "\n")
-    weights = TARGET / "unet/diffusion_pytorch_model.safetensors"
-    save_file(
-        {name: value.half().contiguous() for name, value in load_file(weights).items()}, weights, {"format": "pt"}
-    )
-    shutil.copy(args.settings, TARGET / "ledits.json")
-    shutil.copy(HERE / "MODEL_CARD.md", TARGET / "README.md")
-    size = sum(path.stat().st_size for path in TARGET.rglob("*") if path.is_file())
-    print(f"{TARGET}: {size / 1e6:.1f} MB")
+    (args.to / "vae/config.json").write_text(json.dumps(config, indent=2) + "\n")
+    for weights in args.to.rglob("*.safetensors"):
+        halves = {
+            name: value.half().contiguous() if value.dtype == torch.float32 else value
+            for name, value in load_file(weights).items()
+        }
+        save_file(halves, weights, {"format": "pt"})
+    if args.settings:
+        shutil.copy(args.settings, args.to / "ledits.json")
+        shutil.copy(HERE / "MODEL_CARD.md", args.to / "README.md")
+    size = sum(path.stat().st_size for path in args.to.rglob("*") if path.is_file())
+    print(f"{args.to}: {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ledits import scenes
 
-TOKENS = 24
+# The longest caption, of three objects and a style, has 28.
+TOKENS = 32
 WIDTH = 128
 
 
@@ -16,6 +17,7 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
     words = " ".join(
         [*scenes.OBJECTS, *map(scenes.noun, scenes.BACKGROUNDS), *map(scenes.where, scenes.BACKGROUNDS)]
         + ["a an and the on in at under to of left right middle empty no nothing without with colour photo picture of"]
+        + [*scenes.ACCESSORIES, *scenes.STYLES, "wearing animal hat drawing art pixelated oil painting old"]
         + ["big small bright dark new old one two three apple heart background"]
     )
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -44,18 +46,26 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 def encoder(tokens: CLIPTokenizer) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokens),
-            hidden_size=WIDTH,
-            intermediate_size=4 * WIDTH,
-            projection_dim=WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=TOKENS,
-            hidden_act="gelu",
-            bos_token_id=tokens.bos_token_id,
-            eos_token_id=tokens.eos_token_id,
-            pad_token_id=tokens.pad_token_id,
-        )
+    """The text encoder of a UNet."""
+    return CLIPTextModel(_config(tokens, WIDTH, 2))
+
+
+def projected(tokens: CLIPTokenizer, width: int) -> CLIPTextModelWithProjection:
+    """One of a flow transformer's two, whose last layer but one is told to it word by word, the last as a whole."""
+    return CLIPTextModelWithProjection(_config(tokens, width, 3))
+
+
+def _config(tokens: CLIPTokenizer, width: int, layers: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokens),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        projection_dim=width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=TOKENS,
+        hidden_act="gelu",
+        bos_token_id=tokens.bos_token_id,
+        eos_token_id=tokens.eos_token_id,
+        pad_token_id=tokens.pad_token_id,
     )

@@ -1,93 +1,164 @@
-"""Where a prompt's words are: text cross-attention, recorded while the network runs as it always does.
+"""Where a prompt's words are: attention to text, recorded while the network runs as it always does.
 
-Hooks listen to the query and key projections of the wanted layers, so every attention processor (fused, xFormers, LoRA,
-IP-adapter) stays in place and computes the output; the map of the few wanted words is one small product beside it.
-Heads are averaged and words summed on the spot: what is kept is one number a cell and prompt.
+PyTorch tells a `TorchFunctionMode` of every call of its attention function, after norms, positions and projections,
+whatever network makes it: cross-attention, joint attention of text and picture, keys added to the picture's own. The
+layer's output is left as it is; the map of the few wanted words is one more attention beside it, whose values are 1 at
+these words and 0 elsewhere. That gives the softmax over all keys without ever holding it. Heads are averaged and words
+summed on the spot: what is kept is one number a cell and prompt.
 """
 
-import math
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ledits.cpu import kernels
 
 
-class TokenMaps:
-    """Attention of one forward pass, summed over the wanted words, averaged over heads and layers."""
+@dataclass(frozen=True)
+class Layout:
+    """Which queries of a layer are the picture's, which of its keys are the text's."""
 
-    def __init__(self) -> None:
-        self._words: Tensor | None = None
-        self._told: list[int] = []  # the rows that have words
-        self._cells = 0
+    cells: int  # of the picture, row by row
+    queries: int  # in all, of the layers that count
+    image_at: int = 0
+    text_at: int = 0
+
+
+class TokenMaps(TorchFunctionMode):
+    """Attention of one pass of a network, summed over the wanted words, averaged over heads and layers.
+
+    words (rows, tokens), on the CPU, are true for the tokens to sum.
+    """
+
+    def __init__(self, words: Tensor, layout: Layout, device: torch.device) -> None:
+        super().__init__()
+        self._layout, self._count, self._device = layout, len(words), device
+        told = words.any(1).nonzero().flatten()
+        self.empty = not len(told)
+        # Both are copied to the device once: in every layer a GPU would have to wait for it.
+        self._told, self._words = told.to(device), words[told].to(device, torch.float32)
+        self._inside: Any = None  # the layer that is running
+        self._parts: list[Tensor] = []  # of its probabilities, where it computes them itself
         self._sum: Tensor | None = None
         self._layers = 0
 
-    def begin(self, words: Tensor, cells: int) -> None:
-        """Start recording: words (rows, tokens), on the CPU, are true for the tokens to sum; a layer of `cells` queries
-        counts.
-        """
-        self._words, self._told = words, words.any(1).nonzero().flatten().tolist()
-        self._cells, self._sum, self._layers = cells, None, 0
-
-    def read(self, device: torch.device) -> Tensor:
-        """The maps (rows, cells) of the pass since `begin`, on the device it ran on; recording ends."""
-        words, self._words = self._words, None
-        if words is None or (self._sum is None and self._told):
+    def read(self) -> Tensor:
+        """The maps (rows, cells), fp32; ValueError where no layer was heard."""
+        cells = self._layout.cells
+        if self._sum is None and not self.empty:
             raise ValueError(
-                f"the network attends to text in no layer of {self._cells} cells, so it has no attention maps: "
-                "use the mask rule 'noise' or 'none'"
+                f"the network attends to text in no layer of {cells} cells that can be recorded, so it has no "
+                "attention maps: use the mask rule 'noise' or 'none'; or, if you replaced its attention (by xFormers, "
+                "flash or sage), put PyTorch's own back"
             )
-        maps = torch.zeros(len(words), self._cells, device=device)
+        maps = torch.zeros(self._count, cells, device=self._device, dtype=torch.float32)
         if self._sum is not None:
-            maps[torch.tensor(self._told, device=device)] = self._sum / self._layers
+            maps[self._told] = self._sum / self._layers
         return maps
 
-    def record(self, q: Tensor, k: Tensor, heads: int, scale: float) -> None:
-        """Add one layer: q (rows, cells, heads * d), k (rows, tokens, heads * d)."""
-        if self._words is None or q.shape[1] != self._cells or not self._told:
+    def enter(self, layer: nn.Module) -> None:
+        self._inside, self._parts = layer, []
+
+    def leave(self) -> None:
+        self._inside = None
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        # The first attention of a layer is to its text: an IP-adapter's pictures come after it.
+        if self._inside is not None:
+            with torch.autocast(self._device.type, enabled=False):
+                if func is F.scaled_dot_product_attention:
+                    self._fused(*args, **kwargs)
+                elif func is kernels.attention:
+                    self._packed(*args, **kwargs)
+                elif func is torch.Tensor.softmax:
+                    self._explicit(out)
+        return out
+
+    def _fused(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+        is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+    ) -> None:  # fmt: skip
+        """The arguments are those of PyTorch's function: q (rows, heads, queries, d), k (rows, heads', keys, d)."""
+        if query.shape[2] != self._layout.queries:
             return
-        # What is where is decided on the CPU beforehand: asking the GPU for it here would make it wait at every layer.
-        rows = torch.tensor(self._told, device=q.device)
-        q, k = (v[rows].float().unflatten(-1, (heads, -1)).transpose(1, 2) for v in (q, k))
-        # k may hold other keys behind the text's, an IP-adapter's for one: words are counted from the first.
-        words = nn.functional.pad(self._words[self._told], (0, k.shape[2] - self._words.shape[1])).to(q)
-        attention = (q @ k.transpose(2, 3) * scale).softmax(-1).mean(1)  # (rows, cells, tokens)
-        layer = torch.einsum("rct,rt->rc", attention, words)
+        start, stop = self._layout.image_at, self._layout.image_at + self._layout.cells
+        q, k = query[self._told, :, start:stop].float(), key[self._told].float()
+        mask = attn_mask
+        if mask is not None:
+            mask = mask[self._told] if mask.shape[0] == len(query) else mask
+            mask = mask[..., start:stop, :] if mask.shape[-2] == query.shape[2] else mask
+            mask = mask if mask.dtype == torch.bool else mask.float()
+        # As wide as q, for the kernels that never hold the probabilities need that.
+        values = self._indicator(k.shape[2])[:, None, :, None].expand(*k.shape).contiguous()
+        seen = F.scaled_dot_product_attention(q, k, values, mask, scale=scale, enable_gqa=enable_gqa)
+        self._add(seen[..., 0].mean(1))
+
+    def _packed(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> None:
+        query, key = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k))
+        self._fused(query, key, key)
+
+    def _explicit(self, probabilities: Tensor) -> None:
+        """Of processors that compute (rows * heads, queries, keys) themselves, at once or in slices of the first axis.
+
+        Only layers with `heads` are known to do so.
+        """
+        whole = self._count * getattr(self._inside, "heads", 0)
+        if probabilities.ndim != 3 or probabilities.shape[1] != self._layout.queries or not whole:
+            return
+        start, stop = self._layout.image_at, self._layout.image_at + self._layout.cells
+        self._parts.append(probabilities[:, start:stop].float())
+        if sum(map(len, self._parts)) == whole:
+            each = torch.cat(self._parts).unflatten(0, (self._count, -1)).mean(1)[self._told]
+            self._add(torch.einsum("rct,rt->rc", each, self._indicator(each.shape[2])))
+
+    def _indicator(self, keys: int) -> Tensor:
+        """1 at the keys (rows, keys) that are wanted words."""
+        before = self._layout.text_at
+        return F.pad(self._words, (before, keys - before - self._words.shape[1]))
+
+    def _add(self, layer: Tensor) -> None:
         self._sum = layer if self._sum is None else self._sum + layer
         self._layers += 1
+        self.leave()
 
 
 @contextmanager
-def token_maps(net: nn.Module) -> Generator[TokenMaps]:
-    """Record the text attention of `net`'s down and up blocks inside the block, and leave no trace after it.
+def token_maps(
+    net: nn.Module, layers: Sequence[str], words: Tensor, layout: Layout, device: torch.device
+) -> Generator[TokenMaps]:
+    """Record one pass of `net` inside the block, in `layers`, the names of attention modules; no trace stays after it.
 
-    The middle block is left out, as in the published code. Passes of other threads are not recorded.
+    Passes of other threads are not recorded.
     """
-    maps, owner = TokenMaps(), threading.get_ident()
+    maps, owner = TokenMaps(words, layout, device), threading.get_ident()
     handles: list[torch.utils.hooks.RemovableHandle] = []
-    seen: dict[str, Tensor] = {}
 
-    def keep(key: str):
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+    def here(act: Callable[[nn.Module], None]) -> Callable[..., None]:
+        def hook(module: nn.Module, *_: object) -> None:
             if threading.get_ident() == owner:
-                seen[key] = output
+                act(module)
 
         return hook
 
-    def finish(module: nn.Module, _inputs: object, _output: object) -> None:
-        if threading.get_ident() == owner:
-            heads, q = int(module.heads), seen.pop("q")  # pyright: ignore[reportArgumentType]
-            maps.record(q, seen.pop("k"), heads, 1 / math.sqrt(q.shape[-1] / heads))
-
+    whole = getattr(net, "_orig_mod", net)  # what torch.compile wraps
     try:
-        for name, layer in getattr(net, "_orig_mod", net).named_modules():  # what torch.compile wraps
-            if name.startswith(("down_blocks.", "up_blocks.")) and name.endswith(".attn2"):
-                handles.append(layer.to_q.register_forward_hook(keep("q")))  # pyright: ignore[reportCallIssue, reportArgumentType, reportAttributeAccessIssue]
-                handles.append(layer.to_k.register_forward_hook(keep("k")))  # pyright: ignore[reportCallIssue, reportArgumentType, reportAttributeAccessIssue]
-                handles.append(layer.register_forward_hook(finish))
-        yield maps
+        for name in () if maps.empty else layers:
+            layer = whole.get_submodule(name)
+            handles.append(layer.register_forward_pre_hook(here(maps.enter)))
+            handles.append(layer.register_forward_hook(here(lambda _: maps.leave())))
+        with maps:
+            yield maps
     finally:
         for handle in handles:
             handle.remove()

@@ -1,4 +1,7 @@
-"""Masks with diffusers' numbers, for whoever must compare with its LEDITS++; ours are `core.implicit_mask`."""
+"""What diffusers' LEDITS++ does otherwise, for those who compare with it: its masks, and steps without noise.
+
+Ours are `core.implicit_mask` and `core.edit`.
+"""
 
 from functools import partial
 from typing import Literal
@@ -7,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ledits.method import core
-from ledits.method.core import Concept, MaskRule, Schedule
+from ledits.method.core import Concept, Inversion, MaskRule, Schedule, Step
 
 Upsampling = Literal["bilinear", "nearest"]
 
 
 def mask(rule: MaskRule, schedule: Schedule, upsampling: Upsampling, noise_mask_below: float | None) -> core.Mask:
     """The mask of `rule`, in which M1 is enlarged as diffusers does (`upsampling` "nearest") and M2 takes part only at
-    times up to `noise_mask_below`, 800 in diffusers' Stable Diffusion pipeline (method.md A.7).
+    times up to `noise_mask_below`, 800 in diffusers' Stable Diffusion pipeline (docs/migration.md).
     """
     attend = _blocks if upsampling == "nearest" else partial(core.implicit_mask, rule="attention")
 
@@ -35,6 +38,12 @@ def _blocks(i: int, psi: Tensor, attention: Tensor | None, concept: Concept) -> 
     if attention is None:
         raise ValueError("an attention mask needs attention maps, and the denoiser records none")
     maps = core.smooth(attention.float()[:, None])[:, 0]
-    blocks = core.top(maps, concept.threshold, maps.new_ones(1).expand_as(maps))
-    whole = core.implicit_mask(i, psi, None, concept, "none")  # the concept's region
-    return F.interpolate(blocks[:, None], psi.shape[-2:])[:, 0] * whole
+    region = core.implicit_mask(i, psi, None, concept, "none")
+    cells = F.adaptive_max_pool2d(region[:, None], maps.shape[-2:])[:, 0]
+    blocks = core.quantile_mask(maps, concept.threshold, cells)
+    return F.interpolate(blocks[:, None], psi.shape[-2:])[:, 0] * region
+
+
+def without_noise(inversion: Inversion, step: Step) -> Tensor:
+    """The state (b c h w) that a step reaches without its noise map: diffusers' `num_zero_noise_steps`."""
+    return step.x - inversion.residual(step.i)

@@ -6,17 +6,29 @@ that edit alone.
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from ledits.method.core import Concept
 from ledits.recipe import Edit
+from ledits.settings import Settings
+
+if TYPE_CHECKING:
+    from ledits.method.core import Concept
 
 
-def by_words(edit: Edit, defaults: Mapping[str, float]) -> list[Concept]:
-    """The concepts of an edit by words: one for an addition or a removal, two for a swap."""
-    if edit.kind == "become":
+def check(edit: Edit, settings: Settings) -> None:
+    """Raise ValueError for an edit that this mode or this caption can't carry out; it loads no torch."""
+    if settings.mode == "caption":
+        target(edit, settings.source)
+    elif edit.kind == "become":
         raise ValueError(f"edit '{edit}' says what the picture becomes: say what it shows now with --source")
+
+
+def by_words(edit: Edit, defaults: Mapping[str, float]) -> "list[Concept]":
+    """The concepts of an edit by words: one for an addition or a removal, two for a swap."""
+    from ledits.method.core import Concept
+
     parts = {"add": ("add",), "remove": ("remove",), "swap": ("swap_old", "swap_new")}[edit.kind]
-    concepts: list[Concept] = []
+    concepts = list[Concept]()
     for part in parts:
         scale = defaults[f"{part}_scale"]
         if edit.scale is not None:
@@ -35,8 +47,10 @@ def by_words(edit: Edit, defaults: Mapping[str, float]) -> list[Concept]:
     return concepts
 
 
-def by_caption(edit: Edit, defaults: Mapping[str, float], source: str) -> list[Concept]:
+def by_caption(edit: Edit, defaults: Mapping[str, float], source: str) -> "list[Concept]":
     """The one concept of an edit with a caption: `source` after that edit alone. Without a threshold it is found."""
+    from ledits.method.core import Concept
+
     return [
         Concept(
             target(edit, source),

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits import regions
+from ledits import checkpoints, regions, suits
 from ledits.backbones import BUNDLED, Backbone, load
 from ledits.files import artifact, composite, image
 from ledits.files.artifact import Provenance
@@ -74,8 +74,9 @@ class Editor:
         backbone, shown = self.backbone, image.take(picture)
         height, width, _ = shown.rgb.shape
         frame = Frame.of(width, height, settings.area, backbone.multiple)
-        schedule = backbone.schedule(settings.steps, settings.skip)
-        x0 = backbone.encode(frame.tensor(shown.rgb, backbone.multiple))
+        pixels = frame.tensor(shown.rgb, backbone.multiple)
+        schedule = backbone.schedule(settings.steps, settings.skip, pixels.shape[2], pixels.shape[3])
+        x0 = backbone.encode(pixels)
         captioned = settings.mode == "caption"
         total = len(schedule) * (2 if settings.source_scale else 1)
 
@@ -86,15 +87,26 @@ class Editor:
         with backbone.denoiser(schedule, maps=False, watch=watch) as denoise:
             path = core.invert(
                 denoise, schedule, x0, noise(len(schedule), x0.shape[1:], settings.seed).to(x0.device),
-                null=settings.source if captioned else settings.negative,
+                base_prompt=settings.source if captioned else settings.negative,
                 source="" if captioned else settings.source, source_scale=settings.source_scale,
             )  # fmt: skip
             evaluations = denoise.evaluations
         provenance = Provenance(
-            model=backbone.name, fingerprint=backbone.fingerprint, picture=shown.sha256, frame=frame,
-            settings=settings, dtype=str(backbone.dtype).removeprefix("torch."), device=backbone.device.type,
+            model=checkpoints.short(backbone.name), fingerprint=backbone.fingerprint, picture=shown.sha256,
+            frame=frame, settings=settings, dtype=str(backbone.dtype).removeprefix("torch."),
+            device=backbone.device.type,
         )  # fmt: skip
         return Inversion(self, shown, path, provenance, evaluations)
+
+    def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
+        """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
+
+        A surface asks before it edits, for the result would be a smear; models for photographs suit any picture.
+        """
+        shown = image.take(picture)
+        height, width, _ = shown.rgb.shape
+        suits.check_words(self.backbone.name, suits.local(self.backbone.name), edits, settings.source)
+        suits.check_picture(self.backbone, Frame.of(width, height, settings.area, self.backbone.multiple), shown.rgb)
 
     def open_inversion(self, path: Path | str, picture: Any) -> "Inversion":
         """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match."""
@@ -231,10 +243,10 @@ class Inversion:
             tuple(s.t[i] for i in kept), tuple(s.alpha[i] for i in [*kept, n]), tuple(s.sigma[i] for i in [*kept, n]),
             s.order,
         )  # fmt: skip
-        x0, null_x0 = self.path.x0[kept], self.path.null_x0[kept]
+        denoised, base = self.path.denoised[kept], self.path.base_denoised[kept]
         path = replace(
-            self.path, schedule=schedule, x=self.path.x[[*kept, n]], x0=x0,
-            null_x0=x0 if self.path.null_x0 is self.path.x0 else null_x0,
+            self.path, schedule=schedule, x=self.path.x[[*kept, n]], denoised=denoised,
+            base_denoised=denoised if self.path.base_denoised is self.path.denoised else base,
         )  # fmt: skip
         settings = replace(self.settings, steps=steps)
         return Inversion(self.editor, self.picture, path, replace(self.provenance, settings=settings), 0)
@@ -410,5 +422,6 @@ def noise(levels: int, shape: Sequence[int], seed: int) -> Tensor:
 
 
 def _moved(path: core.Inversion, device: torch.device) -> core.Inversion:
-    x, x0, null_x0 = (v.to(device) for v in (path.x, path.x0, path.null_x0))
-    return replace(path, x=x, x0=x0, null_x0=x0 if path.null_x0 is path.x0 else null_x0)
+    x, denoised, base = (v.to(device) for v in (path.x, path.denoised, path.base_denoised))
+    base = denoised if path.base_denoised is path.denoised else base
+    return replace(path, x=x, denoised=denoised, base_denoised=base)

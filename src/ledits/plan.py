@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ledits import concepts, regions
-from ledits.method.core import Concept, check_windows
 from ledits.recipe import Edit, MaskRule, parse
 from ledits.regions import Regions
 from ledits.settings import Settings
+
+if TYPE_CHECKING:
+    from ledits.method.core import Concept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class Plan:
         asked = tuple(parse(edit) if isinstance(edit, str) else edit for edit in edits)
         if not asked:
             raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
+        for edit in asked:
+            concepts.check(edit, settings)
         captioned = settings.mode == "caption"
         if captioned and mask is not None:
             raise ValueError("--mask is for edits by words: with a source caption the regions are found without it")
@@ -44,7 +49,7 @@ class Plan:
             drop_source_late=drop_source_late,
         )
 
-    def grouped(self, defaults: Mapping[str, float]) -> list[list[Concept]]:
+    def grouped(self, defaults: Mapping[str, float]) -> "list[list[Concept]]":
         """The concepts of each edit."""
         if self.settings.mode == "caption":
             return [concepts.by_caption(edit, defaults, self.settings.source) for edit in self.edits]
@@ -52,7 +57,9 @@ class Plan:
 
     def check(self, defaults: Mapping[str, float]) -> None:
         """Raise ValueError for an edit that the method could not carry out, before a long inversion."""
+        from ledits.method.core import check_windows
+
         check_windows(self.concepts(defaults), self.settings.steps)
 
-    def concepts(self, defaults: Mapping[str, float]) -> list[Concept]:
+    def concepts(self, defaults: Mapping[str, float]) -> "list[Concept]":
         return [concept for group in self.grouped(defaults) for concept in group]

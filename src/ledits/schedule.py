@@ -1,7 +1,7 @@
 """A Schedule from a diffusers scheduler or its config: which noise levels to keep, what the network is told at each."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,10 @@ import torch
 from ledits.method.core import Schedule
 
 _FEW = 8  # steps of models that are distilled to few
+# sigma of a flow where alpha / sigma is that of Stable Diffusion at skip 0.15, where the authors begin.
+_START = 0.866
+
+Shift = Callable[[int, float], float]  # (tokens of the picture, steps without skip) -> the shift of its levels
 
 
 def consistency(config: Mapping[str, Any]) -> bool:
@@ -17,17 +21,20 @@ def consistency(config: Mapping[str, Any]) -> bool:
 
 
 def from_config(
-    config: Mapping[str, Any], steps: int, skip: float, order: int = 2, *, time_shift: float = 0.0
-) -> Schedule:
+    config: Mapping[str, Any], steps: int, skip: float, order: int = 2, *, time_shift: float = 0.0,
+    tokens: int | None = None, shift: Shift | None = None,
+) -> Schedule:  # fmt: skip
     """`steps` levels below the noisiest share `skip` of the training times, and the clean picture.
 
     Times are spaced as in the authors' code (method.md A.5): evenly from (1 - skip) T - 1 down to 1, then to 0, where a
-    diffusion model's sigma is small and not zero. A flow model goes down to sigma = 0.
+    diffusion model's sigma is small and not zero. A flow model goes down to sigma = 0, by levels that are spaced evenly
+    before they are shifted; `tokens` of the picture say how far, in models that shift by its size, and `shift` says it
+    in place of the config.
 
     A config with "trailing" spacing, as Turbo, Lightning and Hyper models have, has the times that such a model was
     distilled for: T (1 - skip) (n - i) / n - 1, so that no step is spent on t = 1 (Lin et al. 2023, section 3.3). At up
-    to 8 such steps the solver is of first order, for the second extrapolates from a picture that was seen much earlier.
-    A consistency model has the times of its scheduler, and first order at any number of them.
+    to 8 such steps, and 8 of a flow model, the solver is of first order, for the second extrapolates from a picture
+    that was seen much earlier. A consistency model has the times of its scheduler, and always first order.
 
     `time_shift`, a share of the training times from 0 to below 1, noises the path at levels that lie this much below
     those which the network and the solver are told; at time 0 and below it is the picture itself. TurboEdit (Deutch et
@@ -40,10 +47,13 @@ def from_config(
     train = int(config.get("num_train_timesteps", 1000))
     if not 0 <= time_shift < 1:
         raise ValueError(f"time shift {time_shift}: it is a share of the training times from 0 to below 1, such as 0.2")
-    if "beta_schedule" not in config and "shift" in config:
+    if is_flow(config):
         if time_shift:
             raise ValueError(f"time shift {time_shift}: flow models have no training times to shift, leave it out")
-        return _flow(config, steps, skip, order, train)
+        return _flow(config, steps, skip, order, train, tokens, shift)
+    if "beta_schedule" not in config:
+        kind = config.get("_class_name", "without beta_schedule")
+        raise ValueError(f"scheduler {kind}: betas or a flow shift are needed")
     first = int(train * (1 - skip) - 1)
     if steps > first:
         raise ValueError(
@@ -103,16 +113,55 @@ def _alpha_bars(config: Mapping[str, Any], train: int) -> list[float]:
     return bars.tolist()
 
 
-def _flow(config: Mapping[str, Any], steps: int, skip: float, order: int, train: int) -> Schedule:
-    if config.get("use_dynamic_shifting"):
-        raise ValueError("this flow model shifts its noise levels by the picture's size, which is not supported yet")
-    shift = float(config["shift"])
+def is_flow(config: Mapping[str, Any]) -> bool:
+    """Whether the config is of a flow model; Sana's has betas as well, which it doesn't use."""
+    return bool(config.get("use_flow_sigmas")) or ("beta_schedule" not in config and "shift" in config)
+
+
+def flow_shift(config: Mapping[str, Any], tokens: int | None, steps: float) -> float:
+    """How far a flow's levels are shifted to the noise: sigma = shift u / (1 + (shift - 1) u), for u from 1 to 0.
+
+    Where the picture's size decides it, mu is linear in its tokens, and the shift is e^mu or mu (Esser et al. 2024,
+    section 5.3.2; FLUX's code).
+    """
+    if not config.get("use_dynamic_shifting"):
+        return float(config["flow_shift"] if config.get("use_flow_sigmas") else config["shift"])
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    mu = low + (high - low) * ((many if tokens is None else tokens) - few) / (many - few)
+    return math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu
+
+
+def flow_skip(shift: float) -> float:
+    """The skip at which a flow of this shift begins at the signal-to-noise ratio of Stable Diffusion at skip 0.15."""
+    return round(1 - _START / (shift - (shift - 1) * _START), 2)
+
+
+def _flow(
+    config: Mapping[str, Any], steps: int, skip: float, order: int, train: int, tokens: int | None, how: Shift | None
+) -> Schedule:
+    for name in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas"):
+        if config.get(name):
+            raise ValueError(
+                f"this flow model's scheduler has {name}: switch it off, even and shifted levels are known"
+            )
+    whole = steps / (1 - skip)
+    shift = flow_shift(config, tokens, whole) if how is None else how(tokens or 4096, whole)
     even = [(1 - skip) * (1 - i / steps) for i in range(steps + 1)]
     sigma = [shift * s / (1 + (shift - 1) * s) for s in even]
-    return Schedule(tuple(train * s for s in sigma[:-1]), tuple(1 - s for s in sigma), tuple(sigma), order)
+    if (terminal := config.get("shift_terminal")) and whole >= 2:
+        # The last level of all steps is drawn to this sigma, and the others with it (Qwen-Image).
+        last = shift / (whole + shift - 1)
+        stretch = (1 - last) / (1 - terminal)
+        sigma = [*(1 - (1 - s) / stretch for s in sigma[:-1]), 0.0]
+    return Schedule(
+        tuple(train * s for s in sigma[:-1]), tuple(1 - s for s in sigma), tuple(sigma), 1 if steps <= _FEW else order
+    )
 
 
-def from_scheduler(scheduler: Any, steps: int, skip: float, *, as_diffusers: bool = False) -> Schedule:
+def from_scheduler(
+    scheduler: Any, steps: int, skip: float, *, as_diffusers: bool = False, tokens: int | None = None
+) -> Schedule:
     """The levels of a diffusers scheduler, read from a copy of it: its spacing, its sigmas, its last level, its order.
 
     It is set to the number of steps of which `steps` are left when the share `skip` of them, the noisiest, is left out.
@@ -123,8 +172,11 @@ def from_scheduler(scheduler: Any, steps: int, skip: float, *, as_diffusers: boo
     """
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
     config = scheduler.config
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return from_config(config, steps, skip, tokens=tokens)
     if isinstance(scheduler, DPMSolverMultistepScheduler):
         asked = {"algorithm_type": ("sde-dpmsolver++",), "solver_order": (1, 2), "solver_type": ("midpoint",)}
         for name, accepted in asked.items():
@@ -135,8 +187,8 @@ def from_scheduler(scheduler: Any, steps: int, skip: float, *, as_diffusers: boo
                 )
     elif not isinstance(scheduler, DDIMScheduler):
         raise ValueError(
-            f"scheduler {type(scheduler).__name__}: DPMSolverMultistepScheduler (sde-dpmsolver++) and DDIMScheduler "
-            "are accepted"
+            f"scheduler {type(scheduler).__name__}: DPMSolverMultistepScheduler (sde-dpmsolver++), DDIMScheduler and "
+            "FlowMatchEulerDiscreteScheduler are accepted"
         )
     _check(steps, skip)
     total = int(steps * (1 + skip)) if as_diffusers else max(steps, round(steps / (1 - skip)))

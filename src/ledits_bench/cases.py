@@ -2,26 +2,32 @@
 
 A case is drawn from its own seed, so the lists never depend on each other, and a prefix of a list is a smaller suite
 with the same mix of kinds. There is no kind for sizes: the generator can draw them, but the bundled model has no words
-for them. VERSION changes whenever a case would.
+for them. VERSION changes whenever a case would; the cases of the kinds of version 1 are still those of version 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ledits import scenes
 from ledits.recipe import Edit
-from ledits.scenes import BACKGROUNDS, COLOURED, OBJECTS, SIDE, Mask, Placed, Scene
+from ledits.scenes import ACCESSORIES, BACKGROUNDS, COLOURED, HEADS, OBJECTS, SIDE, Mask, Placed, Scene
+from ledits.scenes.style import STYLES
 
-VERSION = 1
-Kind = Literal["swap", "colour", "add", "remove", "background", "two", "three"]
-KINDS: tuple[Kind, ...] = ("swap", "colour", "add", "remove", "background", "two", "three")
+VERSION = 2
+Kind = Literal[
+    "swap", "colour", "add", "remove", "background", "two", "three",
+    "accessory add", "accessory remove", "accessory swap", "style",
+]  # fmt: skip
+# What a model of plain scenes can be asked for, and what only one that knows accessories and styles can.
+PLAIN: tuple[Kind, ...] = ("swap", "colour", "add", "remove", "background", "two", "three")
+KINDS: tuple[Kind, ...] = (*PLAIN, "accessory add", "accessory remove", "accessory swap", "style")
 Split = Literal["scored", "tuning"]
-SIZES: dict[Split, int] = {"scored": 80 * len(KINDS), "tuning": 12 * len(KINDS)}
-QUICK = 40
+SIZES: dict[Split, int] = {"scored": 80, "tuning": 12}  # of each kind
+QUICK = 6  # of each kind
 OBJECTS_SHARE = 0.2  # of a picture, about; the threshold of an edit of the background
 # In turn: nothing held out twice as often as a pair of objects, and as an object on a background.
 HELD_OUT = ("", "objects", "", "background")
@@ -39,16 +45,16 @@ class Case:
     twin: Scene  # what the edited picture must look like
     held_out: str  # "objects" or "background": a pair that training never saw takes part; "": none does
 
-    def mask(self) -> Mask:
-        """The pixels that the edit may change, (SIDE, SIDE); the whole free half for an addition, which may lie
+    def mask(self, side: int = SIDE) -> Mask:
+        """The pixels that the edit may change, (side, side); the whole free half for an addition, which may lie
         anywhere in it.
         """
         if self.kind != "add":
-            return self.source.mask(self.twin)
-        mask = np.zeros((SIDE, SIDE), bool)
+            return self.source.mask(self.twin, side)
+        mask = np.zeros((side, side), bool)
         left = self.twin.objects[-1].x < SIDE / 2
-        mask[:, : SIDE // 2] = left
-        mask[:, SIDE // 2 :] = not left
+        mask[:, : side // 2] = left
+        mask[:, side // 2 :] = not left
         return mask
 
     def target(self) -> str:
@@ -60,11 +66,13 @@ class Case:
     def described(self) -> tuple[Edit, ...]:
         """The edits for a method that knows the source's caption: the caption after each of them alone.
 
-        A background is told by what the whole picture becomes, as in "->a cat at night", and with the share of it that
-        is not background.
+        A background or a style is told by what the whole picture becomes, as in "->a cat at night", and with the share
+        of it that is to stay.
         """
-        if self.kind in ("add", "remove"):
+        if self.kind in ("add", "remove", "accessory add", "accessory remove", "accessory swap"):
             return (Edit("become", new=self.target()),)
+        if self.kind == "style":
+            return (Edit("become", new=self.target(), threshold=0.0),)
         if self.source.background == self.twin.background:
             return self.edits
         moved = self.source.move(self.twin.background).caption()
@@ -72,7 +80,12 @@ class Case:
 
     def wanted(self) -> list[Placed]:
         """The objects that the edit asks for."""
-        return [placed for placed in self.twin.objects if placed not in self.source.objects]
+        there = {_bare(placed) for placed in self.source.objects}
+        return [placed for placed in self.twin.objects if _bare(placed) not in there]
+
+    def dressed(self) -> list[Placed]:
+        """The animals that the edit puts something on, or takes it off, as they are to be."""
+        return [placed for placed in self.kept() if placed not in self.source.objects]
 
     def gone(self) -> list[Placed]:
         """The objects that must go without another one taking their place."""
@@ -80,36 +93,52 @@ class Case:
         return [placed for placed in self.source.objects if (placed.x, placed.y) not in taken]
 
     def kept(self) -> list[Placed]:
-        """The objects that have nothing to do with the edit."""
-        return [placed for placed in self.source.objects if placed in self.twin.objects]
+        """The objects that must stay, dressed as they are to be."""
+        there = {_bare(placed) for placed in self.source.objects}
+        return [placed for placed in self.twin.objects if _bare(placed) in there]
 
 
-def suite(split: Split = "scored", count: int | None = None) -> list[Case]:
+def suite(split: Split = "scored", count: int | None = None, kinds: Sequence[Kind] = KINDS) -> list[Case]:
     """The first `count` cases of a split (None: all), kinds in turn."""
-    count = SIZES[split] if count is None else count
-    if not 1 <= count <= SIZES[split]:
-        raise ValueError(f"{count} cases: the {split} split of scenes has 1 to {SIZES[split]}")
-    return [_case(split, KINDS[i % len(KINDS)], i // len(KINDS)) for i in range(count)]
+    count = checked(split, count, kinds)
+    return [_case(split, kinds[i % len(kinds)], i // len(kinds)) for i in range(count)]
+
+
+def checked(split: Split, count: int | None, kinds: Sequence[Kind] = KINDS) -> int:
+    """How many cases are asked for; ValueError where there are not so many."""
+    size = SIZES[split] * len(kinds)
+    if count is not None and not 1 <= count <= size:
+        raise ValueError(f"{count} cases: the {split} split of scenes has 1 to {size}")
+    return size if count is None else count
+
+
+def kinds_of(tokenizer: Callable[..., Any]) -> tuple[Kind, ...]:
+    """The kinds of edits that a model has words for: what a tokenizer has to spell was in no caption of scenes."""
+    known = all(len(tokenizer(word, add_special_tokens=False).input_ids) == 1 for word in ("sunglasses", "sketch"))
+    return KINDS if known else PLAIN
 
 
 def _case(split: Split, kind: Kind, number: int) -> Case:
-    rng = np.random.default_rng([VERSION, list(SIZES).index(split), KINDS.index(kind), number])
+    rng = np.random.default_rng([1, list(SIZES).index(split), KINDS.index(kind), number])
     draw: Callable[[np.random.Generator], tuple[Scene, tuple[Edit, ...], Scene]] = {
         "swap": _swap, "colour": _colour, "add": _add, "remove": _remove, "background": _background, "two": _two,
-        "three": _three,
+        "three": _three, "accessory add": _wear, "accessory remove": _take_off, "accessory swap": _change,
+        "style": _style,
     }[kind]  # fmt: skip
     while True:
         source, edits, twin = draw(rng)
         held_out = _held_out(source, edits, twin)
         if held_out == HELD_OUT[number % len(HELD_OUT)]:
             prefix = "tuning-" if split == "tuning" else ""
-            return Case(f"{prefix}{kind}-{number:03d}", kind, int(rng.integers(2**31)), source, edits, twin, held_out)
+            name = f"{prefix}{kind.replace(' ', '-')}-{number:03d}"
+            return Case(name, kind, int(rng.integers(2**31)), source, edits, twin, held_out)
 
 
 def _held_out(source: Scene, edits: tuple[Edit, ...], twin: Scene) -> str:
     names = [[placed.name for placed in scene.objects] for scene in (source, twin)]
     pairs = [pair for group in names for pair in combinations(group, 2)]
     pairs += [(edit.old, edit.new) for edit in edits if edit.old in OBJECTS and edit.new in OBJECTS]
+    pairs += [(p.name, p.wearing) for scene in (source, twin) for p in scene.objects if p.wearing]
     if any(scenes.held_out_pair(a, b) for a, b in pairs):
         return "objects"
     places = [(name, scene.background) for scene, group in zip((source, twin), names, strict=True) for name in group]
@@ -168,6 +197,44 @@ def _three(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
     if moved:
         return _moved(rng, source, edits, twin)
     return source, (*edits, Edit("remove", old=source.objects[2].name)), twin.remove(2)
+
+
+def _wear(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
+    source, accessory = _animal(rng), str(rng.choice(ACCESSORIES))
+    return source, (Edit("add", new=_put_on(accessory)),), source.wear(0, accessory)
+
+
+def _take_off(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
+    twin, accessory = _animal(rng), str(rng.choice(ACCESSORIES))
+    return twin.wear(0, accessory), (Edit("remove", old=accessory), Edit("add", new=twin.caption())), twin
+
+
+def _change(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
+    bare, (old, new) = _animal(rng), map(str, rng.choice(ACCESSORIES, 2, replace=False))
+    return bare.wear(0, old), (Edit("swap", old=old, new=new),), bare.wear(0, new)
+
+
+def _style(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
+    source = _scene(rng, _names(rng, int(rng.choice([1, 1, 2]))))
+    style = str(rng.choice(STYLES))
+    return source, (Edit("add", new=style),), source.draw(style)
+
+
+def _animal(rng: np.random.Generator) -> Scene:
+    """One or two objects, the first an animal with room for a hat."""
+    animal = str(rng.choice(list(HEADS)))
+    others = [name for name in _names(rng, int(rng.choice([0, 0, 1]))) if name != animal]
+    scene = _scene(rng, [animal, *others])
+    return scene.put(0, scenes.room(scene.objects[0]))
+
+
+def _put_on(accessory: str) -> str:
+    """What is asked for: a crown alone is an object of its own."""
+    return scenes.wearing(accessory) if accessory in OBJECTS else accessory
+
+
+def _bare(placed: Placed) -> Placed:
+    return placed._replace(wearing="")
 
 
 def _second(

@@ -24,6 +24,7 @@ from ledits.cli.options import (
 
 if TYPE_CHECKING:
     from ledits.backbones.latent_unet import LatentUNet
+    from ledits_bench.cases import Kind
     from ledits_bench.run import Job
 
 
@@ -60,7 +61,7 @@ def about() -> None:
 @app.command("scenes")
 def scenes_command(
     out: FolderOption = Path("bench-scenes"),
-    quick: Annotated[bool, typer.Option("--quick", help="The first 40 cases, and ours alone unless told.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="6 cases of each kind, and ours alone unless told.")] = False,
     count: Annotated[int | None, typer.Option("--count", help="The first so many cases. [default: all]")] = None,
     methods: MethodsOption = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Run every setting of the curves too.")] = False,
@@ -72,14 +73,18 @@ def scenes_command(
 
     Exit code 1 says that a case failed; its row in results.jsonl says how.
     """
+    _check_folder(out)
     if quick and count is not None:
-        raise ValueError("--quick is --count 40: leave one of them out")
+        raise ValueError("--quick is a --count of its own: leave one of them out")
     from ledits_bench import cases, run
 
-    suite = cases.suite("scored", cases.QUICK if quick else count)
+    cases.checked("scored", count)  # at best, before a model is loaded
     names = ["ours"] if quick and methods is None else _names(methods)
+    backbone = _backbone(model, device, dtype, names)
+    kinds = _kinds(backbone)
+    suite = cases.suite("scored", cases.QUICK * len(kinds) if quick else count, kinds)
     jobs = run.plan(suite, names) + (run.sweep(suite, names) if sweep else [])
-    errors = _perform(_backbone(model, device, dtype, names), out, jobs, run.stamp_of_settings())
+    errors = _perform(backbone, out, jobs, run.stamp_of_settings())
     _report(out)
     if errors:
         raise typer.Exit(1)
@@ -98,11 +103,15 @@ def tune_command(
 
     Copied to src/ledits_bench/settings.json, they are what `ledits bench scenes` runs with.
     """
+    _check_folder(out)
     from ledits.files.atomic import written
     from ledits_bench import cases, run
     from ledits_bench.settings import merged
 
-    suite, names = cases.suite("tuning", count), _names(methods)
+    cases.checked("tuning", count)
+    names = _names(methods)
+    backbone = _backbone(model, device, dtype, names)
+    suite = cases.suite("tuning", count, _kinds(backbone))
     jobs = [
         run.Job(case, name, settings, False)
         for name in names
@@ -110,7 +119,7 @@ def tune_command(
         for settings in run.METHODS[name].grid
         for case in suite
     ]
-    errors = _perform(_backbone(model, device, dtype, names), out, jobs, "tuning")
+    errors = _perform(backbone, out, jobs, "tuning")
     with written(out / "settings.json", overwrite=True) as path:
         path.write_text(json.dumps(merged(run.tuned(run.results(out))), indent=1) + "\n")
     typer.echo(out / "settings.json")
@@ -178,6 +187,11 @@ def bench_public_command(
         raise typer.Exit(1)
 
 
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out {folder} is a file, and results need a folder: choose another name")
+
+
 def _report(folder: Path) -> None:
     from ledits_bench.report import write
 
@@ -192,6 +206,14 @@ def _names(methods: str | None) -> list[str]:
     if unknown := [name for name in names if name not in METHODS]:
         raise ValueError(f"--methods {', '.join(unknown)}: {', '.join(METHODS)} are known")
     return names
+
+
+def _kinds(backbone: "LatentUNet") -> "tuple[Kind, ...]":
+    from ledits.backbones.stable_diffusion import ClipPrompts
+    from ledits_bench.cases import kinds_of
+
+    assert isinstance(backbone.prompts, ClipPrompts)  # _backbone takes no others
+    return kinds_of(backbone.prompts.tokenizer)
 
 
 def _backbone(model: str | None, device: str | None, dtype: str | None, names: list[str]) -> "LatentUNet":

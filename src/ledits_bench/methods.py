@@ -68,7 +68,7 @@ def ours(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Sett
         for case in cases
     ]
     with backbone.denoiser(schedule, maps=False) as denoise:
-        inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), null=_captions(cases)[0])
+        inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=_captions(cases)[0])
         located = described.locate(denoise, inversion, _together(asked))
         steps = list(described.edit(denoise, inversion, located))
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ledits.files.atomic import written
-from ledits_bench.cases import KINDS, Case, suite
+from ledits.scenes import SIDE
+from ledits_bench.cases import KINDS, Case, Kind, suite
 from ledits_bench.methods import MASKS, METHODS, REGIONS, THRESHOLDS
 from ledits_bench.run import CONTROLS, Row, about_of, picture_of, results
 from ledits_bench.score import eye
@@ -73,30 +74,31 @@ def write(folder: Path) -> list[Path]:
 
 def _parts(folder: Path, rows: Sequence[Row]) -> list[Table | Figure]:
     good = [row for row in rows if not row["error"]]
+    kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if any(row["kind"] == kind for row in rows))
     main = [row for row in good if row["chosen"]]
     methods = [name for name in TITLES if any(row["method"] == name for row in main)]
     cases = [case for case in suite() if any(row["case"] == case.id for row in main)]
-    parts: list[Table | Figure] = [_success(main, methods), _measures(main, methods)]
+    parts: list[Table | Figure] = [_success(main, methods, kinds), _measures(main, methods)]
     if "ours" in methods:
-        parts += [_differences(main, methods), _held_out(main)]
+        parts += [_differences(main, methods), _held_out(main, kinds)]
     parts += [_eye(cases), *_curves(good), *_masks(good)]
     if "ours" in methods:
         parts += _pictures(folder, main, cases, methods)
-    parts += [_settings(main, methods), _errors(rows)]
+    parts += [_settings(main, methods, kinds), _errors(rows)]
     return parts
 
 
-def _success(rows: Sequence[Row], methods: Sequence[str]) -> Table:
+def _success(rows: Sequence[Row], methods: Sequence[str], kinds: Sequence[Kind]) -> Table:
     lines: list[tuple[str, ...]] = []
     for name in methods:
         mine = [row for row in rows if row["method"] == name]
-        kinds = [_percent([row["success"] for row in mine if row["kind"] == kind]) for kind in KINDS]
+        by_kind = [_percent([row["success"] for row in mine if row["kind"] == kind]) for kind in kinds]
         lines.append(
             (
                 TITLES[name],
                 str(len(mine)),
                 _percent([row["success"] for row in mine]),
-                *kinds,
+                *by_kind,
                 _percent([row["kept"] for row in mine]),
                 _number([row["worth"] for row in mine], 2),
             )
@@ -107,7 +109,7 @@ def _success(rows: Sequence[Row], methods: Sequence[str]) -> Table:
         "times how well the rest was kept, from 0 at 15 dB to 1 at 35 dB; settings are tuned by it. Where all n "
         "cases agree, the bootstrap shows no width; the truth may be up to 3 / n away."
     )
-    return Table("Success", note, ("method", "cases", "all kinds", *KINDS, "bystanders", "worth"), lines)
+    return Table("Success", note, ("method", "cases", "all kinds", *kinds, "bystanders", "worth"), lines)
 
 
 def _measures(rows: Sequence[Row], methods: Sequence[str]) -> Table:
@@ -155,13 +157,16 @@ def _differences(rows: Sequence[Row], methods: Sequence[str]) -> Table:
     return Table("Ours against each", note, ("method", "success, points", "PSNR, dB", "worth"), lines)
 
 
-def _held_out(rows: Sequence[Row]) -> Table:
+def _held_out(rows: Sequence[Row], kinds: Sequence[Kind]) -> Table:
     names = {"": "pairs that training saw", "objects": "held-out objects", "background": "held-out background"}
     lines = [
         (kind, *(_percent([row["success"] for row in rows if _is_ours(row, kind, held_out)]) for held_out in names))
-        for kind in KINDS
+        for kind in kinds
     ]
-    note = "Success of ours, where a pair of objects, or an object and a background, was never seen in training."
+    note = (
+        "Success of ours, where a pair of objects, an animal and what it wears, or an object and a background, was "
+        "never seen in training."
+    )
     return Table("Pairs held out of training", note, ("kind", *names.values()), lines)
 
 
@@ -250,6 +255,7 @@ def _pictures(folder: Path, rows: Sequence[Row], cases: Sequence[Case], methods:
     by_id = {case.id: case for case in cases}
     ours = sorted((row for row in rows if row["method"] == "ours"), key=lambda row: (-row["worth"], row["twin_rms"]))
     shown = [name for name in methods if name not in CONTROLS]
+    side = _side(folder)
     figures: list[Figure] = []
     for title, group in (("best", ours[:SHOWN]), ("worst", ours[-SHOWN:][::-1])):
         columns: list[NDArray[np.uint8]] = []
@@ -257,10 +263,10 @@ def _pictures(folder: Path, rows: Sequence[Row], cases: Sequence[Case], methods:
             case = by_id[row["case"]]
             paths = [picture_of(folder, name, case.id) for name in shown]
             results = [
-                np.asarray(Image.open(path).convert("RGB")) if path.exists() else np.zeros((64, 64, 3), np.uint8)
+                np.asarray(Image.open(path).convert("RGB")) if path.exists() else np.zeros((side, side, 3), np.uint8)
                 for path in paths
             ]
-            columns.append(np.concatenate([case.source.render(), *results, case.twin.render()]))
+            columns.append(np.concatenate([case.source.render(side), *results, case.twin.render(side)]))
         sheet = Image.fromarray(np.concatenate(columns, 1))
         file = io.BytesIO()
         sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(file, "PNG")
@@ -270,14 +276,21 @@ def _pictures(folder: Path, rows: Sequence[Row], cases: Sequence[Case], methods:
     return figures
 
 
-def _settings(rows: Sequence[Row], methods: Sequence[str]) -> Table:
+def _side(folder: Path) -> int:
+    for path in (folder / "pictures").glob("*.png"):
+        with Image.open(path) as picture:
+            return picture.width
+    return SIDE
+
+
+def _settings(rows: Sequence[Row], methods: Sequence[str], kinds: Sequence[Kind]) -> Table:
     lines: list[tuple[str, ...]] = []
     for name in methods:
-        for kind in KINDS if name not in CONTROLS else ():
+        for kind in kinds if name not in CONTROLS else ():
             found = next((r["settings"] for r in rows if r["method"] == name and r["kind"] == kind), None)
             if found:
                 lines.append((TITLES[name], kind, *("" if value is None else f"{value}" for value in found.values())))
-    least = tuned_on()
+    least = tuned_on(kinds)
     note = (
         f"Chosen on at least {least} cases of a kind of the tuning split by the highest worth, out of "
         f"{len(METHODS['ours'].grid)} settings for each method."

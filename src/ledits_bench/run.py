@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.files import composite
-from ledits.files.atomic import written
+from ledits.files.atomic import alone, written
 from ledits.scenes import Scene
 from ledits_bench.cases import VERSION, Case
 from ledits_bench.methods import METHODS
@@ -67,6 +67,13 @@ def perform(
 
     stamp: what the results depend on besides the model, such as the settings that were chosen.
     """
+    with alone(folder, "ledits bench"):
+        yield from _perform(backbone, folder, jobs, command, stamp)
+
+
+def _perform(
+    backbone: LatentUNet, folder: Path, jobs: Sequence[Job], command: str, stamp: str
+) -> Generator[tuple[int, int]]:
     rows = _begin(backbone, folder, command, stamp)
     done = {row["key"] for row in rows}
     unique = {job.key: job for job in reversed(jobs)}  # the first of equal jobs
@@ -98,8 +105,11 @@ def results(folder: Path) -> list[Row]:
     rows: list[Row] = []
     for number, line in enumerate(path.read_text().split("\n")[:-1], 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row: Row = json.loads(line)
+            if not {"key", "error", "method", "case", "kind"} <= row.keys():
+                raise ValueError
+            rows.append(row)
+        except (ValueError, AttributeError, RecursionError):
             raise ValueError(f"{path}, line {number}, is no row of results: delete the line") from None
     return rows
 
@@ -153,7 +163,8 @@ def _rows(backbone: LatentUNet, folder: Path, jobs: Sequence[Job]) -> list[Row]:
 
 def _batch(backbone: LatentUNet, folder: Path, jobs: Sequence[Job]) -> list[Row]:
     cases, name, settings = [job.case for job in jobs], jobs[0].method, jobs[0].settings
-    sources, twins = (np.stack([scene.render() for scene in scenes]) for scenes in _scenes(cases))
+    side = round(backbone.area**0.5)
+    sources, twins = (np.stack([scene.render(side) for scene in scenes]) for scenes in _scenes(cases))
     rebuilt = _pictures(backbone.decode(backbone.encode(_images(sources))))
     acted, evaluations, began = None, 0, time.perf_counter()
     if name in METHODS:

@@ -11,8 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledits import scenes
-from ledits.scenes import Mask, Picture, Placed, Scene
-from ledits.scenes.recognise import RENDERS, SEEN, background_of, recognise
+from ledits.scenes import HEADS, SIDE, Mask, Picture, Placed, Scene
+from ledits.scenes.recognise import (
+    RENDERS,
+    SEEN,
+    about,
+    background_of,
+    dressed,
+    is_drawn,
+    recognise,
+    style_of,
+    wearing_of,
+)
 from ledits_bench.cases import Case
 
 # The share of an object's difference from its background that may be left where it was taken away: half its strength.
@@ -27,7 +37,7 @@ class Score:
     """One edited picture against its case; None where a measure has nothing to be taken of."""
 
     success: bool  # all of `met`
-    met: dict[str, bool]  # each thing asked for: "dog", "no cat", "beach"
+    met: dict[str, bool]  # each thing asked for: "dog", "no cat", "cat wearing a bow", "beach", "pixel art"
     kept: bool | None  # the objects that had nothing to do with it are recognised where they were
     psnr_source: float | None  # outside the true mask, in dB, against the source ...
     psnr_rebuilt: float | None  # ... and against the source after the autoencoder alone
@@ -50,13 +60,19 @@ class Score:
 
 def score(case: Case, picture: Picture, rebuilt: Picture, acted: Mask | None) -> Score:
     """`picture` is a method's answer, `rebuilt` the source after the autoencoder, `acted` where the method acted."""
-    source, mask = case.source.render(), case.mask()
+    side = len(picture)
+    source, mask = case.source.render(side), case.mask(side)
     seen, clean = scene_behind(case, picture)
     met = {placed.name: _wanted(case, picture, clean, placed) for placed in case.wanted()}
     met |= {f"no {placed.name}": _gone(case, picture, clean, placed) for placed in case.gone()}
     if case.twin.background != case.source.background:
         met[case.twin.background] = seen == case.twin.background
-    kept = [_is(picture, clean, placed) for placed in case.kept()]
+    met |= {placed.words(): wearing_of(picture, clean, placed) == placed.wearing for placed in case.dressed()}
+    if case.twin.style != case.source.style:
+        met[case.twin.style] = style_of(picture, case.source) == case.twin.style
+        kept = [is_drawn(picture, case.twin, i) for i in range(len(case.twin.objects))]
+    else:
+        kept = [_is(picture, clean, placed) for placed in case.kept()]
     there = bool((~mask).any())
     return Score(
         success=all(met.values()),
@@ -70,14 +86,19 @@ def score(case: Case, picture: Picture, rebuilt: Picture, acted: Mask | None) ->
         worst_rebuilt=worst(picture, rebuilt, ~mask) if there else None,
         # An addition may lie anywhere in its half, so there is no one place for its mask to be.
         iou=iou(acted, mask) if acted is not None and case.kind != "add" else None,
-        twin_rms=float(np.sqrt(np.square(picture.astype(float) - case.twin.render()).mean())),
+        twin_rms=float(np.sqrt(np.square(picture.astype(float) - case.twin.render(side)).mean())),
     )
 
 
 def eye(scene: Scene) -> tuple[int, int]:
-    """How many of a clean scene's objects and background the recogniser sees right, and of how many."""
+    """How many of a clean scene's objects, clothes and background (or style) the recogniser sees right, of how many."""
     picture, clean = scene.render(), scenes.background(scene.background, scene.seed)
+    if scene.style:
+        right = [is_drawn(picture, scene, i) for i in range(len(scene.objects))]
+        right.append(style_of(picture, scene.draw("")) == scene.style)
+        return sum(right), len(right)
     right = [_is(picture, clean, placed) for placed in scene.objects]
+    right += [wearing_of(picture, clean, placed) == placed.wearing for placed in scene.objects if placed.name in HEADS]
     right.append(background_of(picture, _background(scene)) == scene.background)
     return sum(right), len(right)
 
@@ -87,33 +108,37 @@ def scene_behind(case: Case, picture: Picture) -> tuple[str, Picture]:
 
     Where the edit asks for another one, its light and horizon are the method's to choose: the nearest render counts.
     """
+    side = len(picture)
     if case.twin.background == case.source.background:
-        return case.source.background, scenes.background(case.source.background, case.source.seed)
-    visible = _background(case.source) & _background(case.twin)
+        return case.source.background, scenes.background(case.source.background, case.source.seed, side)
+    visible = _background(case.source, side) & _background(case.twin, side)
     seen = background_of(picture, visible)
-    renders = [scenes.background(seen, case.twin.seed), *_renders(seen)]
+    renders = [scenes.background(seen, case.twin.seed, side), *_renders(seen, side)]
     errors = [np.square(picture[visible].astype(float) - render[visible]).mean() for render in renders]
     return seen, renders[int(np.argmin(errors))]
 
 
 @cache
-def _renders(background: str) -> list[Picture]:
-    return [scenes.background(background, seed) for seed in range(RENDERS)]
+def _renders(background: str, side: int) -> list[Picture]:
+    return [scenes.background(background, seed, side) for seed in range(RENDERS)]
 
 
-def _background(scene: Scene) -> Mask:
-    return ~scene.mask(Scene((), scene.background, scene.seed))
+def _background(scene: Scene, side: int = SIDE) -> Mask:
+    return ~scene.mask(Scene((), scene.background, scene.seed, scene.style), side)
 
 
 def _is(picture: Picture, clean: Picture, placed: Placed) -> bool:
-    found = recognise(picture, clean, near=placed)[0]
+    if placed.wearing:
+        found = recognise(picture, clean, near=placed, looks=dressed(placed.wearing), sizes=about(placed))[0]
+    else:
+        found = recognise(picture, clean, near=placed)[0]
     return found.name == placed.name and found.explained >= SEEN
 
 
 def _wanted(case: Case, picture: Picture, clean: Picture, placed: Placed) -> bool:
     if case.kind != "add":
         return _is(picture, clean, placed)
-    found = recognise(np.where(case.mask()[..., None], picture, clean), clean)[0]
+    found = recognise(np.where(case.mask(len(picture))[..., None], picture, clean), clean)[0]
     return found.name == placed.name and found.explained >= SEEN
 
 
@@ -121,8 +146,10 @@ def _gone(case: Case, picture: Picture, clean: Picture, placed: Placed) -> bool:
     """Nothing is recognised there, and no shapeless rest either."""
     if recognise(picture, clean, near=placed)[0].explained >= SEEN:
         return False
-    place = ~_background(Scene((placed,), case.source.background, case.source.seed))
-    before = case.source.render()[place] - scenes.background(case.source.background, case.source.seed)[place] * 1.0
+    side = len(picture)
+    place = ~_background(Scene((placed,), case.source.background, case.source.seed), side)
+    bare = scenes.background(case.source.background, case.source.seed, side)
+    before = case.source.render(side)[place] - bare[place] * 1.0
     after = picture[place] - clean[place] * 1.0
     return bool(np.square(after).sum() <= LEFT * np.square(before).sum())
 

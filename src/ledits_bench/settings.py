@@ -1,7 +1,7 @@
 """What a method of the comparison can be set to, and what tuning chose: settings.json, made by `ledits bench tune`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -32,9 +32,9 @@ def chosen(method: str, kind: Kind) -> Settings:
     return Settings(**_chosen()[method.removesuffix("-composite")][kind]["settings"])
 
 
-def tuned_on() -> int:
-    """The least number of tuning cases that a method's choice for a kind was made on; 0: someone set it by hand."""
-    return min(choice["cases"] for kinds in _chosen().values() for choice in kinds.values())
+def tuned_on(kinds: Sequence[Kind]) -> int:
+    """The least number of tuning cases that a method's choice for one of these was made on; 0: it was set by hand."""
+    return min(choices[kind]["cases"] for choices in _chosen().values() for kind in kinds)
 
 
 def merged(tuned: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,5 @@
 """Model families behind one contract; `load` finds the right one for a folder or a hub repository."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -11,14 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ledits import checkpoints
+from ledits.backbones.digest import fingerprint
+from ledits.checkpoints import BUNDLED
 from ledits.method.core import Denoiser, Schedule
 
-BUNDLED = "scenes"
-_FAMILIES = (
-    "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "LEditsPPPipelineStableDiffusion",
-    "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "LEditsPPPipelineStableDiffusionXL",
-    "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline",
-)  # fmt: skip
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -33,8 +28,8 @@ class Backbone(Protocol):
     device: torch.device
     dtype: torch.dtype
 
-    def schedule(self, steps: int, skip: float) -> Schedule:
-        """`steps` noise levels below the noisiest share `skip`."""
+    def schedule(self, steps: int, skip: float, height: int, width: int) -> Schedule:
+        """`steps` noise levels below the noisiest share `skip`, for pictures of height x width pixels."""
         ...
 
     def encode(self, images: Tensor) -> Tensor:
@@ -62,49 +57,48 @@ def load(
     dtype: str = "auto",
     revision: str | None = None,
     packed: bool = True,
+    offload: str | None = None,
+    variant: str | None = None,
 ) -> Backbone:
     """The backbone of a checkpoint in diffusers' layout: "scenes" (bundled), a folder, or a hub repository's id.
 
-    device "auto" takes CUDA, then MPS, then the CPU. dtype "auto" is float16 on CUDA; on a CPU bfloat16 where a network
-    of this size is faster in it; else float32. Weights are read from safetensors files only. `packed`: on an x86 CPU
-    layers and attention are replaced by faster ones (`ledits.pack`); False is for whoever puts his own in their place.
+    device "auto" takes CUDA, then MPS, then the CPU. dtype "auto" is float16 on CUDA, bfloat16 there for transformers,
+    which overflow in float16; on a CPU bfloat16 where a UNet of this size is faster in it; else float32. Weights are
+    read from safetensors files only. `packed`: on an x86 CPU layers and attention are replaced by faster ones
+    (`ledits.pack`); False is for whoever puts his own in their place.
+    `offload` keeps parts in the machine's memory while others run: "model", "group" or "sequential", each smaller and
+    slower than the one before (diffusers' own). `variant` is of weights files, such as "bf16".
     """
     where = _device(device)
     if dtype not in ("auto", *DTYPES):
         raise ValueError(f"dtype {dtype!r}: auto, {', '.join(DTYPES)} are accepted")
-    folder = _folder(model, revision)
-    index = _read_json(folder / "model_index.json", model)
-    family = index.get("_class_name")
-    if family not in _FAMILIES:
-        raise ValueError(
-            f"model {model!r} is a {family}: checkpoints of StableDiffusionPipeline (SD 1.x and 2.x), "
-            "StableDiffusionXLPipeline and LatentConsistencyModelPipeline are accepted"
-        )
+    folder = checkpoints.find(model) or _download(model, revision)
+    index = checkpoints.index(folder, model)
+    if index["_class_name"] in checkpoints.TRANSFORMERS or offload or variant:
+        from ledits.backbones import families
+
+        if offload not in (None, "model", "group", "sequential"):
+            raise ValueError(f"offload {offload!r}: model, group and sequential are accepted")
+        usual = torch.bfloat16 if where.type == "cuda" else torch.float32
+        return families.read(
+            folder, index, name=model, fingerprint=fingerprint(folder), device=where, dtype=DTYPES.get(dtype, usual),
+            offload=offload, variant=variant,
+        )  # fmt: skip
     from ledits.backbones import checkpoint
     from ledits.cpu import precision
 
-    read = checkpoint.stable_diffusion_xl if "XL" in family else checkpoint.stable_diffusion
+    read = checkpoint.stable_diffusion_xl if "XL" in index["_class_name"] else checkpoint.stable_diffusion
     kind = DTYPES[dtype] if dtype != "auto" else precision.best(where, checkpoint.width(folder))
     return read(folder, index, name=model, fingerprint=fingerprint(folder), device=where, dtype=kind, packed=packed)
 
 
-def fingerprint(folder: Path) -> str:
-    """A name for the checkpoint's content: configs whole, of each weights file its header, size and 16 samples of 4 kB.
-
-    Hashing every byte of a large checkpoint would cost more than an edit; any retraining changes every sample.
+def from_pipe(pipe: Any) -> Backbone:
+    """The backbone of a diffusers pipeline, whose parts are neither moved nor cast: offload, quantisation and adapters
+    that it was set up with go on working. ValueError for one of no family that is known.
     """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".json" and path.name != "README.json":
-            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-        elif path.suffix == ".safetensors":
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder).as_posix()} {size}".encode())
-            with path.open("rb") as file:
-                for part in range(16):
-                    file.seek(size * part // 16)
-                    digest.update(file.read(4096))
-    return digest.hexdigest()[:32]
+    from ledits.backbones import families
+
+    return families.from_pipe(pipe)
 
 
 def _device(name: str) -> torch.device:
@@ -112,6 +106,8 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "mps", "cuda"):
+            raise RuntimeError
     except RuntimeError:
         raise ValueError(f"device {name!r}: auto, cpu, mps, cuda and cuda:N are accepted") from None
     if (device.type == "cuda" and not torch.cuda.is_available()) or (
@@ -123,21 +119,6 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _folder(model: str, revision: str | None) -> Path:
-    if model == BUNDLED:
-        return Path(__file__).parent.parent / "models" / BUNDLED
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ValueError(
-            f"model {model!r} is a file: a folder in diffusers' layout or a hub id such as owner/name is needed"
-        )
-    if model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise ValueError(f"model {model!r}: there is no such folder, and a hub id has the form owner/name")
-    return _download(model, revision)
-
-
 def _download(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -147,15 +128,18 @@ def _download(repository: str, revision: str | None) -> Path:
         RepositoryNotFoundError,
     )
 
-    parts = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+    kinds = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
+    parts = (
+        "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2",
+        "tokenizer_3", "scheduler",
+    )  # fmt: skip
     try:
         return Path(
             snapshot_download(
                 repository,
                 revision=revision,
-                allow_patterns=["*.json"]
-                + [f"{part}/{kind}" for part in parts for kind in ("*.json", "*.txt", "*.safetensors")],
-                ignore_patterns=["*.fp16.*", "*non_ema*", "*/*/*"],
+                allow_patterns=["*.json"] + [f"{part}/{kind}" for part in parts for kind in kinds],
+                ignore_patterns=["*.fp16.*", "*.bf16.*", "*non_ema*", "*/*/*"],
             )
         )
     except RepositoryNotFoundError:
@@ -168,20 +152,3 @@ def _download(repository: str, revision: str | None) -> Path:
         raise ValueError(
             f"model {repository!r} is neither a folder nor cached, and the hub can't be reached{offline}: {reason}"
         ) from None
-
-
-def _read_json(path: Path, model: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        if any(path.parent.glob("*.ckpt")) or any(path.parent.glob("*.safetensors")):
-            raise ValueError(
-                f"model {model!r} is a single-file checkpoint: convert it to diffusers' layout "
-                "(StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)) and pass the folder"
-            ) from None
-        raise ValueError(f"model {model!r} has no model_index.json: a folder in diffusers' layout is needed") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model {model!r}: {path.name} can't be read: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"model {model!r}: {path.name} holds no object")
-    return value  # pyright: ignore[reportUnknownVariableType]

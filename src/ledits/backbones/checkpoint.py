@@ -38,6 +38,7 @@ def stable_diffusion_xl(
         [parts[part] for part in names],
         device,
         bool(index.get("force_zeros_for_empty_prompt", True)),
+        score=6.0 if index.get("requires_aesthetics_score") else None,
     )
     return _backbone(parts, prompts, name, fingerprint)
 

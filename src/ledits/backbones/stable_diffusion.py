@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ledits.backbones.latent_unet import Text, tokenize
+from ledits.backbones.texts import Text, tokenize
 
 
 @dataclass(frozen=True)

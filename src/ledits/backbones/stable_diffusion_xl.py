@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ledits.backbones.latent_unet import Text, tokenize
+from ledits.backbones.texts import Text, tokenize
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class ClipPairPrompts:
 
     `force_zeros` embeds the empty prompt as zeros, as the checkpoint was trained. `crop` is (top, left), `target`
     (height, width) in pixels, the picture's own size where it is None (Podell et al. 2023, section 2.2).
+    SDXL's refiner is told an aesthetic `score` of 0 to 10 in place of the target; its authors sample with 6.
     """
 
     tokenizers: Sequence[Any]
@@ -23,6 +24,7 @@ class ClipPairPrompts:
     force_zeros: bool = True
     crop: tuple[int, int] = (0, 0)
     target: tuple[int, int] | None = None
+    score: float | None = None
 
     @torch.no_grad()
     def embed(self, text: str, *, clip_skip: int | None = None, second: str | None = None) -> Text:
@@ -41,6 +43,7 @@ class ClipPairPrompts:
         return Text(text, joined, marked, pooled)
 
     def conditions(self, texts: Sequence[Text], height: int, width: int) -> dict[str, Any]:
-        sizes = torch.tensor([height, width, *self.crop, *(self.target or (height, width))], device=self.device)
+        last = (self.target or (height, width)) if self.score is None else (self.score,)
+        sizes = torch.tensor([height, width, *self.crop, *last], dtype=torch.float32, device=self.device)
         return {"text_embeds": torch.stack([text.pooled for text in texts if text.pooled is not None]),
                 "time_ids": sizes.expand(len(texts), -1)}  # fmt: skip

@@ -1,10 +1,14 @@
-"""What several commands of the command line take, and the loading of a model without its noise."""
+"""What several commands take, checked as far as it can be before torch is loaded, and the loading of a model."""
 
+import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ledits import checkpoints
 
 if TYPE_CHECKING:
     from ledits.editor import Editor
@@ -17,51 +21,134 @@ class Mask(StrEnum):
     none = "none"
 
 
-PictureArgument = Annotated[Path, typer.Argument(metavar="PICTURE", help="The picture: PNG, JPEG, WebP, TIFF, ...")]
+# The groups of the help pages.
+PICTURE, INVERSION, MODEL, FILES, SAID = "The picture", "The inversion", "The model", "Files", "What is printed"
+
+PictureArgument = Annotated[Path, typer.Argument(metavar="PICTURE", help="The picture; - reads standard input.")]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", help='A folder in diffusers\' layout, a hub id, or "scenes", the bundled model.'),
+    typer.Option(
+        "--model",
+        envvar="LEDITS_MODEL",
+        rich_help_panel=MODEL,
+        help="A folder in diffusers' layout, a hub id, or scenes, the bundled model. \\[default: scenes]",
+    ),
 ]
 StepsOption = Annotated[
-    int | None, typer.Option("--steps", help="Noise levels to invert and replay. [default: the model's]")
+    int | None,
+    typer.Option(
+        "--steps",
+        rich_help_panel=INVERSION,
+        help="Noise levels to invert and replay. \\[default: the model's; 25 for scenes]",
+    ),
 ]
 SkipOption = Annotated[
-    float | None, typer.Option("--skip", help="Share of the noisiest levels left out, 0 to 1. [default: the model's]")
+    float | None,
+    typer.Option(
+        "--skip",
+        rich_help_panel=INVERSION,
+        help="Share of the noisiest levels left out, from 0 to below 1: more keeps more of the picture. "
+        "\\[default: the model's]",
+    ),
 ]
 SeedOption = Annotated[
-    int | None, typer.Option("--seed", help="Of the noise; the same seed gives the same bytes. [default: 0]")
+    int | None,
+    typer.Option(
+        "--seed",
+        rich_help_panel=INVERSION,
+        help="Seed of the noise; the same seed gives the same bytes. \\[default: 0]",
+    ),
 ]
 SourceOption = Annotated[
     str | None,
-    typer.Option("--source", help="What the picture shows; edits change what makes the difference."),
+    typer.Option(
+        "--source", rich_help_panel=PICTURE, help="Caption of the picture; edits apply where two captions differ."
+    ),
 ]
 SourceScaleOption = Annotated[
     float | None,
-    typer.Option("--source-scale", help="Guide inversion and replay by the source prompt; 3.5 is usual. [default: 0]"),
+    typer.Option(
+        "--source-scale",
+        rich_help_panel=INVERSION,
+        help="Guide inversion and replay by the source caption, as in diffusers; 3.5 is usual. \\[default: 0, not]",
+    ),
 ]
-NegativeOption = Annotated[str | None, typer.Option("--negative", help="A negative prompt, for inversion and replay.")]
+NegativeOption = Annotated[
+    str | None,
+    typer.Option("--negative", rich_help_panel=INVERSION, help="A negative prompt, for inversion and replay."),
+]
 SizeOption = Annotated[
     int | None,
     typer.Option(
-        "--size", help="Work at no more than SIZE x SIZE pixels in area. [default: what the model was trained at]"
+        "--size",
+        rich_help_panel=INVERSION,
+        help="Work at no more than SIZE x SIZE pixels in area. \\[default: what the model was trained at]",
     ),
 ]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:N.")]
-DtypeOption = Annotated[
-    str | None, typer.Option("--dtype", help="auto, float32, float16 or bfloat16; auto is the fastest here.")
+AnywayOption = Annotated[
+    bool,
+    typer.Option(
+        "--anyway", rich_help_panel=MODEL, help="Go on where the model knows neither such a picture nor such a word."
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        envvar="LEDITS_DEVICE",
+        rich_help_panel=MODEL,
+        help="auto, cpu, mps, cuda or cuda:N. \\[default: auto]",
+    ),
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        rich_help_panel=MODEL,
+        help="auto, float32, float16 (fp16) or bfloat16 (bf16); auto is the fastest here. \\[default: auto]",
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", rich_help_panel=SAID, help="Print one JSON object for each result or error, nothing else."),
+]
+ForceOption = Annotated[bool, typer.Option("--force", rich_help_panel=FILES, help="Replace files that exist.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", rich_help_panel=SAID, help="Print nothing but errors; no progress bar.")
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", rich_help_panel=SAID, help="Say what is being done, and the libraries too.")
+]
+
+_DTYPES = {
+    "auto": "auto", "float32": "float32", "float16": "float16", "bfloat16": "bfloat16", "fp32": "float32",
+    "fp16": "float16", "bf16": "bfloat16",
+}  # fmt: skip
+
+
+def check(model: str | None, device: str | None, dtype: str | None) -> Path | None:
+    """The model's folder, None where it has to be downloaded; ValueError for values that no machine could use."""
+    if device is not None and not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
+        raise ValueError(f"--device {device!r}: auto, cpu, mps, cuda and cuda:N are accepted")
+    if dtype is not None and dtype not in _DTYPES:
+        raise ValueError(f"--dtype {dtype!r}: {', '.join(_DTYPES)} are accepted")
+    folder = checkpoints.find(checkpoints.BUNDLED if model is None else model)
+    if folder is not None:
+        checkpoints.index(folder, model or checkpoints.BUNDLED)
+    return folder
 
 
 def load(model: str | None, device: str | None, dtype: str | None) -> "Editor":
+    """An editor with the model, without the noise of the libraries that load it."""
+    check(model, device, dtype)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import diffusers
     import transformers
 
-    from ledits.editor import BUNDLED, Editor
+    from ledits.editor import Editor
 
     # What these libraries say while loading is for their developers; what matters comes as an error.
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return Editor(model or BUNDLED, device=device or "auto", dtype=dtype or "auto")
+    return Editor(model or checkpoints.BUNDLED, device=device or "auto", dtype=_DTYPES[dtype or "auto"])

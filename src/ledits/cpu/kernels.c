@@ -1,49 +1,129 @@
-/* What a UNet is made of, for x86 processors with AVX-512: products, attention and norms, each of them one call.
+/* What a UNet is made of, in the compiler's vector types: products, attention and norms, each of them one call.
  *
- * Compiled by kernels.py for float32 and, with -DBF16=1, for bfloat16. Both work on units of 32 bits, one float32 or a
- * pair of bfloat16 that lie beside each other along what is summed over: mac() multiplies a unit by 16 others and adds
- * the products, in float32, to 16 sums. So one text serves both.
+ * One text for AVX-512 (16 lanes), AVX2 with FMA (8) and NEON (4); kernels.py compiles it for float32 and, with -DBF16=1
+ * where AVX-512 has bfloat16, for that. Both work on units of 32 bits, one float32 or a pair of bfloat16 that lie beside
+ * each other along what is summed over: mac() multiplies a unit by a vector of others and adds the products, in float32,
+ * to a vector of sums.
  *
  * Tensors are rows of channels, (b h w c) or (b n c), contiguous but where strides are named. Work is shared among
- * OpenMP's threads by output, and every sum of a row runs in the same order whatever else is in the batch.
+ * OpenMP's threads by output, and every sum of a row runs in the same order whatever else is in the batch. Functions
+ * return 0, or 1 where there is not enough memory.
  */
+#if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* Lanes of a vector, and how many sums are held in registers at once: 24 of 32, on AVX2 12 of 16. A tile of a product is
+ * ROWS by VECTORS; attention takes AT_ONCE keys or DEPTHS of the values by two vectors of queries. */
+#if defined(__AVX512F__)
+enum { LANES = 16, VECTORS = 4, AT_ONCE = 12, DEPTHS = 8 };
+#elif defined(__AVX2__)
+enum { LANES = 8, VECTORS = 2, AT_ONCE = 6, DEPTHS = 4 };
+#else
+enum { LANES = 4, VECTORS = 4, AT_ONCE = 12, DEPTHS = 8 };
+#endif
+
+typedef float F __attribute__((vector_size(4 * LANES)));
+typedef uint32_t U __attribute__((vector_size(4 * LANES)));
+/* The same where they lie in memory, at any address. */
+typedef F LooseF __attribute__((aligned(1), may_alias));
+typedef U LooseU __attribute__((aligned(1), may_alias));
+typedef uint32_t Word __attribute__((aligned(1), may_alias));
+
+#define SET(value) ((F){0} + (value))
+#define LOG2_E 1.44269504f
+
+static inline F read(const void *x) { return *(const LooseF *)x; }
+static inline void write(void *x, F value) { *(LooseF *)x = value; }
+
+/* The larger of two; what is not a number stays so where it is the second. */
+static inline F larger(F a, F b) {
+#if defined(__AVX512F__)
+    return (F)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (F)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__ARM_NEON)
+    return (F)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
+#else
+    U first = (U)(a > b);
+    return (F)((first & (U)a) | (~first & (U)b));
+#endif
+}
+
+static inline F absolute(F x) { return (F)((U)x & 0x7fffffffu); }
+
+static inline float total(F x) {
+    typedef float Four __attribute__((vector_size(16)));
+    Four part[LANES / 4];
+    memcpy(part, &x, sizeof x);
+    for (int i = 1; i < LANES / 4; i++) part[0] += part[i];
+    return part[0][0] + part[0][2] + (part[0][1] + part[0][3]);
+}
+
 #if BF16
 typedef uint16_t T;
+typedef uint16_t Half __attribute__((vector_size(2 * LANES), aligned(1), may_alias));
 enum { PER = 2 }; /* numbers in a unit */
+typedef Word Unit;
+typedef U Units;
 
-static inline __m512 mac(__m512 sum, __m512i a, __m512i b) {
-    return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+static inline Units units_at(const void *x) { return *(const LooseU *)x; }
+static inline F mac(F sum, uint32_t a, Units b) {
+    return (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
 }
-static inline __m512 load(const T *x, __mmask16 which) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(which, x)), 16));
-}
-static inline void store(T *x, __mmask16 which, __m512 value) {
-    _mm256_mask_storeu_epi16(x, which, (__m256i)_mm512_cvtneps_pbh(value));
-}
+static inline F load_all(const T *x) { return (F)(__builtin_convertvector(*(const Half *)x, U) << 16); }
+static inline void store_all(T *x, F value) { *(Half *)x = (Half)_mm512_cvtneps_pbh((__m512)value); }
 #else
 typedef float T;
 enum { PER = 1 };
+typedef float Unit __attribute__((aligned(1), may_alias));
+typedef F Units;
 
-static inline __m512 mac(__m512 sum, __m512i a, __m512i b) {
-    return _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum);
-}
-static inline __m512 load(const T *x, __mmask16 which) { return _mm512_maskz_loadu_ps(which, x); }
-static inline void store(T *x, __mmask16 which, __m512 value) { _mm512_mask_storeu_ps(x, which, value); }
+static inline Units units_at(const void *x) { return read(x); }
+static inline F mac(F sum, float a, Units b) { return sum + a * b; } /* one instruction: -ffp-contract=fast */
+static inline F load_all(const T *x) { return read(x); }
+static inline void store_all(T *x, F value) { write(x, value); }
 #endif
 
-#define ALL ((__mmask16)0xffff)
-#define SET(value) _mm512_set1_ps(value)
-#define LOG2_E 1.44269504f
+/* A vector of numbers, the first `left` of which are there; the others are 0. Few are not whole, and those are dealt with
+ * apart, for a call inside of a loop would keep its sums out of the registers. */
+#define APART __attribute__((noinline, cold)) static
+#define WHOLE(left) __builtin_expect((left) >= LANES, 1)
 
-/* Which of 16 lanes hold something where `left` numbers are left. */
-static inline __mmask16 lanes(long left) { return left >= 16 ? ALL : (__mmask16)((1 << left) - 1); }
+APART F load_some(const T *x, long left) {
+    T part[LANES] = {0};
+    memcpy(part, x, left * sizeof(T));
+    return load_all(part);
+}
+APART F load_some_floats(const float *x, long left) {
+    float part[LANES] = {0};
+    memcpy(part, x, left * sizeof(float));
+    return read(part);
+}
+APART void store_some(T *x, long left, F value) {
+    T part[LANES];
+    store_all(part, value);
+    memcpy(x, part, left * sizeof(T));
+}
+APART void store_some_floats(float *x, long left, F value) { memcpy(x, &value, left * sizeof(float)); }
+
+static inline F load(const T *x, long left) { return WHOLE(left) ? load_all(x) : load_some(x, left); }
+static inline F load_float(const float *x, long left) { return WHOLE(left) ? read(x) : load_some_floats(x, left); }
+static inline void store(T *x, long left, F value) {
+    if (WHOLE(left)) store_all(x, value);
+    else store_some(x, left, value);
+}
+static inline void store_float(float *x, long left, F value) {
+    if (WHOLE(left)) write(x, value);
+    else store_some_floats(x, left, value);
+}
 
 /* The share of `count` that is this thread's. */
 static inline void share(long count, long *first, long *last) {
@@ -52,55 +132,56 @@ static inline void share(long count, long *first, long *last) {
     *last = count * (me + 1) / threads;
 }
 
-/* 2^x, to 2e-7: a polynomial on [-1/2, 1/2] that was fitted to the relative error, scaled by the whole part. */
-static inline __m512 power(__m512 x) {
-    x = _mm512_max_ps(SET(-150.f), x); /* in this order, by which what is not a number stays so */
-    __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 part = _mm512_sub_ps(x, whole);
-    __m512 p = SET(0.0013276472f);
-    p = _mm512_fmadd_ps(p, part, SET(0.0096755415f));
-    p = _mm512_fmadd_ps(p, part, SET(0.0555071328f));
-    p = _mm512_fmadd_ps(p, part, SET(0.240221197f));
-    p = _mm512_fmadd_ps(p, part, SET(0.693146967f));
-    p = _mm512_fmadd_ps(p, part, SET(1.00000007f));
-    return _mm512_scalef_ps(p, whole);
+/* 2^x for x to 127, from -126 on (below, 2^-126), to 2e-7: a polynomial on [-1/2, 1/2] that was fitted to the relative
+ * error, scaled by the whole part, which stands in the lowest bits of x + 3 * 2^22. */
+static inline F power(F x) {
+    x = larger(SET(-126.f), x);
+    F moved = x + 12582912.f, whole = moved - 12582912.f, part = x - whole;
+    F p = SET(0.0013276472f);
+    p = p * part + 0.0096755415f;
+    p = p * part + 0.0555071328f;
+    p = p * part + 0.240221197f;
+    p = p * part + 0.693146967f;
+    p = p * part + 1.00000007f;
+#if defined(__AVX512F__)
+    return (F)_mm512_scalef_ps((__m512)p, (__m512)whole);
+#else
+    return p * (F)(((U)moved << 23) + 0x3f800000u);
+#endif
 }
 
 /* x / (1 + e^-x) */
-static inline __m512 silu(__m512 x) {
-    return _mm512_div_ps(x, _mm512_add_ps(SET(1.f), power(_mm512_mul_ps(x, SET(-LOG2_E)))));
-}
+static inline F silu(F x) { return x / (1.f + power(-larger(SET(-127.f), x * LOG2_E))); }
 
 /* x / 2 (1 + erf(x / sqrt 2)), erf to 1.5e-7 by 7.1.26 of Abramowitz and Stegun (1964). */
-static inline __m512 gelu(__m512 x) {
-    __m512 z = _mm512_mul_ps(_mm512_abs_ps(x), SET(0.707106781f));
-    __m512 t = _mm512_div_ps(SET(1.f), _mm512_fmadd_ps(z, SET(0.3275911f), SET(1.f)));
-    __m512 p = SET(1.061405429f);
-    p = _mm512_fmadd_ps(p, t, SET(-1.453152027f));
-    p = _mm512_fmadd_ps(p, t, SET(1.421413741f));
-    p = _mm512_fmadd_ps(p, t, SET(-0.284496736f));
-    p = _mm512_fmadd_ps(p, t, SET(0.254829592f));
-    p = _mm512_mul_ps(_mm512_mul_ps(p, t), power(_mm512_mul_ps(_mm512_mul_ps(z, z), SET(-LOG2_E))));
-    /* p is 1 - erf(|x| / sqrt 2): half of it is the share of a negative x that is kept, and what a positive x loses. */
-    p = _mm512_mul_ps(p, SET(0.5f));
-    __mmask16 positive = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ);
-    return _mm512_mul_ps(x, _mm512_mask_sub_ps(p, positive, SET(1.f), p));
+static inline F gelu(F x) {
+    F size = absolute(x), z = size * 0.707106781f, t = 1.f / (z * 0.3275911f + 1.f);
+    F p = SET(1.061405429f);
+    p = p * t + -1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t + -0.284496736f;
+    p = p * t + 0.254829592f;
+    p = p * t * power(z * z * -LOG2_E);
+    /* p is 1 - erf(|x| / sqrt 2): half of it is what a positive x loses, and the share of a negative x that is kept. */
+    return larger(SET(0.f), x) - size * (p * 0.5f);
 }
 
 /* ---- Products: linear layers, and convolutions with zeros around, as sums over the places of their filter ---- */
 
-enum { ROWS = 6, VECTORS = 4, PANEL = 16 * VECTORS }; /* 24 sums of 16 stay in registers; a panel is 64 outputs */
-enum { WIDEST = 1 << 14 };                            /* input channels */
-enum { PLAIN, GELU, TIMES, PLUS };                    /* what becomes of a sum, the last two with `other` */
+enum { ROWS = 6, PANEL = LANES * VECTORS }; /* a panel of weights is for so many outputs */
+enum { WIDEST = 1 << 14 };                  /* input channels */
+enum { PLAIN, GELU, TIMES, PLUS };          /* what becomes of a sum, the last two with `operand` */
+
+const long panel_width = PANEL; /* for whoever lays weights out */
 
 typedef struct {
-    const T *x;            /* (b h width c) */
-    const uint32_t *w;     /* (panels side side c/PER 64) units */
-    const float *bias;     /* (n), or null */
-    const T *each;         /* (b n), added to all rows of a sample, or null */
-    const T *other;        /* as out, for TIMES and PLUS; may be out itself */
-    T *out;                /* (b rows columns n) */
-    long b, h, width, c, rows, columns, n, side, stride, pad, then;
+    const T *x;           /* (b h width c) */
+    const uint32_t *w;    /* (panels side side c/PER PANEL) units */
+    const float *bias;    /* (n), or null */
+    const T *sample_bias; /* (b n), added to all rows of a sample, or null */
+    const T *operand;     /* as out, for TIMES and PLUS; may be out itself */
+    T *out;               /* (b rows columns n) */
+    long b, h, width, c, rows, columns, n, side, stride, pad, epilogue;
 } Product;
 
 static const T nothing[WIDEST];
@@ -110,61 +191,63 @@ static inline __attribute__((always_inline)) void tile(
     const long units = p->c / PER, places = p->rows * p->columns;
     const uint32_t *w = p->w + panel * PANEL * p->side * p->side * units;
     long sample[ROWS], top[ROWS], left[ROWS];
-    __m512 sum[ROWS][VECTORS];
+    F sum[ROWS][VECTORS];
+    long at_sample = row / places, at_row = row % places / p->columns, at_column = row % places % p->columns;
     for (int r = 0; r < rows; r++) {
-        long place = (row + r) % places;
-        sample[r] = (row + r) / places;
-        top[r] = place / p->columns * p->stride - p->pad;
-        left[r] = place % p->columns * p->stride - p->pad;
-        for (int v = 0; v < vectors; v++) sum[r][v] = _mm512_setzero_ps();
+        sample[r] = at_sample;
+        top[r] = at_row * p->stride - p->pad;
+        left[r] = at_column * p->stride - p->pad;
+        if (++at_column == p->columns) at_column = 0, at_row++;
+        if (at_row == p->rows) at_row = 0, at_sample++;
+        for (int v = 0; v < vectors; v++) sum[r][v] = SET(0.f);
     }
     for (long dy = 0; dy < p->side; dy++)
         for (long dx = 0; dx < p->side; dx++) {
-            const uint32_t *x[ROWS];
+            const Unit *x[ROWS];
             for (int r = 0; r < rows; r++) {
                 long y = top[r] + dy, at = left[r] + dx;
                 int inside = y >= 0 && at >= 0 && y < p->h && at < p->width;
-                x[r] = (const uint32_t *)(
-                    inside ? p->x + ((sample[r] * p->h + y) * p->width + at) * p->c : nothing);
+                x[r] = (const Unit *)(inside ? p->x + ((sample[r] * p->h + y) * p->width + at) * p->c : nothing);
             }
             for (long u = 0; u < units; u++, w += PANEL) {
-                __m512i weights[VECTORS];
-                for (int v = 0; v < vectors; v++) weights[v] = _mm512_load_si512(w + 16 * v);
+                Units weights[VECTORS];
+                for (int v = 0; v < vectors; v++) weights[v] = units_at(w + LANES * v);
 #pragma GCC unroll 6
-                for (int r = 0; r < rows; r++) {
-                    __m512i value = _mm512_set1_epi32((int)x[r][u]);
+                for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
-                    for (int v = 0; v < vectors; v++) sum[r][v] = mac(sum[r][v], value, weights[v]);
-                }
+                    for (int v = 0; v < vectors; v++) sum[r][v] = mac(sum[r][v], x[r][u], weights[v]);
             }
         }
     for (int v = 0; v < vectors; v++) {
-        long n = panel * PANEL + 16 * v;
-        __mmask16 which = lanes(p->n - n);
-        __m512 bias = p->bias ? _mm512_maskz_loadu_ps(which, p->bias + n) : _mm512_setzero_ps();
+        const long n = panel * PANEL + LANES * v, wide = p->n - n;
+        const F bias = p->bias ? load_float(p->bias + n, wide) : SET(0.f);
         for (int r = 0; r < rows; r++) {
-            __m512 value = _mm512_add_ps(sum[r][v], bias);
+            F value = sum[r][v] + bias;
             long at = (row + r) * p->n + n;
-            if (p->each) value = _mm512_add_ps(value, load(p->each + sample[r] * p->n + n, which));
-            switch (p->then) {
+            if (p->sample_bias) value += load(p->sample_bias + sample[r] * p->n + n, wide);
+            switch (p->epilogue) {
                 case GELU: value = gelu(value); break;
-                case TIMES: value = _mm512_mul_ps(value, load(p->other + at, which)); break;
-                case PLUS: value = _mm512_add_ps(value, load(p->other + at, which)); break;
+                case TIMES: value *= load(p->operand + at, wide); break;
+                case PLUS: value += load(p->operand + at, wide); break;
             }
-            store(p->out + at, which, value);
+            store(p->out + at, wide, value);
         }
     }
 }
 
 /* The compiler makes a tile for each size, so that its sums are registers. */
 #define TILE(rows, vectors) case rows * 8 + vectors: tile(p, row, panel, rows, vectors); break;
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define TILES(rows) TILE(rows, 1) TILE(rows, 2)
+#else
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3) TILE(rows, 4)
+#endif
 
 static void any_tile(const Product *p, long row, long panel, long rows, long vectors) {
     switch (rows * 8 + vectors) { TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6) }
 }
 
-void product(const Product *p) {
+int product(const Product *p) {
     const long count = p->b * p->rows * p->columns, panels = (p->n + PANEL - 1) / PANEL;
     /* What is larger, inputs or weights, is read once, and the other again for each block of it. */
     const int inputs_once = p->b * p->h * p->width > p->n * p->side * p->side;
@@ -176,16 +259,17 @@ void product(const Product *p) {
         for (long task = first; task < last; task++) {
             long panel = inputs_once ? task % panels : task / blocks;
             long row = (inputs_once ? task / panels : task % blocks) * step;
-            long end = row + step < count ? row + step : count, wide = (p->n - panel * PANEL + 15) / 16;
+            long end = row + step < count ? row + step : count, wide = (p->n - panel * PANEL + LANES - 1) / LANES;
             for (; row < end; row += ROWS)
                 any_tile(p, row, panel, end - row < ROWS ? end - row : ROWS, wide < VECTORS ? wide : VECTORS);
         }
     }
+    return 0;
 }
 
 /* ---- Attention, one block of queries and keys at a time (Dao et al. 2022), with queries along the lanes ---- */
 
-enum { QUERIES = 32, KEYS = 48, AT_ONCE = 12, DEPTHS = 8 };
+enum { QUERIES = 2 * LANES, KEYS = 48 };
 
 typedef struct {
     const T *q, *k, *v; /* (b n heads d), (b m heads d) twice: d numbers lie beside each other, heads follow */
@@ -195,77 +279,75 @@ typedef struct {
     float scale;
 } Attention;
 
-/* (12 32) scores of 12 keys, (12 units), for 32 queries, (units 32) */
+/* Scores (AT_ONCE QUERIES) of keys (AT_ONCE units) for queries (units QUERIES). */
 static inline void scores(const uint32_t *restrict q, const uint32_t *restrict k, long units, float *restrict out) {
-    __m512 sum[AT_ONCE][2];
+    F sum[AT_ONCE][2];
+    const Unit *key = (const Unit *)k;
 #pragma GCC unroll 12
-    for (int r = 0; r < AT_ONCE; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+    for (int r = 0; r < AT_ONCE; r++) sum[r][0] = sum[r][1] = SET(0.f);
     for (long u = 0; u < units; u++) {
-        __m512i left = _mm512_load_si512(q + u * QUERIES), right = _mm512_load_si512(q + u * QUERIES + 16);
+        const Units left = units_at(q + u * QUERIES), right = units_at(q + u * QUERIES + LANES);
 #pragma GCC unroll 12
         for (int r = 0; r < AT_ONCE; r++) {
-            __m512i key = _mm512_set1_epi32((int)k[r * units + u]);
-            sum[r][0] = mac(sum[r][0], key, left);
-            sum[r][1] = mac(sum[r][1], key, right);
+            sum[r][0] = mac(sum[r][0], key[r * units + u], left);
+            sum[r][1] = mac(sum[r][1], key[r * units + u], right);
         }
     }
 #pragma GCC unroll 12
     for (int r = 0; r < AT_ONCE; r++) {
-        _mm512_store_ps(out + r * QUERIES, sum[r][0]);
-        _mm512_store_ps(out + r * QUERIES + 16, sum[r][1]);
+        write(out + r * QUERIES, sum[r][0]);
+        write(out + r * QUERIES + LANES, sum[r][1]);
     }
 }
 
-/* Adds to 8 depths of the outputs, (8 32), the values (units deep) of a block's keys by their weights (units 32). */
+/* Adds to DEPTHS of the outputs, (DEPTHS QUERIES), the values (units deep) of a block's keys by their weights (units
+ * QUERIES). */
 static inline void gather(const uint32_t *restrict weights, const uint32_t *restrict v, long deep, float *restrict out) {
-    __m512 sum[DEPTHS][2];
+    F sum[DEPTHS][2];
+    const Unit *value = (const Unit *)v;
 #pragma GCC unroll 8
     for (int r = 0; r < DEPTHS; r++) {
-        sum[r][0] = _mm512_load_ps(out + r * QUERIES);
-        sum[r][1] = _mm512_load_ps(out + r * QUERIES + 16);
+        sum[r][0] = read(out + r * QUERIES);
+        sum[r][1] = read(out + r * QUERIES + LANES);
     }
     for (long u = 0; u < KEYS / PER; u++) {
-        __m512i left = _mm512_load_si512(weights + u * QUERIES), right = _mm512_load_si512(weights + u * QUERIES + 16);
+        const Units left = units_at(weights + u * QUERIES), right = units_at(weights + u * QUERIES + LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < DEPTHS; r++) {
-            __m512i value = _mm512_set1_epi32((int)v[u * deep + r]);
-            sum[r][0] = mac(sum[r][0], value, left);
-            sum[r][1] = mac(sum[r][1], value, right);
+            sum[r][0] = mac(sum[r][0], value[u * deep + r], left);
+            sum[r][1] = mac(sum[r][1], value[u * deep + r], right);
         }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < DEPTHS; r++) {
-        _mm512_store_ps(out + r * QUERIES, sum[r][0]);
-        _mm512_store_ps(out + r * QUERIES + 16, sum[r][1]);
+        write(out + r * QUERIES, sum[r][0]);
+        write(out + r * QUERIES + LANES, sum[r][1]);
     }
 }
 
-/* Weights (units 32) of a block's scores for 16 of the queries, whose highest score, sum and outputs are kept along. */
+/* Weights (units QUERIES) of a block's scores for one vector of the queries, whose highest score, sum and outputs are
+ * kept along. */
 static inline void weigh(
-    const float *restrict score, uint32_t *restrict weights, float c, __m512 *most, __m512 *sum, float *restrict out,
-    long deep) {
-    __m512 top = *most;
-    for (int r = 0; r < KEYS; r++) top = _mm512_max_ps(top, _mm512_load_ps(score + r * QUERIES));
-    if (_mm512_cmp_ps_mask(top, *most, _CMP_GT_OQ)) { /* what was summed so far was relative to a lower one */
-        __m512 fade = power(_mm512_mul_ps(_mm512_sub_ps(*most, top), SET(c)));
-        *sum = _mm512_mul_ps(*sum, fade);
-        for (long e = 0; e < deep; e++)
-            _mm512_store_ps(out + e * QUERIES, _mm512_mul_ps(_mm512_load_ps(out + e * QUERIES), fade));
+    const float *restrict score, uint32_t *restrict weights, float c, F *most, F *sum, float *restrict out, long deep) {
+    F top = *most;
+    for (int r = 0; r < KEYS; r++) top = larger(top, read(score + r * QUERIES));
+    if (memcmp(&top, most, sizeof top)) { /* what was summed so far was relative to a lower one */
+        F fade = power((*most - top) * c);
+        *sum *= fade;
+        for (long e = 0; e < deep; e++) write(out + e * QUERIES, read(out + e * QUERIES) * fade);
         *most = top;
     }
-    const __m512 shift = _mm512_mul_ps(top, SET(-c));
+    const F shift = top * -c;
     for (int r = 0; r < KEYS; r += PER) {
-        __m512 one = power(_mm512_fmadd_ps(_mm512_load_ps(score + r * QUERIES), SET(c), shift));
-        *sum = _mm512_add_ps(*sum, one);
-        __m512i unit = _mm512_castps_si512(one);
-#if BF16
-        __m512 two = power(_mm512_fmadd_ps(_mm512_load_ps(score + (r + 1) * QUERIES), SET(c), shift));
-        *sum = _mm512_add_ps(*sum, two);
-        const __m512i half = _mm512_set1_epi32(0x8000); /* rounds to the nearest when the lower bits go */
-        unit = _mm512_srli_epi32(_mm512_add_epi32(unit, half), 16);
-        unit = _mm512_mask_blend_epi16(0xaaaaaaaa, unit, _mm512_add_epi32(_mm512_castps_si512(two), half));
+        F one = power(read(score + r * QUERIES) * c + shift);
+        *sum += one;
+        U unit = (U)one;
+#if BF16 /* each rounded to the nearest when its lower bits go */
+        F two = power(read(score + (r + 1) * QUERIES) * c + shift);
+        *sum += two;
+        unit = ((unit + 0x8000u) >> 16) | (((U)two + 0x8000u) & 0xffff0000u);
 #endif
-        _mm512_store_si512(weights + r / PER * QUERIES, unit);
+        *(LooseU *)(weights + r / PER * QUERIES) = unit;
     }
 }
 
@@ -313,27 +395,28 @@ int attention(const Attention *a) {
                 const T *query = a->q + sample * a->q_sample + row * a->q_row + head * a->d;
                 for (long e = 0; e < a->d; e++) ((T *)q)[(e / PER * QUERIES + i) * PER + e % PER] = query[e];
             }
-            __m512 most[2] = {SET(-INFINITY), SET(-INFINITY)}, sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+            F most[2] = {SET(-INFINITY), SET(-INFINITY)}, sum[2] = {SET(0.f), SET(0.f)};
             memset(out, 0, deep * QUERIES * 4);
             for (long j = 0; j < keys; j += KEYS) {
                 for (int r = 0; r < KEYS; r += AT_ONCE) scores(q, k + (j + r) * units, units, score + r * QUERIES);
                 for (long r = (a->m - j) * QUERIES; r < KEYS * QUERIES; r++) score[r] = -INFINITY;
-                for (int half = 0; half < QUERIES; half += 16)
-                    weigh(score + half, weights + half, c, most + half / 16, sum + half / 16, out + half, deep);
+                for (int half = 0; half < 2; half++)
+                    weigh(score + half * LANES, weights + half * LANES, c, most + half, sum + half, out + half * LANES,
+                          deep);
                 for (long e = 0; e < deep; e += DEPTHS)
                     gather(weights, v + j / PER * deep + e, deep, out + e * QUERIES);
             }
-            for (int half = 0; half < QUERIES; half += 16) {
-                __m512 part = _mm512_div_ps(SET(1.f), sum[half / 16]);
+            for (int half = 0; half < 2; half++) {
+                F part = 1.f / sum[half];
                 for (long e = 0; e < a->d; e++) {
-                    float *at = out + e * QUERIES + half;
-                    T rounded[16];
-                    store(rounded, ALL, _mm512_mul_ps(_mm512_load_ps(at), part));
+                    float *at = out + e * QUERIES + half * LANES;
+                    T rounded[LANES];
+                    store_all(rounded, read(at) * part);
                     memcpy(at, rounded, sizeof rounded);
                 }
-                for (long i = 0; i < 16 && start + half + i < a->n; i++) {
-                    T *row = a->out + ((sample * a->n + start + half + i) * a->heads + head) * a->d;
-                    for (long e = 0; e < a->d; e++) row[e] = ((const T *)(out + e * QUERIES + half))[i];
+                for (long i = 0; i < LANES && start + half * LANES + i < a->n; i++) {
+                    T *row = a->out + ((sample * a->n + start + half * LANES + i) * a->heads + head) * a->d;
+                    for (long e = 0; e < a->d; e++) row[e] = ((const T *)(out + e * QUERIES + half * LANES))[i];
                 }
             }
         }
@@ -362,41 +445,37 @@ int group_norm(
             for (long k = 0; k < all; k += c)
                 for (long start = first; start < last; start += 256) { /* long sums in float32 would round too much */
                     for (long row = start; row < last && row < start + 256; row++)
-                        for (long e = 0; e < c; e += 16) {
-                            __mmask16 which = lanes(c - e);
-                            __m512 value = load(x + k * rows + row * c + e, which);
-                            __m512 before = _mm512_maskz_loadu_ps(which, part + k + e);
-                            value = _mm512_sub_ps(value, _mm512_maskz_loadu_ps(which, mean + k + e));
-                            value = pass ? _mm512_fmadd_ps(value, value, before) : _mm512_add_ps(value, before);
-                            _mm512_mask_storeu_ps(part + k + e, which, value);
+                        for (long e = 0; e < c; e += LANES) {
+                            const long left = c - e;
+                            F value = load(x + k * rows + row * c + e, left) - load_float(mean + k + e, left);
+                            F sofar = load_float(part + k + e, left);
+                            store_float(part + k + e, left, pass ? sofar + value * value : sofar + value);
                         }
                     for (long e = k; e < k + c; e++) sum[e] += part[e], part[e] = 0;
                 }
 #pragma omp barrier
 #pragma omp single
             for (long k = 0; k < all; k += wide) {
-                float total = 0;
+                float all_of_it = 0;
                 for (long e = k; e < k + wide; e++)
                     for (long thread = 0; thread < threads; thread++) {
-                        total += sums[thread * all + e];
+                        all_of_it += sums[thread * all + e];
                         sums[thread * all + e] = 0;
                     }
-                total /= (float)(wide * rows);
+                all_of_it /= (float)(wide * rows);
                 for (long e = k; e < k + wide; e++) {
-                    if (pass) gain[e] = weight[e % c] / sqrtf(total + eps);
-                    else mean[e] = total;
+                    if (pass) gain[e] = weight[e % c] / sqrtf(all_of_it + eps);
+                    else mean[e] = all_of_it;
                 }
             }
         }
         for (long k = 0; k < all; k += c)
             for (long row = first; row < last; row++)
-                for (long e = 0; e < c; e += 16) {
-                    __mmask16 which = lanes(c - e);
-                    long at = k * rows + row * c + e;
-                    __m512 value = _mm512_sub_ps(load(x + at, which), _mm512_maskz_loadu_ps(which, mean + k + e));
-                    value = _mm512_fmadd_ps(
-                        value, _mm512_maskz_loadu_ps(which, gain + k + e), _mm512_maskz_loadu_ps(which, bias + e));
-                    store(out + at, which, active ? silu(value) : value);
+                for (long e = 0; e < c; e += LANES) {
+                    const long at = k * rows + row * c + e, left = c - e;
+                    F value = load(x + at, left) - load_float(mean + k + e, left);
+                    value = value * load_float(gain + k + e, left) + load_float(bias + e, left);
+                    store(out + at, left, active ? silu(value) : value);
                 }
     }
     free(sums);
@@ -404,29 +483,33 @@ int group_norm(
 }
 
 /* Each row of x (rows c) with mean 0 and variance 1, times weight plus bias. */
-void layer_norm(const T *x, T *out, const float *weight, const float *bias, long rows, long c, float eps) {
+int layer_norm(const T *x, T *out, const float *weight, const float *bias, long rows, long c, float eps) {
 #pragma omp parallel
     {
         long first, last;
         share(rows, &first, &last);
         for (long row = first; row < last; row++) {
             const T *from = x + row * c;
-            __m512 sum = _mm512_setzero_ps(), square = _mm512_setzero_ps();
-            for (long e = 0; e < c; e += 16) sum = _mm512_add_ps(sum, load(from + e, lanes(c - e)));
-            const __m512 mean = SET(_mm512_reduce_add_ps(sum) / (float)c);
-            for (long e = 0; e < c; e += 16) {
-                __mmask16 which = lanes(c - e);
-                __m512 value = _mm512_maskz_sub_ps(which, load(from + e, which), mean);
-                square = _mm512_fmadd_ps(value, value, square);
+            const long whole = c / LANES * LANES;
+            F sum = SET(0.f), square = SET(0.f);
+            for (long e = 0; e < c; e += LANES) sum += load(from + e, c - e);
+            const float mean = total(sum) / (float)c;
+            for (long e = 0; e < whole; e += LANES) {
+                F value = load_all(from + e) - mean;
+                square += value * value;
             }
-            const __m512 gain = SET(1.f / sqrtf(_mm512_reduce_add_ps(square) / (float)c + eps));
-            for (long e = 0; e < c; e += 16) {
-                __mmask16 which = lanes(c - e);
-                __m512 value = _mm512_mul_ps(_mm512_sub_ps(load(from + e, which), mean), gain);
-                value = _mm512_fmadd_ps(
-                    value, _mm512_maskz_loadu_ps(which, weight + e), _mm512_maskz_loadu_ps(which, bias + e));
-                store(out + row * c + e, which, value);
+            float rest = 0;
+            for (long e = whole; e < c; e++) {
+                float value = load(from + e, 1)[0] - mean;
+                rest += value * value;
+            }
+            const float gain = 1.f / sqrtf((total(square) + rest) / (float)c + eps);
+            for (long e = 0; e < c; e += LANES) {
+                const long left = c - e;
+                F value = (load(from + e, left) - mean) * gain;
+                store(out + row * c + e, left, value * load_float(weight + e, left) + load_float(bias + e, left));
             }
         }
     }
+    return 0;
 }

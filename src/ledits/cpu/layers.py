@@ -32,7 +32,7 @@ class _Packed(nn.Module):
         self.weight: Tensor | None = _constant(weight)
         self.bias: Tensor | None = None if bias is None else _constant(bias)
         self.kernel: kernels.Layer | None = None
-        self.narrow = min(weight.shape[:2]) <= 256 and weight.numel() <= _NARROW and kernels.fits(weight)
+        self.narrow = min(weight.shape[:2]) <= 256 and weight.numel() <= _NARROW and kernels.supported(weight)
         self.ready = False
 
     def prepare(self, x: Tensor) -> None:
@@ -50,16 +50,16 @@ class _Packed(nn.Module):
 
 
 class Linear(_Packed):
-    def forward(self, x: Tensor, then: str = "", other: Tensor | None = None) -> Tensor:
-        """The layer of x (... c), and what becomes of it: its "gelu", or it "times" or "plus" `other` (... n)."""
+    def forward(self, x: Tensor, epilogue: str = "", operand: Tensor | None = None) -> Tensor:
+        """The layer of x (... c), and what becomes of it: its "gelu", or it "times" or "plus" `operand` (... n)."""
         if self.kernel is not None:
-            return self.kernel.rows(x, then, other)
+            return self.kernel.rows(x, epilogue, operand)
         if not self.ready:
             self.prepare(x)
-            return self(x, then, other)
-        if other is None:
-            return _MKLDNN._linear_pointwise(x, self.weight, self.bias, *_UNARY[then])
-        return _MKLDNN._linear_pointwise.binary(x, other, self.weight, self.bias, _BINARY[then])
+            return self(x, epilogue, operand)
+        if operand is None:
+            return _MKLDNN._linear_pointwise(x, self.weight, self.bias, *_UNARY[epilogue])
+        return _MKLDNN._linear_pointwise.binary(x, operand, self.weight, self.bias, _BINARY[epilogue])
 
     def lay_out(self, weight: Tensor, x: Tensor) -> None:
         if self.narrow:
@@ -78,22 +78,22 @@ class Conv2d(_Packed):
         self.narrow &= pads[0] == pads[1] and layer.stride[0] == layer.stride[1] and self.shape[2:] == ([1, 1], 1)
         self.fewer: Winograd | None = None
 
-    def forward(self, x: Tensor, each: Tensor | None = None) -> Tensor:
-        """The convolution of x (b c h w), plus `each` (b n) at all places of a sample."""
+    def forward(self, x: Tensor, sample_bias: Tensor | None = None) -> Tensor:
+        """The convolution of x (b c h w), plus `sample_bias` (b n) at all places of a sample."""
         self.prepare(x)
         if self.kernel is not None:
-            return self.kernel(rows(x), each=each).permute(0, 3, 1, 2)
+            return self.kernel(rows(x), sample_bias=sample_bias).permute(0, 3, 1, 2)
         if self.fewer is not None:
             out = self.fewer(x)
         else:
             out = _MKLDNN._convolution_pointwise(x, self.weight, self.bias, *self.shape, "none", [], "")
-        return out if each is None else out.add_(each[:, :, None, None])
+        return out if sample_bias is None else out.add_(sample_bias[:, :, None, None])
 
     def onto(self, other: Tensor, x: Tensor, *, ours: bool) -> Tensor:
         """`other` plus this layer of x; `other` may be written over if it is `ours`."""
         self.prepare(x)
         if self.kernel is not None:
-            return self.kernel(rows(x), "plus", other=rows(other)).permute(0, 3, 1, 2)
+            return self.kernel(rows(x), "plus", operand=rows(other)).permute(0, 3, 1, 2)
         if self.fewer is not None:
             return self.fewer(x, other)
         operator = _MKLDNN._convolution_pointwise_ if ours else _MKLDNN._convolution_pointwise

@@ -18,20 +18,28 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+from ledits import cpu
 from ledits.cpu import kernels
 from ledits.cpu.layers import ActiveGroupNorm, Conv2d, GroupNorm, LayerNorm, Linear, rows
 from ledits.cpu.winograd import Winograd
 
 
 def available(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether layers in this number format can be packed here; it was measured on x86 processors only."""
+    """Whether layers in this number format can be packed here; it was measured on x86 processors only. LEDITS_CPU can
+    forbid it (`cpu.allowed`).
+    """
     if (
         device.type != "cpu"
         or platform.machine() not in ("x86_64", "AMD64")
         or not torch.backends.mkldnn.is_available()
+        or cpu.allowed() == "plain"
     ):
         return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.bfloat16:
+        # oneDNN has it from AVX-512 on; ATEN_CPU_CAPABILITY caps what PyTorch uses.
+        capable = torch.backends.cpu.get_cpu_capability().startswith(("AVX512", "AMX"))
+        return capable and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float32
 
 
 def pack(net: nn.Module) -> None:
@@ -41,8 +49,13 @@ def pack(net: nn.Module) -> None:
     IP-Adapter has to be there before. Weights are laid out when the network first runs, and are then held once, but for
     those of enlargements; those of large 3x3 convolutions take 16/9 of their memory in fp32.
 
+    What has an adapter (a LoRA), a hook or a forward of its own stays as it is, with all that it is part of. Where
+    LEDITS_CPU is "plain" nothing is done.
+
     Raises ValueError for a device or a number format in which nothing is `available`.
     """
+    if cpu.allowed() == "plain":
+        return
     weight = next(net.parameters())
     if not available(weight.device, weight.dtype):
         kind = str(weight.dtype).removeprefix("torch.")
@@ -55,7 +68,12 @@ def pack(net: nn.Module) -> None:
 
 def _replace(module: nn.Module, with_kernels: bool) -> None:
     for name, child in module.named_children():
-        if type(child) is GEGLU:
+        if hasattr(child, "base_layer"):  # peft's wrapper: it may be merged, scaled or taken off again
+            continue
+        if not all(map(_is_untouched, child.modules())):
+            _replace(child, with_kernels)
+            continue
+        if type(child) is GEGLU and type(child.proj) is nn.Linear:
             packed = _Gate(child.proj)
         elif type(child) is ResnetBlock2D and _is_plain_residual(child):
             packed = _Residual(child)
@@ -63,16 +81,30 @@ def _replace(module: nn.Module, with_kernels: bool) -> None:
             packed = _Upsample(cast("nn.Conv2d", child.conv))
         elif type(child) is nn.Linear:
             packed = Linear(child.weight, child.bias)
-        elif type(child) is nn.Conv2d and child.padding_mode == "zeros" and not isinstance(child.padding, str):
-            packed = Conv2d(child)
+        elif _is_plain_convolution(child):
+            packed = Conv2d(cast("nn.Conv2d", child))
         elif with_kernels and type(child) is Transformer2DModel and _is_plain_transformer(child):
             packed = _Transformer(child)
-        elif with_kernels and type(child) is nn.GroupNorm and child.affine:
-            packed = GroupNorm(child)
+        elif with_kernels and _is_plain_norm(child):
+            packed = GroupNorm(cast("nn.GroupNorm", child))
         else:
             _replace(child, with_kernels)
             continue
         setattr(module, name, packed)
+
+
+def _is_untouched(module: nn.Module) -> bool:
+    """Whether it computes what its class says: somebody's hook or own forward would be lost in what replaces it."""
+    hooks = module._forward_hooks, module._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
+    return not any(hooks) and "forward" not in vars(module)
+
+
+def _is_plain_convolution(layer: object) -> bool:
+    return type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _is_plain_norm(layer: object) -> bool:
+    return type(layer) is nn.GroupNorm and layer.affine
 
 
 class _Gate(nn.Module):
@@ -144,6 +176,12 @@ def _is_plain_residual(block: ResnetBlock2D) -> bool:
     """Whether it is what SD, SDXL and their autoencoders are made of: nothing resampled or scaled, time only added."""
     return (
         type(block.nonlinearity) is nn.SiLU
+        and _is_plain_norm(block.norm1)
+        and _is_plain_norm(block.norm2)
+        and _is_plain_convolution(block.conv1)
+        and _is_plain_convolution(block.conv2)
+        and (block.conv_shortcut is None or _is_plain_convolution(block.conv_shortcut))
+        and (block.time_emb_proj is None or type(block.time_emb_proj) is nn.Linear)
         and block.upsample is None
         and block.downsample is None
         and (block.time_embedding_norm == "default" or block.time_emb_proj is None)
@@ -209,8 +247,6 @@ class _SelfAttention(nn.Module):
 
 
 class _TextAttention(nn.Module):
-    """Its parts have diffusers' names, by which `token_maps` finds them."""
-
     def __init__(self, layer: Any) -> None:
         super().__init__()
         self.to_q, self.to_k, self.to_v = (Linear(x.weight, None) for x in (layer.to_q, layer.to_k, layer.to_v))
@@ -222,7 +258,18 @@ class _TextAttention(nn.Module):
 
 def _is_plain_transformer(net: Transformer2DModel) -> bool:
     """Whether it is what the UNets of SD and SDXL are made of."""
-    return net.is_input_continuous and all(map(_is_plain_block, net.transformer_blocks))
+    return (
+        net.is_input_continuous
+        and _is_plain_norm(net.norm)
+        and all(type(layer) is nn.Linear or _is_pixelwise(layer) for layer in (net.proj_in, net.proj_out))
+        and all(map(_is_plain_block, net.transformer_blocks))
+    )
+
+
+def _is_pixelwise(layer: Any) -> bool:
+    """Whether it is a convolution of one pixel each, which is a linear layer."""
+    shape = (layer.kernel_size, layer.stride, layer.padding, layer.groups) if _is_plain_convolution(layer) else None
+    return shape == ((1, 1), (1, 1), (0, 0), 1)
 
 
 def _is_plain_block(block: Any) -> bool:
@@ -234,7 +281,9 @@ def _is_plain_block(block: Any) -> bool:
         and not block.only_cross_attention
         and block.attn2 is not None
         and getattr(block, "fuser", None) is None
+        and all(type(norm) is nn.LayerNorm for norm in (block.norm1, block.norm2, block.norm3))
         and type(block.ff.net[0]) is GEGLU
+        and type(block.ff.net[0].proj) is nn.Linear
         and type(block.ff.net[2]) is nn.Linear
         and all(map(_is_plain_attention, (block.attn1, block.attn2)))
         and block.attn2.is_cross_attention

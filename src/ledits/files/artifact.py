@@ -4,8 +4,6 @@ sentence.
 
 import json
 import math
-import os
-import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ledits.files import atomic as files
+from ledits.files.header import ENDING, FORMAT, header
 from ledits.frame import Frame
 from ledits.method.core import Inversion, Schedule
 from ledits.settings import Settings, checked
 
-FORMAT = 3
 _NAMES = {"format", "model", "fingerprint", "picture", "dtype", "device", "settings", "frame"}
 _SCHEDULE = {"t", "alpha", "sigma", "order"}
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -42,9 +40,9 @@ class Provenance:
 def save(path: Path, inversion: Inversion, provenance: Provenance, *, overwrite: bool = False) -> None:
     """Write one picture's inversion: path, predictions and schedule, in the dtype they are held in."""
     check_writable(path, overwrite=overwrite)
-    tensors = {"x": inversion.x, "x0": inversion.x0}
-    if inversion.null_x0 is not inversion.x0:
-        tensors["null_x0"] = inversion.null_x0
+    tensors = {"x": inversion.x, "denoised": inversion.denoised}
+    if inversion.base_denoised is not inversion.denoised:
+        tensors["base_denoised"] = inversion.base_denoised
     s = inversion.schedule
     header = {**asdict(provenance), "t": s.t, "alpha": s.alpha, "sigma": s.sigma, "order": s.order}
     with files.written(path, overwrite=overwrite) as temporary:
@@ -56,32 +54,7 @@ def save(path: Path, inversion: Inversion, provenance: Provenance, *, overwrite:
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
     """Raise the ValueError that `save` would, before any long computation."""
-    files.check_writable(path, (".safetensors",), overwrite=overwrite)
-
-
-def header(path: Path) -> dict[str, Any]:
-    """What an inversion file says of itself, without reading its tensors."""
-    try:
-        kind = os.stat(path).st_mode
-    except (OSError, ValueError):
-        raise ValueError(f"There is no file {path}: check the name and the folder.") from None
-    if stat.S_ISDIR(kind):
-        raise ValueError(f"{path} is a folder: pass an inversion that `ledits invert` wrote.")
-    if not stat.S_ISREG(kind):
-        raise ValueError(f"{path} is no regular file: pass an inversion that `ledits invert` wrote.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("ledits")
-        value: object = None if text is None else json.loads(text)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is no whole .safetensors file ({error}): make it again with `ledits invert`"
-        ) from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is no inversion of ledits: make one with `ledits invert`")
-    if value.get("format") != FORMAT:  # pyright: ignore[reportUnknownMemberType]
-        raise ValueError(f"{path} is an inversion of another format than this ledits reads ({FORMAT}): make it again")
-    return value  # pyright: ignore[reportUnknownVariableType]
+    files.check_writable(path, (ENDING,), overwrite=overwrite)
 
 
 def load(path: Path) -> tuple[Inversion, Provenance]:
@@ -113,8 +86,10 @@ def load(path: Path) -> tuple[Inversion, Provenance]:
         raise ValueError(f"{path} is a damaged inversion ({error}): make it again with `ledits invert`") from None
     s = provenance.settings
     null, source = (s.source, "") if s.mode == "caption" else (s.negative, s.source)
-    x0 = tensors["x0"]
-    return Inversion(schedule, tensors["x"], x0, tensors.get("null_x0", x0), null, source, s.source_scale), provenance
+    denoised = tensors["denoised"]
+    return Inversion(
+        schedule, tensors["x"], denoised, tensors.get("base_denoised", denoised), null, source, s.source_scale
+    ), provenance
 
 
 def _schedule(value: dict[str, Any]) -> Schedule:
@@ -133,8 +108,10 @@ def _schedule(value: dict[str, Any]) -> Schedule:
 def _tensors(path: Path, schedule: Schedule, frame: Frame) -> dict[str, torch.Tensor]:
     with safe_open(path, framework="pt") as file:
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-        if not {"x", "x0"} <= set(shapes) <= {"x", "x0", "null_x0"}:
-            raise ValueError(f"it holds {', '.join(sorted(shapes))}, where x, x0 and perhaps null_x0 are needed")
+        if not {"x", "denoised"} <= set(shapes) <= {"x", "denoised", "base_denoised"}:
+            raise ValueError(
+                f"it holds {', '.join(sorted(shapes))}, where x, denoised and perhaps base_denoised are needed"
+            )
         x, n = shapes["x"], len(schedule)
         if len(x) != 5 or x[0] != n + 1 or x[1] != 1 or any(s != (n, *x[1:]) for k, s in shapes.items() if k != "x"):
             raise ValueError("its tensors don't fit its schedule")

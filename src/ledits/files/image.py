@@ -1,5 +1,6 @@
 """Pictures in and out of files: read as they are seen, written with their recipe and never over another file."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -144,6 +145,8 @@ def write(
     recipe: Mapping[str, object] | None = None,
     *,
     overwrite: bool = False,
+    quality: int | None = None,
+    metadata: bytes | None = None,
 ) -> None:
     """Writes rgb (H, W, 3) and alpha (H, W) with an sRGB profile and the recipe; the same input gives the same bytes.
 
@@ -155,7 +158,7 @@ def write(
         raise ValueError(f"rgb is {rgb.dtype} of shape {rgb.shape}; pass uint8 of shape (height, width, 3).")
     if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != rgb.shape[:2]):
         raise ValueError(f"alpha is {alpha.dtype} of shape {alpha.shape}; pass uint8 of shape {rgb.shape[:2]}.")
-    encoded = encode(path, rgb, alpha, recipe)
+    encoded = encode(path, rgb, alpha, recipe, quality=quality, metadata=metadata)
     with files.written(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(encoded)
 
@@ -168,6 +171,12 @@ def check_writable(path: Path, *, overwrite: bool, alpha: bool = False) -> None:
     files.check_writable(path, _FORMATS, overwrite=overwrite)
     if alpha and _FORMATS[path.suffix.lower()] == "JPEG":
         raise ValueError(f"{path} would lose the picture's transparency, which JPEG cannot hold: choose a .png name.")
+
+
+def check_quality(path: Path) -> None:
+    """Raises ValueError where the format that the path's ending names has no quality to choose."""
+    if _FORMATS.get(path.suffix.lower()) not in ("JPEG", "WEBP"):
+        raise ValueError(f"{path} loses nothing in its format: leave the quality out, or choose a .jpg or .webp name.")
 
 
 def read_recipe(path: Path | bytes) -> dict[str, object] | None:
@@ -187,6 +196,24 @@ def read_recipe(path: Path | bytes) -> dict[str, object] | None:
         # Another program's text under the same key is no recipe, and no fault of the picture.
         return None
     return cast(dict[str, object], recipe) if isinstance(recipe, dict) else None
+
+
+def read_metadata(path: Path | bytes) -> bytes | None:
+    """The EXIF of a picture, such as camera, date and place, without its orientation; None where there is none."""
+    with _opened(path) as (image, _):
+        exif = Image.Exif()
+        with contextlib.suppress(Exception):  # what is broken there is not kept
+            exif.load(image.getexif().tobytes())
+        exif.pop(ExifTags.Base.Orientation, None)
+        if str(exif.get(ExifTags.Base.ImageDescription, "")).startswith(f"{_RECIPE}: "):
+            exif.pop(ExifTags.Base.ImageDescription)  # of the edit before this one
+        return exif.tobytes() if len(exif) else None
+
+
+def ending(path: Path | bytes) -> str:
+    """The ending of a file in the picture's own format, or .png where ledits doesn't write that."""
+    with _opened(path) as (image, _):
+        return {name: ending for ending, name in reversed(_FORMATS.items())}.get(image.format or "", ".png")
 
 
 def fit(width: int, height: int, area: int | None) -> tuple[int, int]:
@@ -264,6 +291,10 @@ def _guarded(path: Path) -> Generator[None]:
             f"{path} claims more than {Image.MAX_IMAGE_PIXELS:,} pixels, the most that ledits opens: scale it down."
         ) from error
     except UnidentifiedImageError as error:
+        if _heic(path):
+            raise ValueError(
+                f"{path} is a HEIC or AVIF picture, which ledits can't open: export it as JPEG or PNG and pass that."
+            ) from None
         raise ValueError(
             f"{path} is not a picture that ledits can open; PNG, JPEG, WebP, TIFF, BMP and GIF work: "
             f"save it as one of these and pass that."
@@ -271,6 +302,12 @@ def _guarded(path: Path) -> Generator[None]:
     # A damaged file makes Pillow's parsers raise nearly anything.
     except Exception as error:
         raise ValueError(f"{path} is damaged or incomplete ({error}): save or copy it again.") from error
+
+
+def _heic(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(12)[4:] in {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypavif"}
+    return False
 
 
 def _exif(image: Image.Image) -> Mapping[int, Any]:
@@ -389,8 +426,14 @@ def encode(
     rgb: NDArray[np.uint8],
     alpha: NDArray[np.uint8] | None = None,
     recipe: Mapping[str, object] | None = None,
+    *,
+    quality: int | None = None,
+    metadata: bytes | None = None,
 ) -> bytes:
-    """The bytes of a file for rgb (H, W, 3) and alpha (H, W) in the format that the path's ending names."""
+    """The bytes of a file for rgb (H, W, 3) and alpha (H, W) in the format that the path's ending names.
+
+    `quality`: 1 to 100 for JPEG (95) and WebP (lossless without it). `metadata`: EXIF to keep, from `read_metadata`.
+    """
     pixels = rgb if alpha is None else np.dstack([rgb, alpha])
     name = _FORMATS[path.suffix.lower()]
     height, width, _ = pixels.shape
@@ -400,6 +443,11 @@ def encode(
             f"The picture for {path} is {width}x{height} pixels and {name} holds at most {longest} a side: "
             f"choose a .png name."
         )
+    if quality is not None:
+        check_quality(path)
+    exif = Image.Exif()
+    if metadata is not None:
+        exif.load(metadata)
     options: dict[str, object] = {"icc_profile": _srgb_profile()}
     if name == "PNG":
         text = PngImagePlugin.PngInfo()
@@ -408,8 +456,9 @@ def encode(
             line = json.dumps(recipe, sort_keys=True, ensure_ascii=False).encode(errors="backslashreplace").decode()
             text.add_itxt(_RECIPE, line)
         options["pnginfo"] = text
+        if metadata is not None:
+            options["exif"] = exif.tobytes()
     else:
-        exif = Image.Exif()
         exif[ExifTags.Base.Software] = "ledits"
         if recipe is not None:
             exif[ExifTags.Base.ImageDescription] = f"{_RECIPE}: {json.dumps(recipe, sort_keys=True)}"
@@ -417,10 +466,10 @@ def encode(
     if name == "JPEG":
         if len(cast(bytes, options["exif"])) > _JPEG_SEGMENT:
             raise ValueError(f"The recipe for {path} is longer than a JPEG can hold: choose a .png name.")
-        options |= {"quality": 95, "subsampling": "4:4:4"}
+        options |= {"quality": quality or 95, "subsampling": "4:4:4"}
     elif name == "WEBP":
         # exact: the colours under transparent pixels stay.
-        options |= {"lossless": True, "exact": True}
+        options |= {"lossless": True, "exact": True} if quality is None else {"quality": quality, "exact": True}
     elif name == "TIFF":
         options["compression"] = "tiff_adobe_deflate"
     buffer = io.BytesIO()

@@ -1,7 +1,7 @@
 """Edits of a picture whose caption is known: each acts in one region, found before anything is edited.
 
 Beyond the paper. Its masks are found anew in each step, from one noisy prediction, out of a threshold that has to be
-guessed, and what is outside them may drift. Here the inversion's null prompt is the source's caption, so that one
+guessed, and what is outside them may drift. Here the inversion's base prompt is the picture's caption, so that one
 network answer a step says both what is there and what is kept; an edit is the caption with that edit alone; and where
 the two predict different pictures along the exact path, all levels asked in batches, is where the edit belongs (the
 idea of DiffEdit, Couairon et al. 2022, which has neither the path nor a threshold of its own). No attention maps are
@@ -25,10 +25,10 @@ _STRIDE = 2
 def locate(
     denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], known: dict[Prompt, Tensor] | None = None
 ) -> list[Concept]:
-    """The concepts with the regions they belong to, (b 1 h w) of 0 and 1, within those that they have.
+    """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
 
-    Each concept's prompt is the caption with its edit alone, and the inversion's null prompt is the caption itself. A
-    threshold is the share of the picture left alone; None finds it by Otsu's method. Where two regions meet, the
+    Each concept's prompt is the caption with its edit alone, and the inversion's base prompt is the caption itself. A
+    threshold is the share of the given region left alone; None finds it by Otsu's method. Where two regions meet, the
     smaller one has the place to itself: an object that changes on a background that does.
 
     `known` remembers how far each prompt's predictions differ, so that the network is asked about it once.
@@ -41,7 +41,7 @@ def locate(
     if prompts:
         predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
         # Means of plain differences: the noisiest levels, where most is undecided, count most.
-        there = inversion.null_x0[levels].float()
+        there = inversion.base_denoised[levels].float()
         known.update(zip(prompts, (predicted - there).abs().sum(3).mean(1), strict=True))
     found: list[Tensor] = []
     for concept in concepts:
@@ -49,16 +49,19 @@ def locate(
         allowed = torch.ones_like(values)[:, None]
         if concept.region is not None:
             allowed = F.interpolate(concept.region.to(values), values.shape[-2:], mode="area").expand_as(allowed)
-        values = torch.where(allowed[:, 0] > 0, values, 0)
-        region = otsu(values)
-        if concept.threshold is not None:
-            region = core.top(values, concept.threshold, allowed[:, 0])
+        if concept.threshold is None:
+            region = otsu(values, allowed[:, 0])
+        else:
+            region = core.quantile_mask(values, concept.threshold, allowed[:, 0])
         found.append(region[:, None] * allowed)
-    return [replace(c, region=region) for c, region in zip(concepts, _apart(found), strict=True)]
+    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(found), strict=True)]
 
 
-def edit(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> Generator[Step]:
-    """`core.edit` within the concepts' regions, which `locate` found, and on the path everywhere else."""
+def edit(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> Generator[Step, Tensor | None]:
+    """`core.edit` within the concepts' regions, which `locate` found, and on the path everywhere else.
+
+    A tensor sent in after a step takes the place of its x, as in `core.edit`.
+    """
     if not concepts:
         yield from core.edit(denoise, inversion, concepts, "none")
         return
@@ -69,31 +72,35 @@ def edit(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -
     while True:
         path = inversion.x[step.i + 1].float()
         x = path + inside * (step.x - path)
-        yield replace(step, x=x)
         # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
         begun = begun or any(concept.active(step.i) for concept in concepts)
+        sent = yield replace(step, x=x)
         try:
-            step = steps.send(x if begun else None)
+            step = steps.send(sent if sent is not None else x if begun else None)
         except StopIteration:
             return
 
 
-def otsu(values: Tensor) -> Tensor:
+def otsu(values: Tensor, region: Tensor) -> Tensor:
     """1 where values (b h w) are on the upper side of the split with the largest variance between its sides, else 0.
 
-    Otsu 1979, over the sorted values themselves instead of a histogram; equal values are never split.
+    Otsu 1979, over the sorted values themselves instead of a histogram; equal values are never split. Only values where
+    `region` (b h w) is above 0 are counted, and only those can be 1.
     """
-    ordered = values.flatten(1).sort(1).values
-    n = ordered.shape[1]
-    below = torch.arange(1, n, device=values.device)
-    sums = ordered.cumsum(1)
-    low, high = sums[:, :-1] / below, (sums[:, -1:] - sums[:, :-1]) / (n - below)
-    between = below * (n - below) * (high - low).square()
+    inside = region > 0
+    # The rest sorts to the end and weighs nothing.
+    values = torch.where(inside, values, values.masked_fill(~inside, -torch.inf).amax((1, 2), keepdim=True))
+    ordered, order = values.flatten(1).sort(1)
+    weights = inside.flatten(1).gather(1, order).long()
+    sums, ranks = (ordered * weights).cumsum(1), weights.cumsum(1)
+    below, above = ranks[:, :-1], ranks[:, -1:] - ranks[:, :-1]
+    low, high = sums[:, :-1] / below.clamp(min=1), (sums[:, -1:] - sums[:, :-1]) / above.clamp(min=1)
+    between = below * above * (high - low).square()
     cut = ordered.gather(1, between.argmax(1, keepdim=True) + 1)
-    return (values >= cut[..., None]).to(values)
+    return ((values >= cut[..., None]) & inside).to(values)
 
 
-def _apart(regions: Sequence[Tensor]) -> list[Tensor]:
+def make_disjoint(regions: Sequence[Tensor]) -> list[Tensor]:
     """Regions (b 1 h w) without what belongs to a smaller one; of two of the same size, to the first."""
     areas = [region.sum((1, 2, 3), keepdim=True) for region in regions]
     result: list[Tensor] = []

@@ -26,6 +26,7 @@ class Denoiser(Protocol):
     """A network behind one verb; `evaluations` counts the samples that went through it."""
 
     evaluations: int
+    precision: float  # how far rounding may set two predictions of one thing apart, relative to their root mean square
 
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
         """Clean pictures (p l b c h w) predicted from x (l b c h w) at `levels`, one set a prompt, and where each
@@ -42,7 +43,7 @@ class Schedule:
     alpha: tuple[float, ...]
     sigma: tuple[float, ...]
     order: int = 2  # of the solver; 1 is DDIM with eta = 1, that is DDPM
-    noised: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # other alpha, sigma (n) for `invert` to noise at
+    noised: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # alpha, sigma of `invert` alone (TurboEdit)
 
     def __post_init__(self) -> None:
         if not len(self.t) + 1 == len(self.alpha) == len(self.sigma) or not self.t:
@@ -59,15 +60,15 @@ class Schedule:
         """exp(-h) of step i, where h is how much its half log-SNR, log(alpha / sigma), grows."""
         return self.alpha[i] * self.sigma[i + 1] / (self.sigma[i] * self.alpha[i + 1])
 
-    def mean(self, i: int, x: Tensor, x0: Tensor, before: Tensor | None) -> Tensor:
+    def mean(self, i: int, x: Tensor, x0: Tensor, previous: Tensor | None) -> Tensor:
         """Mean of level i + 1 given x and the prediction x0 at level i, and the prediction at level i - 1.
 
         SDE-DPM-Solver++ (Lu et al. 2022), midpoint form. It is of first order at the first step, and at a last step
         that ends free of noise, where the second-order term has no limit.
         """
         alpha, sigma, decay = self.alpha[i + 1], self.sigma[i + 1], self.decay(i)
-        if self.order == 2 and before is not None and decay > 0:
-            x0 = x0 + 0.5 * self._growth(i) / self._growth(i - 1) * (x0 - before)
+        if self.order == 2 and previous is not None and decay > 0:
+            x0 = x0 + 0.5 * self._growth(i) / self._growth(i - 1) * (x0 - previous)
         return sigma / self.sigma[i] * decay * x + alpha * (1 - decay**2) * x0
 
     def std(self, i: int) -> float:
@@ -85,26 +86,27 @@ class Inversion:
 
     schedule: Schedule
     x: Tensor  # (n+1 b c h w), noisy to clean; x[n] is the picture
-    x0: Tensor  # (n b c h w), predictions under the source prompt's guidance
-    null_x0: Tensor  # (n b c h w), predictions for the null prompt; x0 itself where there is no source prompt
-    null: Prompt = ""
+    denoised: Tensor  # (n b c h w), clean pictures predicted, under the source prompt's guidance if there is one
+    base_denoised: Tensor  # (n b c h w), those for the base prompt; `denoised` itself where no source prompt guides
+    base_prompt: Prompt = ""  # what edits start from: the empty or negative prompt, or the caption (caption.py)
     source: Prompt = ""
     source_scale: float = 0.0  # 0 where there is no source prompt
 
     def residual(self, i: int) -> Tensor:
         """What step i adds to its mean on the way to the picture, (b c h w); over its std, the noise map z of Eq. 7."""
-        before = self.x0[i - 1].float() if i else None
-        return self.x[i + 1].float() - self.schedule.mean(i, self.x[i].float(), self.x0[i].float(), before)
+        previous = self.denoised[i - 1].float() if i else None
+        return self.x[i + 1].float() - self.schedule.mean(i, self.x[i].float(), self.denoised[i].float(), previous)
 
-    def replay(self, i: int, x: Tensor, x0: Tensor, before: Tensor | None) -> Tensor:
-        """Level i + 1 of a replay that is at x, predicts x0 and predicted `before` at level i - 1: mean plus residual.
+    def replay(self, i: int, x: Tensor, x0: Tensor, previous: Tensor | None) -> Tensor:
+        """Level i + 1 of a replay at x that predicts x0, and predicted `previous` at level i - 1: mean plus residual.
 
         The mean is linear, so mean(replay) + (path - mean(path)) = path + mean(replay - path). Written so, a replay
         that is on the path stays on it to the last bit: at a last step free of noise, where z = residual / 0 loses the
         picture, and however the path was rounded for storage.
         """
-        before = before - self.x0[i - 1].float() if before is not None else None
-        return self.x[i + 1].float() + self.schedule.mean(i, x - self.x[i].float(), x0 - self.x0[i].float(), before)
+        x, x0 = x - self.x[i].float(), x0 - self.denoised[i].float()
+        previous = previous - self.denoised[i - 1].float() if previous is not None else None
+        return self.x[i + 1].float() + self.schedule.mean(i, x, x0, previous)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,7 @@ class Concept:
 
     prompt: Prompt
     scale: float = 5.0  # s_e of the paper
-    threshold: float | None = 0.9  # share of the picture left alone, in (0, 1); lambda of the paper; None: no such
+    threshold: float | None = 0.9  # share of the picture left alone, in (0, 1); lambda of the paper; None: no threshold
     warmup: int = 0  # first step that is guided
     cooldown: int | None = None  # first step that is guided no more; None: guided to the end
     region: Tensor | None = None  # (1 or b, 1, H, W) in 0..1, where this edit may act; any size, soft values allowed
@@ -127,9 +129,8 @@ class Concept:
                 "between 0 and 1 and neither, such as 0.5 for a style and 0.9 for an object"
             )
         if self.warmup < 0 or (self.cooldown is not None and self.cooldown <= self.warmup):
-            raise ValueError(
-                f"steps {self.warmup} to {self.cooldown} of {self.prompt!r}: begin at 0 or later and end after that"
-            )
+            steps = f"steps {self.warmup} to {self.cooldown} of {self.prompt!r}"
+            raise ValueError(f"{steps}: begin at 0 or later and end after that")
 
     def active(self, i: int) -> bool:
         return self.warmup <= i and (self.cooldown is None or i < self.cooldown)
@@ -151,21 +152,14 @@ class Step:
 
 
 def invert(
-    denoise: Denoiser,
-    schedule: Schedule,
-    x0: Tensor,
-    noise: Tensor,
-    *,
-    null: Prompt = "",
-    source: Prompt = "",
-    source_scale: float = 3.5,
-    storage: torch.dtype = torch.float32,
-) -> Inversion:
+    denoise: Denoiser, schedule: Schedule, x0: Tensor, noise: Tensor, *, base_prompt: Prompt = "", source: Prompt = "",
+    source_scale: float = 3.5, storage: torch.dtype = torch.float32,
+) -> Inversion:  # fmt: skip
     """A path to the pictures x0 (b c h w) through `noise` (n b c h w), and the network's predictions along it.
 
     Edit-friendly DDPM inversion (Huberman-Spiegelglas et al. 2023): the levels are noised independently of each other
-    (paper, Eq. 6), so the network can be asked about all of them at once. `null` is the negative prompt; a `source`
-    prompt guides the path by `source_scale` (classifier-free guidance), and its replay with it.
+    (paper, Eq. 6), so the network can be asked about all of them at once. `base_prompt` is the empty or
+    the negative prompt; a `source` prompt guides the path and its replay by `source_scale` (classifier-free guidance).
     """
     n, shape = len(schedule), (-1, 1, 1, 1, 1)
     if noise.shape != (n, *x0.shape):
@@ -173,27 +167,31 @@ def invert(
     noised = schedule.noised or (schedule.alpha, schedule.sigma)
     alpha, sigma = (torch.tensor(v[:n], dtype=torch.float32).to(x0.device) for v in noised)
     x = alpha.view(shape) * x0.float() + sigma.view(shape) * noise.float()
-    x = torch.cat([x, x0.float()[None]]).to(storage)
+    path = torch.cat([x, x0.float()[None]]).to(storage)
+    return predict(denoise, schedule, path, base_prompt=base_prompt, source=source, source_scale=source_scale)
+
+
+def predict(
+    denoise: Denoiser, schedule: Schedule, path: Tensor, *, base_prompt: Prompt, source: Prompt, source_scale: float
+) -> Inversion:
+    """The inversion along a path (n+1 b c h w) that is noised already, as another inversion's is."""
     guided = source != "" and source_scale != 0
-    predicted, _ = denoise(x[:-1].float(), range(n), [null, source] if guided else [null])
-    null_x0 = predicted[0].to(storage)
-    base = (predicted[0] + source_scale * (predicted[1] - predicted[0])).to(storage) if guided else null_x0
-    return Inversion(schedule, x, base, null_x0, null, source, source_scale if guided else 0.0)
+    prompts = [base_prompt, source] if guided else [base_prompt]
+    predicted, _ = denoise(path[:-1].float(), range(len(schedule)), prompts)
+    base_denoised = predicted[0].to(path.dtype)
+    towards_source = source_scale * (predicted[-1] - predicted[0])
+    denoised = (predicted[0] + towards_source).to(path.dtype) if guided else base_denoised
+    return Inversion(schedule, path, denoised, base_denoised, base_prompt, source, source_scale if guided else 0.0)
 
 
 def edit(
-    denoise: Denoiser,
-    inversion: Inversion,
-    concepts: Sequence[Concept],
-    mask: MaskRule | Mask = "intersect",
-    *,
-    rescale: float = 0.0,
-    recorded: Sequence[Tensor] = (),
-) -> Generator[Step, Tensor | None]:
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], mask: MaskRule | Mask = "intersect", *,
+    rescale: float = 0.0, recorded: Sequence[Tensor] = (),
+) -> Generator[Step, Tensor | None]:  # fmt: skip
     """Replay the sampler along `inversion` with one guidance term per concept; the last step yielded is the result.
 
-    Until the first concept is active the replay is the path itself and no network evaluation is due; after that, only
-    those of the null prompt and the active concepts. A tensor sent in after a step takes the place of its x.
+    Until the first concept is active the replay is the path itself and the network is not asked; then only for the base
+    prompt and the active concepts. A tensor sent in after a step takes the place of its x.
 
     `rescale` draws the deviation of the guided x0 back to that of the concepts' own (Lin et al. 2023, section 3.4).
     `recorded` guidance (b c h w) of the first steps is used as it is, and no concept is asked there.
@@ -201,31 +199,32 @@ def edit(
     s = inversion.schedule
     check_windows(concepts, len(s))
     shape = mask if callable(mask) else partial(implicit_mask, rule=mask)
-    told = [inversion.null, inversion.source] if inversion.source_scale else [inversion.null]
-    on_path, x, before = True, inversion.x[0].float(), None
+    asked = [inversion.base_prompt, inversion.source] if inversion.source_scale else [inversion.base_prompt]
+    on_path, x, previous = True, inversion.x[0].float(), None
     for i in range(len(s)):
         active = [k for k, concept in enumerate(concepts) if concept.active(i) and i >= len(recorded)]
         prompts = [concepts[k].prompt for k in active]
-        seen, maps = _at(denoise, x, i, prompts if on_path else [*told, *prompts])
-        null, base = inversion.null_x0[i].float(), inversion.x0[i].float()
+        seen, maps = _at(denoise, x, i, prompts if on_path else [*asked, *prompts])
+        base, unedited = inversion.base_denoised[i].float(), inversion.denoised[i].float()
         if not on_path:
-            null, scale = _settle(seen[told[0]], inversion.null_x0[i]), inversion.source_scale
-            guided = seen[told[0]] + scale * (seen[told[-1]] - seen[told[0]])
-            base = _settle(guided, inversion.x0[i], abs(1 - scale) + abs(scale))
-        masks, guidance = x.new_zeros(len(concepts), x.shape[0], *x.shape[2:]), torch.zeros_like(base)
+            scale, near = inversion.source_scale, denoise.precision
+            base = snap_to_stored(seen[asked[0]], inversion.base_denoised[i], near)
+            guided = seen[asked[0]] + scale * (seen[asked[-1]] - seen[asked[0]])
+            unedited = snap_to_stored(guided, inversion.denoised[i], near * (abs(1 - scale) + abs(scale)))
+        masks, guidance = x.new_zeros(len(concepts), x.shape[0], *x.shape[2:]), torch.zeros_like(unedited)
         for k, prompt in zip(active, prompts, strict=True):
-            psi = concepts[k].scale * (seen[prompt] - null)  # paper, Eq. 10
+            psi = concepts[k].scale * (seen[prompt] - base)  # paper, Eq. 10
             masks[k] = shape(i, psi, maps.get(prompt), concepts[k])
             guidance = guidance + masks[k][:, None] * psi  # paper, Eq. 11 and 12
-        x0 = base + (recorded[i].to(base) if i < len(recorded) else guidance)
+        x0 = unedited + (recorded[i].to(unedited) if i < len(recorded) else guidance)
         if rescale and active:
             own = torch.stack([seen[prompt] for prompt in prompts]).mean(0)
             ratio = own.std((1, 2, 3), keepdim=True) / x0.std((1, 2, 3), keepdim=True)
             x0 = x0 * (1 + rescale * (ratio - 1))
-        x, before = inversion.replay(i, x, x0, before), x0
+        x, previous = inversion.replay(i, x, x0, previous), x0
         on_path = on_path and not active and i >= len(recorded)
         attention = torch.stack([maps[prompt] for prompt in prompts]) if maps and prompts else None
-        changed = yield Step(i, x, x0, x0 - base, masks, attention)
+        changed = yield Step(i, x, x0, x0 - unedited, masks, attention)
         if changed is not None:
             x, on_path = changed.float(), False
 
@@ -233,16 +232,14 @@ def edit(
 def check_windows(concepts: Sequence[Concept], steps: int) -> None:
     """Raise ValueError for a concept that would never act; surfaces call it before a long inversion."""
     for concept in concepts:
-        if concept.warmup >= steps:
-            raise ValueError(
-                f"warm-up {concept.warmup} of {concept.prompt!r} is past the end: the steps are 0 to {steps - 1}"
-            )
+        if (warmup := concept.warmup) >= steps:
+            raise ValueError(f"warm-up {warmup} of {concept.prompt!r} is past the end: the steps are 0 to {steps - 1}")
 
 
 def implicit_mask(i: int, psi: Tensor, attention: Tensor | None, concept: Concept, rule: MaskRule) -> Tensor:
     """Where one edit may act, (b h w) in 0..1: M1, M2 or both (paper, Eq. 12 to 14), within the concept's own region.
 
-    psi (b c h w) is the scaled difference to the null prediction, attention (b h' w') is where the prompt's words are.
+    psi (b c h w) is the scaled difference to the base prediction, attention (b h' w') is where the prompt's words are.
     """
     b, _, h, w = psi.shape
     region = torch.ones_like(psi[:, :1])
@@ -254,13 +251,13 @@ def implicit_mask(i: int, psi: Tensor, attention: Tensor | None, concept: Concep
             raise ValueError(f"mask rule {rule!r} needs attention maps, and the denoiser records none")
         # Smooth, enlarge, then threshold: thresholding first would leave blocks as large as one cell of the map.
         large = F.interpolate(smooth(attention.float()[:, None]), (h, w), mode="bilinear")[:, 0]
-        result = result * top(large, concept.threshold, region[:, 0])
+        result = result * quantile_mask(large, concept.threshold, region[:, 0])
     if rule in ("intersect", "noise"):
-        result = result * top((psi * region).abs().sum(1), concept.threshold, region[:, 0])
+        result = result * quantile_mask((psi * region).abs().sum(1), concept.threshold, region[:, 0])
     return result
 
 
-def top(values: Tensor, threshold: float | None, region: Tensor) -> Tensor:
+def quantile_mask(values: Tensor, threshold: float | None, region: Tensor) -> Tensor:
     """1 where values (b h w) reach their `threshold` quantile in the region, else 0: a share of 1 - threshold."""
     if threshold is None:
         raise ValueError("an implicit mask needs a threshold, the share of the picture left alone, such as 0.9")
@@ -271,19 +268,16 @@ def top(values: Tensor, threshold: float | None, region: Tensor) -> Tensor:
 
 def smooth(maps: Tensor) -> Tensor:
     """3x3 smoothing (b 1 h w) with the kernel of the published code: exp(-(d / (2 * 0.5))^2), normalised."""
-    kernel = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], device=maps.device)
+    kernel = torch.tensor([math.exp(-1), 1.0, math.exp(-1)], dtype=torch.float32, device=maps.device)
     kernel = kernel / kernel.sum()
     pad = "reflect" if min(maps.shape[-2:]) > 1 else "replicate"
     return F.conv2d(F.pad(maps, (1, 1, 1, 1), mode=pad), torch.outer(kernel, kernel)[None, None])
 
 
-def _settle(predicted: Tensor, stored: Tensor, gain: float = 1.0) -> Tensor:
-    """`stored` in fp32 wherever `predicted` differs from it by rounding alone, which must not look like an edit.
-
-    That is the rounding of storage, and the network's own times `gain`: its output's sixth digit depends on the batch.
-    """
+def snap_to_stored(predicted: Tensor, stored: Tensor, precision: float) -> Tensor:
+    """`stored` in fp32 where `predicted` differs from it by rounding alone: of storage, and of the network itself."""
     stored, storage = stored.float(), torch.finfo(stored.dtype).eps
-    rounding = storage * stored.abs() + gain * 2**-17 * stored.square().mean((1, 2, 3), keepdim=True).sqrt()
+    rounding = storage * stored.abs() + precision * stored.square().mean((1, 2, 3), keepdim=True).sqrt()
     return torch.where((predicted - stored).abs() <= rounding, stored, predicted)
 
 

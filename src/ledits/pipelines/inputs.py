@@ -16,13 +16,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import Text
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.files import image as images
 from ledits.method.core import MaskRule
 
 Callback = Callable[..., Mapping[str, Tensor] | None]
 Picture = Any  # a path, PIL picture, array (H W 3) or (b H W 3), tensor (3 H W) or (b 3 H W), or a list of these
 Function = TypeVar("Function", bound=Callable[..., Any])
+_LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Edits:
     """The arguments that both pipelines' calls have, by the names of `core.Concept` where it has them."""
 
     prompts: str | Sequence[str | Sequence[str]] | None
-    embedded: Sequence[Text] | None
+    embedded: Sequence[PromptEmbedding] | None
     scale: float | Sequence[float]
     reverse: bool | Sequence[bool]
     threshold: float | Sequence[float]
@@ -46,6 +47,7 @@ class Edits:
     store_average: bool
     callback: Callback | None
     callback_inputs: Sequence[str]
+    region_threshold: float | Sequence[float | None] | None  # caption mode's threshold; None: found in each picture
 
 
 def strict(function: Function) -> Function:
@@ -62,6 +64,25 @@ def strict(function: Function) -> Function:
         return function(*args, **given)
 
     return cast("Function", checked)
+
+
+def check_mode(edits: Edits, captioned: bool) -> None:
+    """Raise ValueError for arguments of the other mode: keyword edits have implicit masks, captioned ones regions."""
+    if not captioned:
+        if edits.region_threshold is not None:
+            raise ValueError("region_threshold is for a picture inverted with a caption: edit_threshold is meant here")
+        return
+    given = {
+        "edit_threshold": edits.threshold != 0.9, "use_cross_attn_mask": edits.rule == "attention",
+        "mask_upsampling": edits.upsampling != "bilinear", "noise_mask_below": edits.noise_mask_below is not None,
+        "guidance_rescale": edits.rescale != 0, "sem_guidance": edits.sem_guidance is not None,
+        "attn_store_steps": bool(edits.store_steps),
+    }  # fmt: skip
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise ValueError(
+            f"{', '.join(wrong)}: not with a caption, whose edits have no implicit masks; region_threshold is the "
+            "share of the picture that such an edit leaves alone"
+        )
 
 
 def read(
@@ -112,17 +133,24 @@ def per_edit(name: str, value: Any, edits: int) -> list[Any]:
 
 
 def regions(
-    given: Any, edits: int, sizes: Sequence[tuple[int, int]], height: int, width: int
+    given: Any, edits: int, sizes: Sequence[tuple[int, int]], grid: tuple[int, int], cell: int
 ) -> list[Tensor] | list[None]:
-    """Each edit's region (b 1 height width) in 0..1 on the padded pictures, which have these sizes (H W).
+    """Each edit's region (b 1 H W) in 0..1 on the padded pictures, which have these sizes (H W) in pixels.
 
     `given` is one mask for all edits or a list with one for each: a PIL picture, an array or a tensor of any size,
-    (H W), (1 or b, H, W) or (1 or b, 1, H, W).
+    (H W), (1 or b, H, W) or (1 or b, 1, H, W). Without one it is each picture's own area, so that no quantile counts
+    padding, and None where nothing is padded. `grid` are the latents' sides, `cell` the side of one of them in pixels.
     """
     if given is None:
-        return [None] * edits
+        used = [tuple(-(-side // cell) for side in size) for size in sizes]
+        if all(each == grid for each in used):
+            return [None] * edits
+        own = torch.zeros(len(sizes), 1, *grid)
+        for i, (rows, columns) in enumerate(used):
+            own[i, :, :rows, :columns] = 1
+        return [own] * edits
     several = isinstance(given, list | tuple)
-    found = [_on_pictures(_mask(m), sizes, height, width) for m in (given if several else [given])]
+    found = [_on_pictures(_mask(m), sizes, grid, cell) for m in (given if several else [given])]
     return per_edit("user_mask", found if several else found[0], edits) if several else found * edits
 
 
@@ -138,14 +166,14 @@ def negative(prompt: Any, embeds: Tensor | None, pooled: Tensor | None) -> Any:
         raise ValueError("negative_prompt and negative_prompt_embeds were both given: give one of them")
     none = torch.zeros(embeds.shape[1], dtype=torch.bool)
     return tuple(
-        Text("negative_prompt_embeds", states, none, None if pooled is None else pooled[i])
+        PromptEmbedding("negative_prompt_embeds", states, none, None if pooled is None else pooled[i])
         for i, states in enumerate(embeds)
     )
 
 
 def embedded(
     embeds: Tensor | None, pooled: Tensor | None, counts: Sequence[int] | None, rule: MaskRule
-) -> list[Text] | None:
+) -> list[PromptEmbedding] | None:
     """The editing prompts of embeddings (k tokens d); `counts` are their tokens without start and end."""
     if embeds is None:
         return None
@@ -159,7 +187,9 @@ def embedded(
         raise ValueError(f"editing_prompt_token_counts has {len(counts)} values for {len(embeds)} embedded prompts")
     place = torch.arange(embeds.shape[1])
     return [
-        Text(f"editing prompt {k}", states, (place > 0) & (place <= counts[k]), None if pooled is None else pooled[k])
+        PromptEmbedding(
+            f"editing prompt {k}", states, (place > 0) & (place <= counts[k]), None if pooled is None else pooled[k]
+        )
         for k, states in enumerate(embeds)
     ]
 
@@ -174,10 +204,30 @@ def _each_picture(given: Picture) -> list[Any]:
             item = Image.fromarray(images.read(Path(item)).rgb)
         elif isinstance(item, Image.Image):
             item = ImageOps.exif_transpose(item).convert("RGB")
-        elif not isinstance(item, np.ndarray | Tensor):
+        elif isinstance(item, np.ndarray | Tensor):
+            item = _in_unit_range(item)
+        else:
             raise ValueError(f"an image of type {type(item).__name__}: a path, PIL picture, array or tensor is needed")
         ready.append(item)
     return ready
+
+
+def _in_unit_range(image: Any) -> Any:
+    """An array or tensor of a picture as float32 in 0..1: integers over what their type holds, floats as they are."""
+    try:
+        x = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    except TypeError:
+        raise ValueError(f"an image of {image.dtype}: floats in 0..1, or uint8 or uint16, are needed") from None
+    if x.dtype in _LARGEST:
+        x = x.float() / _LARGEST[x.dtype]
+    elif x.dtype.is_floating_point:
+        x = x.float()
+    else:
+        raise ValueError(f"an image of {x.dtype}: floats in 0..1, or uint8 or uint16, are needed")
+    low, high = (x.min().item(), x.max().item()) if x.numel() else (0.0, 0.0)
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"an image of floats from {low:g} to {high:g}: 0 to 1 is needed; uint8 may be 0 to 255")
+    return x if isinstance(image, Tensor) else x.numpy()
 
 
 def _mask(given: Any) -> Tensor:
@@ -198,14 +248,16 @@ def _mask(given: Any) -> Tensor:
     return m
 
 
-def _on_pictures(m: Tensor, sizes: Sequence[tuple[int, int]], height: int, width: int) -> Tensor:
+def _on_pictures(m: Tensor, sizes: Sequence[tuple[int, int]], grid: tuple[int, int], cell: int) -> Tensor:
     if m.shape[0] not in (1, len(sizes)):
         raise ValueError(f"user_mask for {m.shape[0]} pictures, and {len(sizes)} were inverted: give 1 or {len(sizes)}")
-    placed = m.new_zeros(len(sizes), 1, height, width)
+    placed = m.new_zeros(len(sizes), 1, grid[0] * cell, grid[1] * cell)
     for i, (h, w) in enumerate(sizes):
         own = m[i if len(m) > 1 else 0][None]
         # Shrunk by areas, grown by repetition: a mask at the latents' size comes back to them as it was.
         own = F.interpolate(own, (h, own.shape[3]), mode="area" if h < own.shape[2] else "nearest-exact")
         own = F.interpolate(own, (h, w), mode="area" if w < own.shape[3] else "nearest-exact")
-        placed[i, :, :h, :w] = own[0]
+        # A cell that holds some of the picture is as open as that part is.
+        own = F.pad(own, (0, -w % cell, 0, -h % cell), mode="replicate")
+        placed[i, :, : own.shape[2], : own.shape[3]] = own[0]
     return placed

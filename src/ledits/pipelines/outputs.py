@@ -10,7 +10,7 @@ from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from ledits.backbones.latent_unet import Text
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Inversion
 
 
@@ -32,17 +32,29 @@ class LEditsPPDiffusionPipelineOutput(BaseOutput):
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the network is told apart from the edits; a replay is exact where it is told what inversion was."""
+class Conditioning:
+    """What the network is given beside the picture and the edits; a replay is exact under the inversion's own."""
 
     source: str | Sequence[str] = ""
     source_scale: float = 3.5
-    negative: str | Sequence[str] | Text | tuple[Text, ...] = ""
+    negative: str | Sequence[str] | PromptEmbedding | tuple[PromptEmbedding, ...] = ""
     negative_2: str | Sequence[str] | None = None
     attention: Mapping[str, Any] | None = None
     clip_skip: int | None = None
     crop: tuple[int, int] = (0, 0)
     target: tuple[int, int] | None = None
+    caption: str | Sequence[str] | None = None
+    """What edits start from, in caption mode (`ledits.method.caption`); None in keyword mode, the paper's."""
+
+    def __post_init__(self) -> None:
+        if self.caption is None:
+            return
+        if not any([self.caption] if isinstance(self.caption, str) else self.caption):
+            raise ValueError("caption is empty: say what the picture shows, or leave it out for edits by keywords")
+        if self.source or self.negative or self.negative_2:
+            raise ValueError(
+                "caption goes with neither source_prompt nor negative_prompt: edits start from the caption instead"
+            )
 
 
 @dataclass(eq=False)
@@ -56,13 +68,24 @@ class LEditsPPInversionPipelineOutput:
     """(H, W) of each picture in pixels; the inversion covers them padded to one size."""
     network_evaluations: int
     zero_noise_steps: int = 0
-    told: Told = field(default_factory=Told, repr=False)
+    conditioning: Conditioning = field(default_factory=Conditioning, repr=False)
     decode: Callable[[Tensor], list[Image.Image]] | None = field(default=None, repr=False)
 
     @cached_property
     def vae_reconstruction_images(self) -> list[Image.Image]:
-        """The pictures after a turn through the autoencoder, decoded when first asked for."""
-        return [] if self.decode is None else self.decode(self.inversion.x[-1].float())
+        """The pictures after a turn through the autoencoder, decoded when first asked for.
+
+        Raises ValueError after unpickling, unless they were decoded before: a pipeline is not pickled.
+        """
+        if self.decode is None:
+            raise ValueError(
+                "this inversion was pickled without its pipeline: use pipe(inversion=inversion).images, or ask for "
+                "vae_reconstruction_images before pickling"
+            )
+        return self.decode(self.inversion.x[-1].float())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "decode": None}  # it holds the whole pipeline
 
     @property
     def init_latents(self) -> Tensor:

@@ -1,10 +1,8 @@
 """What both pipelines do: everything but their own arguments and their text encoders."""
 
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from threading import Lock
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -13,29 +11,26 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.loaders.ip_adapter import IPAdapterMixin
 from diffusers.loaders.single_file import FromSingleFileMixin
 from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
-from diffusers.models.embeddings import ImageProjection
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, StableDiffusionMixin
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from diffusers.utils.constants import USE_PEFT_BACKEND
-from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import TOKENIZING, LatentUNet, Prompts, Text
-from ledits.method import core
-from ledits.method.core import Concept, Inversion, Prompt, Schedule, Step
-from ledits.pipelines import inputs
-from ledits.pipelines.outputs import LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput, Told
+from ledits.backbones.latent_unet import LatentUNet
+from ledits.backbones.latent_unet import UNetPrompts as TextEncoders
+from ledits.backbones.texts import TOKENIZING
+from ledits.backbones.texts import Text as PromptEmbedding
+from ledits.method import caption, core
+from ledits.method.core import Concept, Prompt, Schedule, Step
+from ledits.pipelines import adapters, callbacks, inputs, moving
+from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.schedule import from_scheduler
 
 Timesteps = Literal["scheduler", "diffusers"]
 
 logger = logging.getLogger(__name__)
-
-_SCALING = Lock()  # a LoRA's scale is set on the shared text encoder while a prompt goes through it
 
 
 class LEditsPP(
@@ -84,26 +79,30 @@ class LEditsPP(
     def init_latents(self) -> Tensor:
         return self.inversion.init_latents
 
-    def _prompts(self, told: Told) -> Prompts:
+    def _text_encoders(self, conditioning: Conditioning) -> TextEncoders:
         raise NotImplementedError
 
-    def _embed(self, prompts: Any, text: str, second: str | None, clip_skip: int | None) -> Text:
+    def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
         raise NotImplementedError
 
-    def _backbone(self, told: Told) -> LatentUNet:
+    def _backbone(self, conditioning: Conditioning) -> LatentUNet:
         return LatentUNet(
-            self.unet, self.vae, self._prompts(told), self.scheduler.config, name=type(self).__name__, fingerprint="",
-            settings={"map_scale": self.config["map_scale"]}, device=self._execution_device, attention=told.attention,
+            self.unet, self.vae, self._text_encoders(conditioning), self.scheduler.config, name=type(self).__name__,
+            fingerprint="", settings={"map_scale": self.config["map_scale"]}, device=self._execution_device,
+            attention=conditioning.attention,
         )  # fmt: skip
 
     def _invert(
-        self, image: inputs.Picture, told: Told, steps: int, skip: float, generator: Any, height: int | None,
-        width: int | None, resize_mode: str, crops_coords: Any, timesteps: Timesteps, zero_noise_steps: int,
+        self, image: inputs.Picture, conditioning: Conditioning, steps: int, skip: float, generator: Any,
+        height: int | None, width: int | None, resize_mode: str, crops_coords: Any, timesteps: Timesteps,
+        zero_noise_steps: int,
     ) -> LEditsPPInversionPipelineOutput:  # fmt: skip
-        backbone = self._backbone(told)
+        backbone = self._backbone(conditioning)
         schedule = from_scheduler(self.scheduler, steps, skip, as_diffusers=timesteps == "diffusers")
         if not 0 <= zero_noise_steps <= steps:
             raise ValueError(f"num_zero_noise_steps {zero_noise_steps}: 0 to {steps} is needed")
+        if zero_noise_steps and conditioning.caption is not None:
+            raise ValueError("num_zero_noise_steps loses the picture, which a caption's edits keep: leave it at 0")
         pictures = inputs.read(image, height, width, resize_mode, crops_coords)
         padded = inputs.pad(pictures, backbone.multiple)
         if padded.shape[2] * padded.shape[3] > 2.25 * backbone.area:
@@ -116,114 +115,84 @@ class LEditsPP(
         x0 = backbone.encode(padded)
         # The least noisy level is drawn first, as in the published code, so that a seed means the same noise.
         noise = [randn_tensor(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype) for _ in range(steps)]
-        inversion, evaluations = self._predict(backbone, schedule, x0, torch.stack(noise[::-1]), told)
+        base, source = self._base_and_source(backbone, len(pictures), conditioning)
+        with backbone.denoiser(schedule, maps=False) as denoise:
+            inversion = core.invert(
+                denoise, schedule, x0, torch.stack(noise[::-1]), base_prompt=base, source=source,
+                source_scale=conditioning.source_scale,
+            )  # fmt: skip
+            evaluations = denoise.evaluations
         sizes = [(x.shape[2], x.shape[3]) for x in pictures]
         resized = [self.image_processor.postprocess(x, "pil")[0] for x in pictures]
         self._last = inverted = LEditsPPInversionPipelineOutput(
-            resized, inversion, sizes, evaluations, zero_noise_steps, told,
+            resized, inversion, sizes, evaluations, zero_noise_steps, conditioning,
             lambda x: self._pictures(backbone.decode(x), sizes, "pil"),
         )  # fmt: skip
         self.maybe_free_model_hooks()
         return inverted
 
-    def _predict(
-        self, backbone: LatentUNet, schedule: Schedule, x0: Tensor, noise: Tensor, told: Told
-    ) -> tuple[Inversion, int]:
-        """The inversion of x0 (b c h w) through `noise` (T b c h w), and its network evaluations."""
-        b, image = len(x0), self._image_prompts(None)
-        null = self._texts(backbone, "negative_prompt", told.negative, b, told, image, told.negative_2)
-        source: Prompt = ""
-        if any([told.source] if isinstance(told.source, str) else told.source):
-            source = self._texts(backbone, "source_prompt", told.source, b, told, image, clip_skip=told.clip_skip)
-        with backbone.denoiser(schedule, maps=False) as denoise:
-            inversion = core.invert(
-                denoise, schedule, x0, noise, null=null, source=source, source_scale=told.source_scale
-            )
-            return inversion, denoise.evaluations
+    def _base_and_source(
+        self, backbone: LatentUNet, b: int, conditioning: Conditioning
+    ) -> tuple[tuple[PromptEmbedding, ...], Prompt]:
+        """The base prompt of b pictures, and their source prompt, "" where there is none."""
+        c, image = conditioning, adapters.image_prompts(self, None, self._execution_device)
+        if c.caption is not None:
+            return self._texts(backbone, "caption", c.caption, b, c, image, clip_skip=c.clip_skip), ""
+        base = self._texts(backbone, "negative_prompt", c.negative, b, c, image, c.negative_2)
+        if not any([c.source] if isinstance(c.source, str) else c.source):
+            return base, ""
+        return base, self._texts(backbone, "source_prompt", c.source, b, c, image, clip_skip=c.clip_skip)
 
     def _texts(
-        self, backbone: LatentUNet, name: str, given: Any, b: int, told: Told, image: tuple[Tensor, ...] | None,
-        second: Any = None, clip_skip: int | None = None,
-    ) -> tuple[Text, ...]:  # fmt: skip
-        """One embedded prompt a picture, each an object of its own, from one text or Text for all or from b of them."""
+        self, backbone: LatentUNet, name: str, given: Any, b: int, conditioning: Conditioning,
+        image: adapters.ImagePrompts | None, second: Any = None, clip_skip: int | None = None,
+    ) -> tuple[PromptEmbedding, ...]:  # fmt: skip
+        """One embedded prompt a picture, each an object of its own, from one for all or from b of them."""
         pairs: list[list[Any]] = []
         for value in (given, second):
-            values = [value] if value is None or isinstance(value, str | Text) else list(value)
+            values = [value] if value is None or isinstance(value, str | PromptEmbedding) else list(value)
             if len(values) not in (1, b):
                 raise ValueError(f"{name} has {len(values)} texts for {b} pictures: give one for all, or {b}")
             pairs.append(values * b if len(values) == 1 else values)
-        embedded: dict[tuple[Any, Any], Text] = {}
-        with self._lora_scaled(told.attention):
+        embedded: dict[tuple[Any, Any], PromptEmbedding] = {}
+        with adapters.lora_scaled(self, conditioning.attention):
             for pair in zip(*pairs, strict=True):
                 if pair not in embedded:
                     text = pair[0]
-                    ready = isinstance(text, Text)
-                    embedded[pair] = text if ready else self._embed(backbone.prompts, text, pair[1], clip_skip)
+                    if isinstance(text, PromptEmbedding):
+                        embedded[pair] = moving.embedding(text, self._execution_device, self.unet.dtype)
+                    else:
+                        embedded[pair] = self._embed(backbone.prompts, text, pair[1], clip_skip)
         return tuple(replace(embedded[pair], image=image) for pair in zip(*pairs, strict=True))
-
-    @contextmanager
-    def _lora_scaled(self, attention: Mapping[str, Any] | None) -> Generator[None]:
-        """Text encoders at the LoRA scale that the network is given, inside the block."""
-        scale = None if attention is None or not USE_PEFT_BACKEND else attention.get("scale")
-        encoders = [part for name, part in self.components.items() if name.startswith("text_encoder") and part]
-        with _SCALING:
-            if scale is not None:
-                for encoder in encoders:
-                    scale_lora_layers(encoder, scale)
-            try:
-                yield
-            finally:
-                if scale is not None:
-                    for encoder in encoders:
-                        unscale_lora_layers(encoder, scale)
 
     def _converted(self, text: str, tokenizer: Any) -> str:
         """The text with every token of a textual inversion written out, one word a vector."""
         with TOKENIZING:
             return cast("str", self.maybe_convert_prompt(text, tokenizer))
 
-    @torch.no_grad()
-    def _image_prompts(self, image: Any) -> tuple[Tensor, ...] | None:
-        """Of an image, or of none, what each loaded IP-Adapter is given: (1 d) or (1 tokens d)."""
-        projection = getattr(self.unet, "encoder_hid_proj", None)
-        layers = list(getattr(projection, "image_projection_layers", []))
-        if not layers:
-            if image is not None:
-                raise ValueError("ip_adapter_image was given and no adapter is loaded: call load_ip_adapter first")
-            return None
-        given = list(image) if isinstance(image, list | tuple) else [image] * len(layers)
-        if len(given) != len(layers):
-            raise ValueError(f"ip_adapter_image has {len(given)} pictures for {len(layers)} adapters")
-        device, dtype = self._execution_device, self.unet.dtype
-        found: list[Tensor] = []
-        for layer, one in zip(layers, given, strict=True):
-            plain = isinstance(layer, ImageProjection)
-            if plain and one is None:
-                found.append(torch.zeros(1, cast("Any", layer.image_embeds).in_features, device=device, dtype=dtype))
-                continue
-            pixels = self.feature_extractor(one or Image.new("RGB", (224, 224)), return_tensors="pt").pixel_values
-            pixels = (pixels if one is not None else torch.zeros_like(pixels)).to(device, dtype)
-            out = self.image_encoder(pixels, output_hidden_states=not plain)
-            found.append(out.image_embeds if plain else out.hidden_states[-2])
-        return tuple(found)
-
     def _given_inversion(
         self, inversion: LEditsPPInversionPipelineOutput | None, changes: Mapping[str, Any]
     ) -> tuple[LatentUNet, LEditsPPInversionPipelineOutput, int]:
-        """The backbone and the inversion to replay, predicted again where the call tells the network something else.
+        """The backbone and the inversion to replay, where the pipeline runs now, and the network evaluations it took.
 
-        The path does not depend on what the network is told, so that only the predictions along it are due: T
-        evaluations, and the replay is as exact as if the picture had been inverted so.
+        The path does not depend on the conditioning. Where the call has another one, or the network another precision
+        by now, only the predictions along the path are made again, T evaluations, and the replay is as exact as if the
+        picture had been inverted so.
         """
         given = self.inversion if inversion is None else inversion
-        told = replace(given.told, **{name: value for name, value in changes.items() if value is not None})
-        backbone = self._backbone(told)
-        if told == given.told:
-            return backbone, given, 0
-        path, s = given.inversion.x.float(), given.inversion.schedule
-        alpha, sigma = (torch.tensor(v[:-1]).view(-1, 1, 1, 1, 1).to(path) for v in (s.alpha, s.sigma))
-        again, evaluations = self._predict(backbone, s, path[-1], (path[:-1] - alpha * path[-1]) / sigma, told)
-        return backbone, replace(given, inversion=again, told=told), evaluations
+        changes = {name: value for name, value in changes.items() if value is not None}
+        conditioning = replace(given.conditioning, **changes)
+        backbone = self._backbone(conditioning)
+        path = moving.moved(given.inversion, self._execution_device, self.unet.dtype)
+        as_computed = moving.precision(given.inversion) == self.unet.dtype
+        if as_computed and moving.equal(conditioning, given.conditioning):
+            return backbone, replace(given, inversion=path), 0
+        base, source = self._base_and_source(backbone, len(given.sizes), conditioning)
+        with backbone.denoiser(path.schedule, maps=False) as denoise:
+            again = core.predict(
+                denoise, path.schedule, path.x, base_prompt=base, source=source, source_scale=conditioning.source_scale
+            )
+            return backbone, replace(given, inversion=again, conditioning=conditioning), denoise.evaluations
 
     def _edit(
         self, inversion: LEditsPPInversionPipelineOutput | None, changes: Mapping[str, Any], edits: inputs.Edits,
@@ -231,26 +200,30 @@ class LEditsPP(
     ) -> tuple[LatentUNet, LEditsPPInversionPipelineOutput, Tensor, LEditsPPDiffusionPipelineOutput]:  # fmt: skip
         """The backbone, the inversion used, the edited latents (b c h w), and an output with all but pictures.
 
-        `changes` to what inversion told the network, `image` for IP-Adapters, `stop` the number of steps to replay.
+        `changes` to the inversion's conditioning, `image` for IP-Adapters, `stop` the number of steps to replay.
         """
-        unknown = [name for name in edits.callback_inputs if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise ValueError(
-                f"callback_on_step_end_tensor_inputs has {unknown}: {self._callback_tensor_inputs} are accepted"
-            )
+        callbacks.check(edits.callback_inputs, self._callback_tensor_inputs)
         backbone, given, again = self._given_inversion(inversion, changes)
-        # Copies of the null prompts, for a callback may change them and the inversion is used again.
-        path = replace(given.inversion, null=tuple(replace(text) for text in cast("Any", given.inversion.null)))
-        concepts = self._concepts(backbone, given, edits, self._image_prompts(image))
-        prompts = cast("Sequence[tuple[Text, ...]]", [path.null, *(concept.prompt for concept in concepts)])
+        captioned = given.conditioning.caption is not None
+        inputs.check_mode(edits, captioned)
+        # Copies of the base prompts, for a callback may change them and the inversion is used again.
+        base = tuple(replace(text) for text in cast("tuple[PromptEmbedding, ...]", given.inversion.base_prompt))
+        image_prompts = adapters.image_prompts(self, image, self._execution_device)
+        adapters.check(base[0].image, image_prompts)
+        path = replace(given.inversion, base_prompt=base)
+        concepts = self._concepts(backbone, given, edits, image_prompts)
+        prompts = cast("callbacks.Prompts", [path.base_prompt, *(concept.prompt for concept in concepts)])
         s, n = path.schedule, len(path.schedule)
         slopes = [backbone.slope(s, i) for i in range(n)]
         recorded = [slope * g.to(path.x) for slope, g in zip(slopes, edits.sem_guidance or (), strict=False)]
         mask = compat.mask(edits.rule, s, edits.upsampling, edits.noise_mask_below)
         replayed, stored = list[Step](), list[Tensor]()
         x, sent = path.x[0], None
-        with backbone.denoiser(s, maps=edits.rule != "noise" and bool(concepts)) as denoise:
-            going = core.edit(denoise, path, concepts, mask, rescale=edits.rescale, recorded=recorded)
+        with backbone.denoiser(s, maps=edits.rule != "noise" and bool(concepts) and not captioned) as denoise:
+            if captioned:
+                going = caption.edit(denoise, path, caption.locate(denoise, path, concepts))
+            else:
+                going = core.edit(denoise, path, concepts, mask, rescale=edits.rescale, recorded=recorded)
             for i in self.progress_bar(range(stop(s))):
                 step, sent = going.send(sent), None
                 replayed.append(step)
@@ -259,12 +232,14 @@ class LEditsPP(
                     kept[[k for k, concept in enumerate(concepts) if concept.active(i)]] = step.attention
                     stored.append(kept)
                 if i >= n - given.zero_noise_steps:
-                    sent = step.x - path.residual(i)
-                x = step.x if sent is None else sent
+                    sent = compat.without_noise(path, step)
                 if edits.callback is not None:
-                    changed = self._call_back(edits, backbone, s, i, x, prompts)
-                    x = sent = changed if changed is not None else sent
-                    x = step.x if x is None else x
+                    reached = step.x if sent is None else sent
+                    changed = callbacks.call(
+                        edits.callback, edits.callback_inputs, self, backbone, s, i, reached, prompts
+                    )
+                    sent = sent if changed is None else changed
+                x = step.x if sent is None else sent
             evaluations = again + denoise.evaluations
         return backbone, given, x, LEditsPPDiffusionPipelineOutput(
             images=[], nsfw_content_detected=None, network_evaluations=evaluations,
@@ -275,67 +250,37 @@ class LEditsPP(
 
     def _concepts(
         self, backbone: LatentUNet, given: LEditsPPInversionPipelineOutput, edits: inputs.Edits,
-        image: tuple[Tensor, ...] | None,
+        image: adapters.ImagePrompts | None,
     ) -> list[Concept]:  # fmt: skip
         if edits.prompts is not None and edits.embedded is not None:
             raise ValueError("editing_prompt and embeddings of it were both given: give one of them")
         prompts = [edits.prompts] if isinstance(edits.prompts, str) else list(edits.embedded or edits.prompts or ())
-        k, b = len(prompts), len(given.sizes)
-        height, width = (backbone.factor * side for side in given.inversion.x.shape[-2:])
+        k, b, conditioning = len(prompts), len(given.sizes), given.conditioning
+        grid = given.inversion.x.shape[-2:]
+        threshold = ("edit_threshold", edits.threshold)
+        if conditioning.caption is not None:
+            threshold = ("region_threshold", edits.region_threshold)
         columns = [
             inputs.per_edit("edit_guidance_scale", edits.scale, k),
             inputs.per_edit("reverse_editing_direction", edits.reverse, k),
-            inputs.per_edit("edit_threshold", edits.threshold, k),
+            inputs.per_edit(*threshold, k),
             inputs.per_edit("edit_warmup_steps", edits.warmup, k),
             inputs.per_edit("edit_cooldown_steps", edits.cooldown, k),
-            inputs.regions(edits.user_mask, k, given.sizes, height, width),
+            inputs.regions(edits.user_mask, k, given.sizes, (grid[0], grid[1]), backbone.factor),
         ]
         return [
             Concept(
-                self._texts(backbone, "editing_prompt", prompt, b, given.told, image, clip_skip=given.told.clip_skip),
+                self._texts(
+                    backbone, "editing_prompt", prompt, b, conditioning, image, clip_skip=conditioning.clip_skip
+                ),
                 -float(scale) if reverse else float(scale),
-                float(threshold),
+                None if threshold is None else float(threshold),
                 int(warmup),
                 None if cooldown is None else int(cooldown),
                 region,
             )
             for prompt, scale, reverse, threshold, warmup, cooldown, region in zip(prompts, *columns, strict=True)
         ]
-
-    def _call_back(
-        self, edits: inputs.Edits, backbone: LatentUNet, s: Schedule, i: int, x: Tensor,
-        prompts: Sequence[tuple[Text, ...]],
-    ) -> Tensor | None:  # fmt: skip
-        """Call the user's callback as diffusers does; the latents it wants instead of x, if any.
-
-        What it returns for embeddings, of the null prompt or of all prompts, takes effect from the next step on.
-        """
-        every = [text for prompt in prompts for text in prompt]
-        fields = {
-            "negative_prompt_embeds": (prompts[0], "states"), "prompt_embeds": (every, "states"),
-            "negative_pooled_prompt_embeds": (prompts[0], "pooled"), "add_text_embeds": (every, "pooled"),
-        }  # fmt: skip
-        handed: dict[str, Tensor] = {}
-        for name in edits.callback_inputs:
-            if name == "latents":
-                handed[name] = x
-            elif name == "add_time_ids":
-                height, width = (backbone.factor * side for side in x.shape[-2:])
-                handed[name] = backbone.prompts.conditions(every, height, width)["time_ids"]
-            else:
-                texts, what = fields[name]
-                handed[name] = torch.stack([getattr(text, what) for text in texts])
-        assert edits.callback is not None
-        back = edits.callback(self, i, torch.tensor(s.t[i]), dict(handed)) or {}
-        for name, value in back.items():
-            if name in fields and value is not handed.get(name):
-                texts, what = fields[name]
-                for text, row in zip(texts, value, strict=True):
-                    setattr(text, what, row)
-            elif name == "add_time_ids" and value is not handed.get(name):
-                raise ValueError("the callback returned other add_time_ids: sizes can't change between two steps")
-        latents = back.get("latents")
-        return None if latents is handed.get("latents") else latents
 
     def _pictures(
         self, decoded: Tensor, sizes: Sequence[tuple[int, int]], output_type: str, denormalize: bool | list[bool] = True

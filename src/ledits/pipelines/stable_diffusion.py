@@ -12,10 +12,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import Text
 from ledits.backbones.stable_diffusion import ClipPrompts
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.pipelines import inputs
-from ledits.pipelines.outputs import LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput, Told
+from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.pipelines.shared import LEditsPP, Timesteps
 
 logger = logging.getLogger(__name__)
@@ -80,13 +80,14 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
         crops_coords: tuple[int, int, int, int] | None = None,
         *,
         negative_prompt: str | Sequence[str] | None = None,
+        caption: str | Sequence[str] | None = None,
         timesteps: Timesteps = "scheduler",
     ) -> LEditsPPInversionPipelineOutput:
         """Invert one or several pictures, exactly.
 
         Args:
-            image: a path, PIL picture, array (H W 3) or (b H W 3), tensor (3 H W) or (b 3 H W) in 0..1, or a list of
-                these, of any sizes from 8 pixels: what the network needs is padded, and cropped from the results.
+            image: a path, PIL picture, array (H W 3) or (b H W 3), tensor (3 H W) or (b 3 H W), or a list of these;
+                floats in 0..1, uint8 or uint16. Any sizes from 8 pixels: padding is added and cropped from the results.
             source_prompt: describes the picture; one for all or one for each. It guides inversion and replay alike.
             source_guidance_scale: classifier-free guidance of the source prompt.
             num_inversion_steps: steps kept after `skip`.
@@ -96,16 +97,21 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
             clip_skip: layers of the text encoder to leave out for the source prompt and the edits.
             height, width, resize_mode, crops_coords: as in diffusers; None keeps each picture's size.
             negative_prompt: takes the empty prompt's place; one for all or one for each.
+            caption: describes the picture; one for all or one for each. With it edits are captions too, and each acts
+                where its caption and this one differ (docs/migration.md). It goes with neither source_prompt nor
+                negative_prompt.
             timesteps: "diffusers" keeps the timesteps that diffusers' LEDITS++ does, see docs/migration.md.
 
         Raises ValueError for a scheduler that can't invert, and for what is no picture.
         """
-        told = Told(
-            source_prompt, source_guidance_scale, negative_prompt or "", None, cross_attention_kwargs, clip_skip
-        )
+        conditioning = Conditioning(
+            source_prompt, source_guidance_scale, negative_prompt or "", None, cross_attention_kwargs, clip_skip,
+            caption=caption,
+        )  # fmt: skip
         return self._invert(
-            image, told, num_inversion_steps, skip, generator, height, width, resize_mode, crops_coords, timesteps, 0
-        )
+            image, conditioning, num_inversion_steps, skip, generator, height, width, resize_mode, crops_coords,
+            timesteps, 0,
+        )  # fmt: skip
 
     @inputs.strict
     @torch.no_grad()
@@ -139,6 +145,7 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
         editing_prompt_token_counts: Sequence[int] | None = None,
         mask_upsampling: compat.Upsampling = "bilinear",
         noise_mask_below: float | None = None,
+        region_threshold: float | Sequence[float | None] | None = None,
     ) -> LEditsPPDiffusionPipelineOutput | tuple[Any, ...]:
         """Edit the pictures of an inversion. Without an editing prompt they are reconstructed.
 
@@ -149,7 +156,8 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
             generator: has no effect, for an edit draws nothing: the noise is the inversion's.
             output_type: "pil", "np" (b H W 3) in 0..1, "pt" (b 3 H W) in 0..1, or "latent" (b c h w).
             return_dict: False for the tuple (images, nsfw_content_detected).
-            editing_prompt: one text an edit; in place of a text, a list has one for each picture.
+            editing_prompt: one text an edit; in place of a text, a list has one for each picture. Of a picture inverted
+                with a caption each is that caption after the edit: "a dog on a beach" of "a cat on a beach".
             editing_prompt_embeds: (k tokens d) in place of texts; attention masks need editing_prompt_token_counts.
             negative_prompt_embeds: (1 or b, tokens, d).
             reverse_editing_direction: away from the prompt, as a negative scale.
@@ -172,6 +180,8 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
             editing_prompt_token_counts: tokens of each embedded prompt without start and end.
             mask_upsampling: "nearest" enlarges M1 in blocks, as diffusers does.
             noise_mask_below: M2 takes part at timesteps up to it; 800 is what diffusers does.
+            region_threshold: with a caption, the share of the picture that an edit leaves alone, in (0, 1); None finds
+                each edit's region in the picture.
 
         Raises ValueError for what is out of range, of unequal length, or not there.
         """
@@ -188,6 +198,7 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
             upsampling=mask_upsampling, noise_mask_below=noise_mask_below, rescale=guidance_rescale,
             sem_guidance=sem_guidance, store_steps=attn_store_steps, store_average=store_averaged_over_steps,
             callback=callback_on_step_end, callback_inputs=callback_on_step_end_tensor_inputs,
+            region_threshold=region_threshold,
         )  # fmt: skip
         backbone, given, x, out = self._edit(inversion, changes, edits)
         if output_type == "latent":
@@ -207,8 +218,8 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
         seen = self.feature_extractor(self.image_processor.postprocess(decoded, "pil"), return_tensors="pt")
         return checker(images=decoded, clip_input=seen.pixel_values.to(self._execution_device, checker.dtype))
 
-    def _prompts(self, told: Told) -> ClipPrompts:
+    def _text_encoders(self, conditioning: Conditioning) -> ClipPrompts:
         return ClipPrompts(self.tokenizer, self.text_encoder, self._execution_device)
 
-    def _embed(self, prompts: Any, text: str, second: str | None, clip_skip: int | None) -> Text:
-        return prompts.embed(self._converted(text, self.tokenizer), clip_skip=clip_skip)
+    def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
+        return encoders.embed(self._converted(text, self.tokenizer), clip_skip=clip_skip)

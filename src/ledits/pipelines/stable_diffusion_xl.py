@@ -12,11 +12,11 @@ from diffusers.utils.import_utils import is_invisible_watermark_available
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import Text
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
+from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Schedule
 from ledits.pipelines import inputs
-from ledits.pipelines.outputs import LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput, Told
+from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.pipelines.shared import LEditsPP, Timesteps
 
 
@@ -91,6 +91,7 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMix
         resize_mode: str = "default",
         crops_coords: tuple[int, int, int, int] | None = None,
         *,
+        caption: str | Sequence[str] | None = None,
         timesteps: Timesteps = "scheduler",
     ) -> LEditsPPInversionPipelineOutput:
         """Invert one or several pictures, exactly; see `LEditsPPPipelineStableDiffusion.invert`.
@@ -98,16 +99,17 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMix
         Args:
             negative_prompt_2: of the second text encoder, where it differs.
             crops_coords_top_left: (top, left) in pixels, of which the network is told (Podell et al. 2023).
+            caption: as there.
             num_zero_noise_steps: the last steps to replay without their noise. Anything but 0 gives the exact
                 reconstruction up; diffusers' default is 3.
         """
-        told = Told(
+        conditioning = Conditioning(
             source_prompt, source_guidance_scale, negative_prompt or "", negative_prompt_2, cross_attention_kwargs,
-            crop=(crops_coords_top_left[0], crops_coords_top_left[1]),
+            crop=(crops_coords_top_left[0], crops_coords_top_left[1]), caption=caption,
         )  # fmt: skip
         return self._invert(
-            image, told, num_inversion_steps, skip, generator, height, width, resize_mode, crops_coords, timesteps,
-            num_zero_noise_steps,
+            image, conditioning, num_inversion_steps, skip, generator, height, width, resize_mode, crops_coords,
+            timesteps, num_zero_noise_steps,
         )  # fmt: skip
 
     @inputs.strict
@@ -144,10 +146,12 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMix
         callback_on_step_end: inputs.Callback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         *,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         inversion: LEditsPPInversionPipelineOutput | None = None,
         editing_prompt_token_counts: Sequence[int] | None = None,
         mask_upsampling: compat.Upsampling = "bilinear",
         noise_mask_below: float | None = None,
+        region_threshold: float | Sequence[float | None] | None = None,
     ) -> LEditsPPDiffusionPipelineOutput | tuple[Any, ...]:
         """Edit the pictures of an inversion; see `LEditsPPPipelineStableDiffusion.__call__`.
 
@@ -159,6 +163,7 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMix
             ip_adapter_image: a picture, or one for each loaded adapter, that every edit is guided by beside its text.
             crops_coords_top_left, target_size: (top, left) and (height, width) that the network is told; where
                 inversion had others, the path is predicted again.
+            generator: has no effect, for an edit draws nothing: the noise is the inversion's.
             editing_prompt_embeddings: (k tokens d) in place of texts; attention masks need editing_prompt_token_counts.
         """
         if denoising_end is not None and not 0 < denoising_end <= 1:
@@ -191,6 +196,7 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMix
             upsampling=mask_upsampling, noise_mask_below=noise_mask_below, rescale=guidance_rescale,
             sem_guidance=sem_guidance, store_steps=attn_store_steps, store_average=store_averaged_over_steps,
             callback=callback_on_step_end, callback_inputs=callback_on_step_end_tensor_inputs,
+            region_threshold=region_threshold,
         )  # fmt: skip
         backbone, given, x, out = self._edit(inversion, changes, edits, ip_adapter_image, stop)
         if output_type == "latent":
@@ -202,15 +208,15 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMix
         self.maybe_free_model_hooks()
         return out if return_dict else (out.images,)
 
-    def _prompts(self, told: Told) -> ClipPairPrompts:
+    def _text_encoders(self, conditioning: Conditioning) -> ClipPairPrompts:
         pairs = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
         tokenizers, encoders = zip(*[pair for pair in pairs if pair[1] is not None], strict=True)
         return ClipPairPrompts(
-            tokenizers, encoders, self._execution_device, bool(self.config["force_zeros_for_empty_prompt"]), told.crop,
-            told.target,
+            tokenizers, encoders, self._execution_device, bool(self.config["force_zeros_for_empty_prompt"]),
+            conditioning.crop, conditioning.target,
         )  # fmt: skip
 
-    def _embed(self, prompts: Any, text: str, second: str | None, clip_skip: int | None) -> Text:
+    def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
         first = self.tokenizer or self.tokenizer_2
         other = self._converted(text if second is None else second, self.tokenizer_2)
-        return prompts.embed(self._converted(text, first), clip_skip=clip_skip, second=other)
+        return encoders.embed(self._converted(text, first), clip_skip=clip_skip, second=other)

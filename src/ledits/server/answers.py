@@ -21,10 +21,7 @@ def wants_events(request: Request) -> bool:
 async def as_events(service: Service, job: Job, request: Request, shape: Shape) -> Response:
     """Server-sent events. A refusal before the first of them is an ordinary answer with its own status."""
     events = follow(service.jobs, job, request.is_disconnected)
-    try:
-        first = await anext(events, None)
-    except Refused:
-        raise
+    first = await anext(events, None)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no", "x-ledits-job": job.id}
     return StreamingResponse(_lines(first, events, shape), media_type="text/event-stream", headers=headers)
 

@@ -24,7 +24,7 @@ from ledits.server.settings import Settings
 def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | None = None) -> tuple[ASGIApp, Service]:
     """The application and its service; `page` answers what nothing else does.
 
-    The service has a thread: end it with `jobs.drain()` and `jobs.join()`.
+    The service has a thread and a folder: end it with `close()`.
     """
     service = Service(settings, editors)
     app = FastAPI(

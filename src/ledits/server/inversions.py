@@ -8,7 +8,6 @@ from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse, Response
 
 from ledits import instructions
-from ledits.files import image
 from ledits.server import answers, pictures, words
 from ledits.server.errors import Refused
 from ledits.server.schemas import EditIn, EditsIn, InversionIn, ParseIn, SheetIn, Strict, checked
@@ -108,24 +107,21 @@ def router(service: Service) -> APIRouter:
         return {
             "edits": [EditIn.of(edit).model_dump() for edit in edits],
             "grammar": ", ".join(str(edit) for edit in edits),
-            "unknown": words.unknown(edits, service.editor(asked.model)),
+            "unknown": words.unknown(service.world(asked.model), edits),
         }
 
     @routes.post("/v1/recipes", openapi_extra=_described(None, "image"))
     async def recipe(request: Request) -> dict[str, Any]:
-        """The recipe that a picture made by ledits carries in its file; null where it carries none."""
+        """The recipe in a picture that `ledits` wrote; null where it carries none."""
         fields = await form(request, service.limits)
         checked(_Nothing, _texts(fields.multi_items(), "image"))
         sent = await picture(fields.getlist("image"), service)
-        try:
-            return {"recipe": await run_in_threadpool(lambda: image.read_recipe(pictures.content(sent)))}
-        except ValueError as error:
-            raise Refused(str(error), param="image", code="invalid_image") from None
+        return {"recipe": await run_in_threadpool(pictures.recipe, pictures.content(sent))}
 
     @routes.get("/v1/words")
     async def known(model: str | None = None) -> dict[str, Any]:
         """The words that a model of a small world knows; null where it knows any."""
-        return words.known(service.editor(model))
+        return words.known(service.world(model))
 
     @routes.delete("/v1/jobs/{id}")
     async def cancel(id: str, request: Request) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from starlette.responses import JSONResponse, Response
 
 from ledits import instructions
 from ledits.editor import Edited, Editor, Inversion
+from ledits.files import image
 from ledits.recipe import Edit, parse
-from ledits.server import answers, pictures
+from ledits.server import answers, pictures, words
 from ledits.server.errors import Refused
 from ledits.server.jobs import Event, Job, Work
 from ledits.server.pictures import Format
@@ -59,6 +60,7 @@ class ImageEdit(Strict):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     inversion: Annotated[str, Field(max_length=100)] | None = None
     composite: bool = False
+    anyway: bool = Field(default=False, description="go on with words and pictures that a small model does not know")
 
 
 def router(service: Service) -> APIRouter:
@@ -84,10 +86,14 @@ def router(service: Service) -> APIRouter:
         editor = service.editor(asked.model)
         sent = await picture([v for k, v in fields.multi_items() if k in ("image", "image[]")], service)
         width, height = await run_in_threadpool(pictures.check, sent.file, service.limits, "image")
+        if asked.n * width * height > service.limits.pixels:
+            raise _refused("n", f"{asked.n} pictures of {width}x{height} pixels are more than one answer may hold")
         mask = fields.get("mask")
         if mask is not None:
             mask = await picture([mask], service, "mask")
         understood = _edits(asked, service)
+        if not asked.anyway:
+            words.check(editor.backbone.name, service.world(editor.backbone.name), understood, asked.source)
         size = _size(asked.size, width, height)
         if asked.output_compression not in (None, 100) and asked.output_format == "png":
             raise _refused("output_compression", "PNG is lossless: ask for jpeg or webp, or leave it out")
@@ -166,8 +172,10 @@ def _inversions(
     settings = service.settled(editor, source=asked.source, steps=steps, skip=asked.skip, seed=asked.seed)
 
     def anew(job: Job, k: int) -> Inversion:
-        seeded = replace(settings, seed=settings.seed + k)
-        return editor.invert(pictures.content(sent), seeded, progress=lambda done, total: job.check())
+        shown, seeded = image.read(pictures.content(sent)), replace(settings, seed=settings.seed + k)
+        if not asked.anyway and not k:
+            service.suit(editor, shown, seeded)
+        return editor.invert(shown, seeded, progress=lambda done, total: job.check())
 
     return anew
 

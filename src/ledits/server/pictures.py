@@ -109,6 +109,13 @@ def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
+def small(edited: Edited) -> tuple[int, int]:
+    """The size of a picture to look at among others: its own, or smaller."""
+    height, width, _ = edited.rgb.shape
+    scale = min(1.0, _PREVIEW / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def png(picture: Image.Image) -> str:
     """Base64 of a PNG, for masks and reconstructions."""
     buffer = io.BytesIO()
@@ -125,6 +132,14 @@ def upright(data: bytes) -> bytes:
     """A picture's file as a PNG, as editors see it: upright, sRGB, 8 bits."""
     read = image.read(data)
     return image.encode(Path("picture.png"), read.rgb, read.alpha, None)
+
+
+def recipe(data: bytes) -> dict[str, object] | None:
+    """The recipe in a picture's file; None where it carries none. Raises Refused for what is no picture."""
+    try:
+        return image.read_recipe(data)
+    except ValueError as error:
+        raise Refused(str(error), param="image", code="invalid_image") from None
 
 
 def fingerprint(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """`ledits serve` as a process: uvicorn started, and an end that loses nothing."""
 
+import asyncio
 import logging
 import socket
 import sys
@@ -9,11 +10,33 @@ from types import FrameType
 import uvicorn
 from PIL import Image
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ledits.editor import Editor
 from ledits.server.app import create
 from ledits.server.service import Service
 from ledits.server.settings import Settings
+
+_PATIENCE = 30  # seconds for a request's head, and for a client that reads nothing of its answer
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1, which does not wait for ever for the first request of a connection."""
+
+    patience: float = _PATIENCE
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        self._asked = False
+        self.loop.call_later(self.patience, self._give_up)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._asked = self._asked or bool(self.cycle)
+
+    def _give_up(self) -> None:
+        if not self._asked:
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -49,35 +72,36 @@ def serve(
     """
     # A picture past the limit is refused wherever it is opened, not by this server's own checks alone.
     Image.MAX_IMAGE_PIXELS = settings.limits.pixels
-    for name, editor in editors.items():
-        # A folder's path is nothing for clients to know, and recipes carry the model's name.
-        editor.backbone.name = name
-    _log_to_stderr()
     with _listening(settings) as listening:
         app, service = create(settings, editors, page)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="off",
-            timeout_graceful_shutdown=30, timeout_keep_alive=20, h11_max_incomplete_event_size=64 * 1024,
+            app, http=PatientProtocol, log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            lifespan="off", timeout_graceful_shutdown=30, timeout_keep_alive=20,
+            h11_max_incomplete_event_size=64 * 1024,
         )  # fmt: skip
+        _log_to_stderr()
         if started is not None:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             started(f"http://{host}:{listening.getsockname()[1]}")
         try:
             _Server(config, service).run(sockets=[listening])
         finally:
-            service.jobs.drain()
-            service.jobs.join()
+            service.close()
 
 
 def _listening(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        listening = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
     except OSError as error:
         raise ValueError(
             f"port {settings.port} of {settings.host} can't be listened on ({error.strerror}): choose another --port, "
             "or a --host of this machine"
         ) from None
+    if sys.platform == "linux":
+        # An answer that nobody takes is given up: its bytes would lie in memory for as long as the client likes.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PATIENCE * 1000)
+    return listening
 
 
 def _log_to_stderr() -> None:

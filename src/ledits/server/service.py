@@ -9,7 +9,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from ledits import checkpoints, suits
+from ledits.checkpoints import World
 from ledits.editor import Edited, Editor, Inversion, Replay
+from ledits.files import image
 from ledits.recipe import Edit, parse
 from ledits.server import pictures
 from ledits.server.errors import Refused
@@ -35,10 +38,22 @@ class Service:
 
     def __init__(self, settings: Settings, editors: Mapping[str, Editor]) -> None:
         self.settings, self.editors, self.limits = settings, editors, settings.limits
+        self.worlds: dict[str, World | None] = {}
+        for name, editor in editors.items():
+            folder = suits.local(editor.backbone.name)
+            self.worlds[name] = None if folder is None else checkpoints.world(folder)
+            # A folder's path is nothing for clients to know, and answers carry the model's name.
+            editor.backbone.name = name
         self.metrics = Metrics()
         self.store = Store(settings.folder, settings.limits, self.metrics)
         self.jobs = Jobs(settings.limits, self.metrics)
         self.began = int(time.time())
+
+    def close(self) -> None:
+        """Finish the job in hand and leave."""
+        self.jobs.drain()
+        self.jobs.join()
+        self.store.close()
 
     def editor(self, name: str | None) -> Editor:
         """The model of that name, the first one where none is named; 404 for any other."""
@@ -51,6 +66,21 @@ class Service:
                 code="model_not_found",
             )  # fmt: skip
         return editor
+
+    def world(self, name: str | None) -> World | None:
+        """What the model of that name knows, None where it knows any word."""
+        return self.worlds[self.editor(name).backbone.name]
+
+    def suit(self, editor: Editor, picture: image.Picture, settings: InvertSettings) -> None:
+        """Refuse a picture that a model of a small world could not even give back; the words are `words.check`'s."""
+        try:
+            editor.check(picture, settings)
+        except ValueError as error:
+            said = str(error).partition(";")[0]
+            raise Refused(
+                f"{said}: ask for a model for photographs, or go on with anyway=true", param="image",
+                code="unsuitable_image",
+            ) from None  # fmt: skip
 
     def settled(self, editor: Editor, **given: Any) -> InvertSettings:
         """How to invert, with the model's defaults; 400 for what the model or the server doesn't allow."""
@@ -107,8 +137,8 @@ class Service:
             heard = [each for each in asked if not each.muted]
             if not heard:
                 # Every edit is muted: what is there is the picture through the autoencoder.
-                image = pictures.png(inversion.reconstruction)
-                return {"image": image, "masks": [None for _ in asked], "recipe": None, "network_evaluations": 0,
+                rebuilt = pictures.png(inversion.reconstruction)
+                return {"image": rebuilt, "masks": [None for _ in asked], "recipe": None, "network_evaluations": 0,
                         "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
             replay = replayed(inversion, heard, request.mask, request.composite)
             shown, cost = 0.0, 0.0
@@ -156,8 +186,8 @@ class Service:
                     edited = replay.result()
                     evaluations += edited.network_evaluations
                     job.about["network_evaluations"] = evaluations
-                    image = pictures.text(pictures.encoded(edited, request.format))
-                    job.send("cell", {"row": row, "column": column, "image": image})
+                    cell = pictures.text(pictures.encoded(edited, request.format, size=pictures.small(edited)))
+                    job.send("cell", {"row": row, "column": column, "image": cell})
             return {"rows": len(request.thresholds), "columns": len(request.scales),
                     "network_evaluations": evaluations, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
 

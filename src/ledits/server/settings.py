@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ledits.server.claim import first_free
+
 MIB = 2**20
 
 
@@ -71,8 +73,12 @@ class Settings:
 
 
 def folder() -> Path:
-    """Where inversions are kept unless said otherwise: the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ledits" / "serve"
+    """Where inversions are kept unless said otherwise: a folder in the user's cache that no other server has."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        return first_free(cache / "ledits" / "serve")
+    except OSError as error:
+        raise ValueError(f"inversions can't be kept in {cache} ({error.strerror}): choose a --store") from None
 
 
 def owner(key: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from ledits.editor import Editor, Inversion
 from ledits.files import artifact, atomic
+from ledits.server.claim import claim
 from ledits.server.errors import Refused
 from ledits.server.metrics import Metrics
 from ledits.server.settings import Limits
@@ -60,7 +61,9 @@ class Store:
         self._entries = OrderedDict[str, Entry]()  # the longest unused first
         self._open = OrderedDict[tuple[str, int | None], tuple[Inversion, int]]()  # at hand, and how often edited
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._claimed = claim(folder)
+            if self._claimed is None:
+                raise ValueError(f"another server keeps its inversions in {folder}: choose another --store")
             self._find()
         except OSError as error:
             raise ValueError(
@@ -189,6 +192,11 @@ class Store:
         with self._lock:
             return sum(entry.bytes for entry in self._entries.values())
 
+    def close(self) -> None:
+        """Leave the folder to another server."""
+        if self._claimed is not None:
+            self._claimed.close()
+
     def _path(self, id: str, ending: str) -> Path:
         if not _ID.fullmatch(id):
             raise _gone()
@@ -227,7 +235,7 @@ class Store:
 
 def _size(inversion: Inversion) -> int:
     path = inversion.path
-    return sum(tensor.nbytes for tensor in (path.x, path.x0, path.null_x0)) + inversion.picture.rgb.nbytes
+    return sum(tensor.nbytes for tensor in (path.x, path.denoised, path.base_denoised)) + inversion.picture.rgb.nbytes
 
 
 def _gone() -> Refused:

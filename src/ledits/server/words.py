@@ -1,34 +1,36 @@
 """The words of a model that knows a small world only, so that an unknown one is said to be unknown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from ledits import scenes
-from ledits.backbones import BUNDLED
-from ledits.editor import Editor
+from ledits.checkpoints import World
 from ledits.recipe import Edit
-
-# What captions of the world join its things with.
-_JOINTS = "a an and the on in at under with of to without no empty background photo picture"
+from ledits.server.errors import Refused
 
 
-def known(editor: Editor) -> dict[str, Any]:
+def known(world: World | None) -> dict[str, Any]:
     """{"words": single words, "things": what can be named}; both null for a model of the open world."""
-    if not editor.backbone.name.startswith(BUNDLED):
+    if world is None:
         return {"words": None, "things": None}
     things = [*scenes.OBJECTS, *map(scenes.noun, scenes.BACKGROUNDS)]
-    return {"words": sorted(_split(" ".join(things)) | _split(_JOINTS)), "things": things}
+    return {"words": sorted(world.words), "things": [each for each in things if set(each.split()) <= world.words]}
 
 
-def unknown(edits: Sequence[Edit], editor: Editor) -> list[str]:
-    """The words of the edits that the model does not know, in order."""
-    words = known(editor)["words"]
-    if words is None:
-        return []
-    said = dict.fromkeys(word for edit in edits for word in re.findall(r"[^\W\d_]+", f"{edit.old} {edit.new}".lower()))
-    return [word for word in said if word not in words]
+def unknown(world: World | None, edits: Iterable[Edit], source: str = "") -> list[str]:
+    """The words of edits and a caption that the model does not know, in order."""
+    said = [source, *(part for edit in edits for part in (edit.old, edit.new))]
+    found = dict.fromkeys(word for text in said for word in re.findall(r"[^\W\d_]+", text.lower()))
+    return [] if world is None else [word for word in found if word not in world.words]
 
 
-def _split(text: str) -> set[str]:
-    return set(text.lower().split())
+def check(name: str, world: World | None, edits: Iterable[Edit], source: str) -> None:
+    """Raise Refused, with what is known, for a word that the model does not know."""
+    if strange := unknown(world, edits, source):
+        things = ", ".join(known(world)["things"])
+        raise Refused(
+            f"model {name!r} does not know the word {strange[0]!r}: it knows {things}; ask for another model, or go on "
+            "with anyway=true",
+            param="prompt", code="unknown_word",
+        )  # fmt: skip

@@ -16,10 +16,12 @@ import ledits
 from ledits.backbones import Backbone
 from ledits.editor import Editor
 from ledits.files import image
+from ledits.files.atomic import alone
 from ledits.recipe import MaskRule
 from ledits.settings import Settings
 from ledits_bench.public import metrics
 from ledits_bench.public.cases import Case, Wording, decode_mask, edits
+from ledits_bench.stats import interval
 
 Policy = Literal["none", "implicit", "given", "paste"]
 Row = dict[str, Any]
@@ -56,6 +58,13 @@ def run(
 
     A case that failed is tried again, its last row counts. Rows made with other settings are refused, not mixed.
     """
+    with alone(path.with_suffix(""), "ledits bench"):
+        yield from _run(cases, backbone, scorers, plan, path)
+
+
+def _run(
+    cases: Sequence[Case], backbone: Backbone, scorers: metrics.Scorers, plan: Plan, path: Path
+) -> Iterator[tuple[Row, bool]]:
     # What is wrong with all cases alike is said once, before any of them.
     if plan.wording == "described" and (plan.source_scale or plan.policy in ("none", "given")):
         raise ValueError(
@@ -63,8 +72,9 @@ def run(
             f"scale {plan.source_scale} is not theirs; use implicit or paste, and scale 0"
         )
     d = backbone.defaults
+    side = math.isqrt(backbone.area)
     backbone.schedule(
-        int(d["steps"]) if plan.steps is None else plan.steps, d["skip"] if plan.skip is None else plan.skip
+        int(d["steps"]) if plan.steps is None else plan.steps, d["skip"] if plan.skip is None else plan.skip, side, side
     )
     rows = read_rows(path)
     pictures = path.with_suffix("")
@@ -131,19 +141,16 @@ def read_rows(path: Path) -> dict[str, Row]:
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Counts, and of every metric the mean with its 95 % bootstrap interval, over how many cases and "nan" left out."""
     names = dict.fromkeys(name for row in rows for name in row["metrics"])
-    rng = np.random.default_rng(0)
     table: dict[str, dict[str, Any]] = {}
     for name in names:
         listed = [row["metrics"][name] for row in rows if name in row["metrics"]]
-        values = np.array([float(value) for value in listed if value != "nan"])
+        values = [float(value) for value in listed if value != "nan"]
         entry: dict[str, Any] = {"mean": None, "low": None, "high": None, "n": len(values)}
         entry["nan"] = len(listed) - len(values)
-        if np.isinf(values).any():
+        if any(map(math.isinf, values)):
             entry["mean"] = "inf"
-        elif len(values):
-            means = values[rng.integers(len(values), size=(1000, len(values)))].mean(1)
-            low, high = np.quantile(means, [0.025, 0.975])
-            entry |= {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+        elif (found := interval(values)) is not None:
+            entry |= {"mean": found.mean, "low": found.low, "high": found.high}
         table[name] = entry
     states = [row["status"] for row in rows]
     return {

@@ -1,0 +1,69 @@
+"""A name for a checkpoint's content: an inversion or a recipe belongs to one."""
+
+import hashlib
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from ledits.files import atomic, cache
+
+# What a checkpoint is made of: settings, weights, and the tokenizers' words, merges and sentence pieces.
+_ENDINGS = (".json", ".safetensors", ".txt", ".model")
+_SMALL = 2**20  # bytes; hashing these is faster than looking their digest up
+_SETTLED = 2.0  # seconds after which a file's time tells whether it was changed
+
+
+def fingerprint(folder: Path) -> str:
+    """The first 32 digits of the SHA-256 of every file that loading may read: each one's name and content.
+
+    A large file's digest is kept in the user's cache folder under its path, size and times, so that only the first run
+    reads it (1.4 GB/s on a processor with SHA instructions).
+    """
+    files = list(_files(folder))
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(_digest, files))
+    whole = hashlib.sha256()
+    for path, digest in zip(files, digests, strict=True):
+        whole.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return whole.hexdigest()[:32]
+
+
+def _files(folder: Path) -> Generator[Path]:
+    """Settings beside and all known kinds in the parts' folders, in order; as `load` downloads them."""
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*")]):
+        other_variant = ".fp16." in path.name or "non_ema" in path.name
+        if path.suffix in _ENDINGS and path.name != "README.json" and not other_variant and path.is_file():
+            yield path
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file's content, remembered if it is large."""
+    kept = _remembered(path)
+    if kept is not None and kept.exists():
+        with suppress(OSError, UnicodeDecodeError):
+            if len(digest := kept.read_text("ascii")) == 64:
+                return digest
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if kept is not None and kept == _remembered(path):  # not changed meanwhile
+        # A full disk raises ValueError: the digest is computed again next time.
+        with suppress(ValueError), atomic.written(kept, overwrite=True) as temporary:
+            temporary.write_text(digest, "ascii")
+    return digest
+
+
+def _remembered(path: Path) -> Path | None:
+    """Where the digest of this file, as large and as old as it is now, is or may be kept; None: nowhere.
+
+    A file that changes within the clock's resolution keeps its times, so the digest of a young file is not kept.
+    """
+    found = path.stat()
+    if found.st_size < _SMALL or time.time() - max(found.st_mtime, found.st_ctime) < _SETTLED:
+        return None
+    text = f"{path.resolve()} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    try:
+        return cache.folder() / f"digest-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    except OSError:
+        return None

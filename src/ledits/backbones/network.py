@@ -1,0 +1,256 @@
+"""What every backbone shares: texts embedded once, rows in batches sized to memory, attention maps, predictions."""
+
+import logging
+import math
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ledits import memory
+from ledits.attention import Layout, token_maps
+from ledits.backbones.codec import Codec
+from ledits.backbones.lora import one_pass
+from ledits.backbones.texts import Prompts, Text
+from ledits.method.core import Prompt, Schedule
+
+# The presets of the authors' demo for objects, without its warm-up; a checkpoint's ledits.json may name better ones.
+DEFAULTS = {
+    "steps": 50, "skip": 0.15, "warmup": 0,
+    "add_scale": 12.0, "add_threshold": 0.9, "remove_scale": 8.0, "remove_threshold": 0.9,
+    "swap_new_scale": 12.0, "swap_new_threshold": 0.9, "swap_old_scale": 8.0, "swap_old_threshold": 0.9,
+    "described_scale": 7.5, "described_skip": 0.15,
+}  # fmt: skip
+PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
+
+# How far two predictions of one thing are apart, relative to their root mean square, for they depend on the batch.
+# fp32: the sixth digit. bfloat16: 2e-3, measured on a tiny SD3 on a CPU. float16 has three more bits than bfloat16.
+PRECISION = {torch.float32: 2.0**-17, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+
+_CPU_ROOM = 2**29  # bytes of a batch on a CPU
+
+logger = logging.getLogger(__name__)
+
+Net = Callable[..., Any]  # the network, called as it is called everywhere
+Watch = Callable[[int], None]  # told of the evaluations so far; what it raises stops the pass
+
+
+class NetworkBackbone:
+    """A backbone (see `ledits.backbones.Backbone`) of a codec, text encoders and a network.
+
+    A family says how its network is called (`predict`), which noise levels it knows (`schedule`), and where its
+    attention to text is found (`map_layers`, `map_grid`, `map_layout`).
+    """
+
+    prediction = "flow_prediction"
+    map_layers: Sequence[str] = ()  # names of attention modules
+
+    def __init__(
+        self,
+        codec: Codec,
+        prompts: Prompts,
+        *,
+        name: str,
+        fingerprint: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        multiple: int,
+        area: int,
+        defaults: Mapping[str, float],
+        max_batch: int | None = None,
+    ) -> None:
+        self.codec, self.prompts, self.name, self.fingerprint = codec, prompts, name, fingerprint
+        self.device, self.dtype, self.multiple, self.area = device, dtype, multiple, area
+        self.defaults, self.max_batch = defaults, max_batch
+
+    @property
+    def net(self) -> Any:
+        raise NotImplementedError
+
+    @property
+    def factor(self) -> int:
+        """The picture's side over the latents'."""
+        return self.codec.factor
+
+    def schedule(self, steps: int, skip: float, height: int | None = None, width: int | None = None) -> Schedule:
+        raise NotImplementedError
+
+    def predict(self, net: Net, x: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor, texts: Sequence[Text]) -> Tensor:
+        """Clean pictures (r c h w) fp32 that the network sees in the rows x, each at its own t, alpha and sigma (r)."""
+        raise NotImplementedError
+
+    def map_grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the attention maps, for latents of height x width."""
+        raise NotImplementedError
+
+    def map_layout(self, tokens: int, cells: int) -> Layout:
+        """Where picture and text are in the layers that are recorded: of cross-attention, the queries are the cells."""
+        return Layout(cells, cells)
+
+    def row_bytes(self, x: Tensor) -> int:
+        """Of memory that one row of latents x (... h w) takes in the network."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.codec.encode(images)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return self.codec.decode(x)
+
+    @contextmanager
+    def denoiser(self, schedule: Schedule, *, maps: bool, watch: Watch | None = None) -> Generator["_Denoiser"]:
+        yield _Denoiser(self, schedule, maps, watch)
+
+    def slope(self, schedule: Schedule, i: int) -> float:
+        """What x0 changes by where the network's output changes by one, at level i."""
+        alpha, sigma = schedule.alpha[i], schedule.sigma[i]
+        return {"epsilon": -sigma / alpha if alpha else -math.inf, "sample": 1.0}.get(self.prediction, -sigma)
+
+    def clean(self, x: Tensor, alpha: Tensor, sigma: Tensor, output: Tensor) -> Tensor:
+        """The clean picture that the network's output says of x (r c h w)."""
+        alpha, sigma, output = alpha.view(-1, 1, 1, 1), sigma.view(-1, 1, 1, 1), output.float()
+        match self.prediction:
+            case "epsilon":
+                return (x - sigma * output) / alpha
+            case "v_prediction":
+                return alpha * x - sigma * output
+            case "flow_prediction":  # of eps - x0, where alpha + sigma = 1
+                return x - sigma * output
+            case _:
+                return output
+
+
+class _Denoiser:
+    """`core.Denoiser` over a network; texts are embedded once, rows are evaluated in batches sized to memory."""
+
+    def __init__(self, backbone: NetworkBackbone, schedule: Schedule, maps: bool, watch: Watch | None) -> None:
+        if backbone.prediction == "epsilon" and schedule.alpha[0] == 0:
+            raise ValueError(
+                f"model {backbone.name!r} predicts noise, and the first level is nothing else: use skip above 0, "
+                "or a scheduler without rescale_betas_zero_snr"
+            )
+        self.evaluations, self.precision = 0, PRECISION[torch.float32]
+        self._backbone, self._schedule, self._maps, self._watch = backbone, schedule, maps, watch
+        self._size = 0  # of batches, found with the first picture
+        self._plain = maps
+        self._texts: dict[Prompt, Text] = {}
+
+    def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
+        device = x.device.type
+        kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self._backbone.dtype
+        self.precision = PRECISION.get(kind, PRECISION[torch.bfloat16])
+        # The mode is set in here, and not around a replay, which its caller may leave at any step and go on in another
+        # thread. What is returned is made outside of it: tensors that anybody may change.
+        with torch.inference_mode():
+            order, clean, maps = self._rows(x, levels, prompts)
+        with torch.no_grad():
+            shape = (len(prompts), *x.shape[:2])
+            back = [0] * len(order)
+            for place, row in enumerate(order):
+                back[row] = place
+            joined = [torch.cat(parts) if parts else None for parts in (clean, maps)]
+            if order != sorted(order):
+                joined = [part if part is None else part[back] for part in joined]
+            found, seen = (part if part is None else part.unflatten(0, shape) for part in joined)
+            assert found is not None
+            return found, seen
+
+    def _rows(
+        self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]
+    ) -> tuple[list[int], list[Tensor], list[Tensor]]:
+        """The order in which rows were evaluated, and the clean pictures and maps of each batch of them."""
+        n, b = x.shape[:2]
+        # One row of the network's batch for each prompt, level and picture, in this order.
+        rows = [
+            (self._text(prompt[k] if isinstance(prompt, tuple) else prompt), j, k)
+            for prompt, j, k in product(prompts, range(n), range(b))
+        ]
+        # Rows of texts of unequal length never share a batch: none is padded, and none needs a mask.
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row][0].states))
+        self._size = self._size or self._batch(x)
+        clean, maps, start = list[Tensor](), list[Tensor](), 0
+        while start < len(order):
+            tokens = len(rows[order[start]][0].states)
+            stop = start + 1
+            while stop < len(order) and stop - start < self._size and len(rows[order[stop]][0].states) == tokens:
+                stop += 1
+            part = [rows[row] for row in order[start:stop]]
+            texts, x_part = [text for text, _, _ in part], torch.stack([x[j, k] for _, j, k in part])
+            with self._recording(texts, x_part) as recorder:
+                clean.append(self._evaluate(x_part, [levels[j] for _, j, _ in part], texts))
+            if recorder:
+                maps.append(recorder.read().unflatten(1, self._backbone.map_grid(*x.shape[-2:])))
+            if self._watch:
+                self._watch(self.evaluations)
+            start = stop
+        return order, clean, maps
+
+    def _recording(self, texts: Sequence[Text], x: Tensor) -> Any:
+        if not self._maps:
+            return nullcontext()
+        model = self._backbone
+        layout = model.map_layout(len(texts[0].states), math.prod(model.map_grid(*x.shape[-2:])))
+        words = torch.stack([text.words for text in texts])
+        return token_maps(model.net, model.map_layers, words, layout, x.device)
+
+    def _evaluate(self, x: Tensor, levels: Sequence[int], texts: Sequence[Text]) -> Tensor:
+        """The clean pictures (r c h w) that the network sees in the rows x, each at its own level."""
+        s = self._schedule
+        # Explicitly fp32, whatever the caller's default is.
+        t, alpha, sigma = (
+            torch.tensor([v[i] for i in levels], dtype=torch.float32).to(x.device) for v in (s.t, s.alpha, s.sigma)
+        )
+        with one_pass(self._backbone.net):
+            clean = self._backbone.predict(self._through, x.float(), t, alpha, sigma, texts)
+        self.evaluations += len(x)
+        return clean
+
+    def _through(self, *inputs: Any, **named: Any) -> Any:
+        """The network's answer; one that the caller has compiled runs as it is where its attention is recorded."""
+        if not self._plain:
+            try:
+                return self._backbone.net(*inputs, **named)
+            except _compilation_errors() as error:
+                reason = str(error).strip().splitlines()[0]
+                logger.warning("the network can't be compiled and runs as it is, which is slower: %s", reason)
+                self._plain = True
+        # Where nobody has compiled anything the import of the compiler would cost a second.
+        with torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules else nullcontext():
+            return self._backbone.net(*inputs, **named)
+
+    def _text(self, prompt: Prompt) -> Text:
+        if isinstance(prompt, Text):
+            return prompt
+        if prompt not in self._texts:
+            self._texts[prompt] = self._backbone.prompts.embed(str(prompt))
+        return self._texts[prompt]
+
+    def _batch(self, x: Tensor) -> int:
+        """How many rows to evaluate at once: what half of the free memory holds, at most 32, for more gain nothing.
+
+        A CPU is busy with little, and slower with more than its caches hold: 5.4 s a row by twenties, 4.7 by twos, for
+        SD 1.5 at 512 x 512. Raises ValueError where not even one row fits.
+        """
+        model = self._backbone
+        need = model.row_bytes(x)
+        memory.check(x.device, need, *(model.factor * side for side in x.shape[-2:]))
+        room = memory.free(x.device) // 2
+        return model.max_batch or max(1, min(32, (min(room, _CPU_ROOM) if x.device.type == "cpu" else room) // need))
+
+
+def _compilation_errors() -> tuple[type[Exception], ...]:
+    # Whoever compiled has loaded it.
+    loaded = sys.modules.get("torch._dynamo.exc")
+    return (loaded.TorchDynamoException,) if loaded else ()
+
+
+def number(settings: Mapping[str, Any], key: str, usual: float, name: str) -> float:
+    """A number of a checkpoint's ledits.json."""
+    value: object = settings.get(key, usual)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"model {name!r}: {key} {value!r} in its ledits.json is no number, such as {usual}")
+    return float(value)

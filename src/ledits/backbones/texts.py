@@ -1,0 +1,71 @@
+"""Prompts as networks take them: embedded texts, and which of their tokens are words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+# A fast tokenizer refuses to be used from two threads at once.
+TOKENIZING = Lock()
+
+
+@dataclass(eq=False)
+class Text:
+    """One embedded prompt. It is its own key: two of the same text are two prompts."""
+
+    name: str
+    states: Tensor = field(repr=False)  # (tokens, d)
+    words: Tensor = field(repr=False)  # (tokens,) bool, on the CPU: true for words, false for start, end and padding
+    pooled: Tensor | None = field(default=None, repr=False)  # (d',) where the network takes it
+    # An image prompt, (images, d'') for each adapter.
+    image: tuple[Tensor, ...] | None = field(default=None, repr=False)
+
+
+class Prompts(Protocol):
+    """The text encoders of a family."""
+
+    def embed(self, text: str) -> Text:
+        """The prompt as the network takes it; ValueError for one that is too long."""
+        ...
+
+
+def tokenize(
+    tokenizer: Any, text: str, longest: int | None = None, *, pad: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids (1 n), attention mask (1 n) and which tokens are words (n,) bool.
+
+    They are padded to `longest`, or to what the tokenizer says that its encoder reads. Raises ValueError for a text
+    that is too long, for a cut one would edit something else than was asked for.
+    """
+    longest = longest or int(tokenizer.model_max_length)
+    with TOKENIZING:
+        out = tokenizer(
+            text, padding="max_length" if pad else False, max_length=longest, return_attention_mask=True,
+            return_tensors="pt",
+        )  # fmt: skip
+        marks = int(tokenizer.num_special_tokens_to_add())
+    check_length(text, out.input_ids.shape[1] - marks, longest - marks)
+    # Padding is often the end token again, and a fast tokenizer's length counts it: only mask and ids together tell
+    # words.
+    special = [mark for mark in (tokenizer.bos_token_id, tokenizer.eos_token_id) if mark is not None]
+    words = out.attention_mask[0].bool() & ~torch.isin(out.input_ids[0], torch.tensor(special))
+    return out.input_ids, out.attention_mask, words
+
+
+def check_length(text: str, given: int, longest: int) -> None:
+    """Raise ValueError for a text of more tokens than a model reads."""
+    if given > longest:
+        raise ValueError(f"prompt {text!r} has {given} tokens and the model reads {longest}: shorten it")
+
+
+def stack(texts: Sequence[Text]) -> Tensor:
+    """States (r tokens d) of texts of one length."""
+    return torch.stack([text.states for text in texts])
+
+
+def pooled(texts: Sequence[Text]) -> Tensor:
+    """Pooled texts (r d)."""
+    return torch.stack([text.pooled for text in texts if text.pooled is not None])

@@ -1,0 +1,138 @@
+"""The table of a run: a row for each row of the manifest, as JSON lines and as parquet, made from the writers' logs."""
+
+import json
+import os
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ledits.batch import log
+from ledits.batch.digests import Ids
+from ledits.batch.manifest import Source
+from ledits.batch.places import Folder, Place, PlaceError
+
+COLUMNS = (
+    "row", "id", "picture", "picture_sha256", "output", "status", "error", "seconds", "evaluations", "edits", "recipe",
+    "worker",
+)  # fmt: skip
+_ROWS = 8192
+
+
+class Recorded:
+    """Every job's last row in the logs, found by id: 20 bytes a job in memory, rows are read where they lie."""
+
+    def __init__(self, place: Place, scratch: Path) -> None:
+        self._files = list[BinaryIO]()
+        ids, files, offsets, ranks = array("Q"), array("I"), array("Q"), array("d")
+        # Rows of finished jobs come last and win.
+        for kind, rank in (("failed", 0.0), ("done", 1e12)):
+            at = ""
+            for name, offset, line in log.lines(place, kind):
+                if name != at:
+                    at = name
+                    self._files.append(self._open(place, name, scratch / f"{len(self._files)}.jsonl"))
+                ids.append(int(line[8:24], 16))
+                files.append(len(self._files) - 1)
+                offsets.append(offset)
+                ranks.append(rank + _time(line))
+        order = np.lexsort((np.array(ranks), np.array(ids, dtype=np.uint64)))
+        self._ids = np.array(ids, dtype=np.uint64)[order]
+        self._where = np.array(files, dtype=np.uint32)[order], np.array(offsets, dtype=np.uint64)[order]
+
+    def row(self, identity: int) -> dict[str, Any] | None:
+        i = int(self._ids.searchsorted(np.uint64(identity), side="right")) - 1
+        if i < 0 or int(self._ids[i]) != identity:
+            return None
+        file = self._files[int(self._where[0][i])]
+        file.seek(int(self._where[1][i]))
+        return json.loads(file.readline())
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    @staticmethod
+    def _open(place: Place, name: str, scratch: Path) -> BinaryIO:
+        if isinstance(place, Folder):
+            return (place.path / name).open("rb")
+        scratch.write_bytes(place.get(name) or b"")
+        return scratch.open("rb")
+
+
+def _time(line: bytes) -> float:
+    start = line.rfind(b'"time": ') + 8
+    return float(line[start:].split(b",")[0].split(b"}")[0])
+
+
+def table(source: Source, ids: "array[int]", recorded: Recorded, finished: Ids) -> Iterator[dict[str, Any]]:
+    """A row for each row of the manifest that was planned, in its order."""
+    for row, identity in zip(source.rows(), ids, strict=False):
+        if not identity:  # of another shard
+            continue
+        name = f"{identity:016x}"
+        came = recorded.row(identity) or {}
+        status = "done" if name in finished else "failed" if came.get("status") == "failed" else "to do"
+        if status == "to do":  # its row was written, and its picture was not
+            came = {}
+        recipe = came.get("recipe")
+        yield {
+            "row": row.number, "id": name, "picture": row.picture, "picture_sha256": came.get("sha256"),
+            "output": came.get("output"), "status": status, "error": came.get("error"),
+            "seconds": came.get("seconds"), "evaluations": came.get("evaluations"),
+            "edits": came.get("edits") or list(row.edits), "recipe": None if recipe is None else json.dumps(recipe),
+            "worker": came.get("worker"),
+        }  # fmt: skip
+
+
+def write(place: Place, rows: Iterator[dict[str, Any]], name: str, seen: Callable[[dict[str, Any]], None]) -> list[str]:
+    """Write NAME.jsonl and, where pyarrow is installed, NAME.parquet; their names. `seen` is told of every row."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        pa = parquet = None
+    with tempfile.TemporaryDirectory(prefix="ledits-") as scratch:
+        lines_path, table_path = Path(scratch, "table.jsonl"), Path(scratch, "table.parquet")
+        writer: Any = None
+        with lines_path.open("wb") as lines:
+            while part := list(islice(rows, _ROWS)):
+                for row in part:
+                    lines.write(json.dumps(row).encode() + b"\n")
+                    seen(row)
+                if pa and parquet:
+                    schema = _schema(pa)
+                    writer = writer or parquet.ParquetWriter(table_path, schema, compression="zstd")
+                    writer.write_table(pa.Table.from_pylist(part, schema))
+        if writer:
+            writer.close()
+        written = [(f"{name}.jsonl", lines_path)] + ([(f"{name}.parquet", table_path)] if writer else [])
+        for file, path in written:
+            _publish(place, file, path)
+    return [file for file, _ in written]
+
+
+def _publish(place: Place, name: str, path: Path) -> None:
+    if not isinstance(place, Folder):
+        place.put(name, path.read_bytes())
+        return
+    temporary = place.path / f".ledits-{os.getpid()}-{name}"
+    try:
+        with temporary.open("wb") as out, path.open("rb") as file:
+            while block := file.read(1 << 20):
+                out.write(block)
+        os.replace(temporary, place.path / name)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise PlaceError(f"{place.path / name} can't be written: {error.strerror}") from None
+
+
+def _schema(pa: Any) -> Any:
+    kinds = {"row": pa.int64(), "seconds": pa.float64(), "evaluations": pa.int64(), "edits": pa.list_(pa.string())}
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])

@@ -1,0 +1,192 @@
+"""What a worker does with a task: invert each picture once, edit it by each job's recipe, publish, say what came of it.
+
+It never raises for a job: a bad one is a row with its error. It yields small events; pictures go to the place.
+"""
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from ledits.batch import places
+from ledits.batch.jobs import PREVIEWS, Job
+from ledits.batch.log import Log
+from ledits.batch.places import Place, PlaceError
+from ledits.files import image
+from ledits.plan import Plan
+from ledits.settings import Settings
+
+if TYPE_CHECKING:
+    from ledits.editor import Edited, Editor, Inversion
+
+_PREVIEW = 192  # pixels, the longer side
+_TRIES = 3  # of writing, with a pause in between: a store may be busy for a moment
+_LONGEST_ERROR = 500
+Kind = Literal["begin", "row", "end", "place"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """begin: these ids are in hand. row: what came of a job. end: the task is over. place: it can't be written to."""
+
+    kind: Kind
+    ids: tuple[str, ...] = ()
+    row: dict[str, Any] | None = None
+    error: str = ""
+
+
+class Worker:
+    """An editor, the place of its outputs, and its own log."""
+
+    def __init__(self, editor: "Editor", place: Place, name: str) -> None:
+        self._editor, self._place, self._name = editor, place, name
+        self._done, self._failed = Log(place, "done"), Log(place, "failed")
+
+    def work(self, jobs: Sequence[Job], previews: bool, stopping: Callable[[], bool]) -> Iterator[Event]:
+        """The events of a task: jobs that share an inversion. It ends early where `stopping` says so."""
+        try:
+            left = [job for job in jobs if not self._place.exists(job.output)]
+            yield from (Event("row", row=self._row(job, "done", time.time())) for job in jobs if job not in left)
+            if left and not stopping():
+                yield from self._group(left, previews, stopping)
+        except PlaceError as error:
+            yield Event("place", error=str(error))
+        yield Event("end")
+
+    def _group(self, jobs: Sequence[Job], previews: bool, stopping: Callable[[], bool]) -> Iterator[Event]:
+        yield Event("begin", tuple(job.id for job in jobs))
+        began = time.time()
+        try:
+            shown, plans = self._checked(jobs)
+        except Exception as error:
+            for job in jobs:
+                yield self._fails(job, error, began)
+            return
+        inversion: Inversion | None = None
+        for job, plan in zip(jobs, plans, strict=True):
+            if stopping():
+                return
+            if isinstance(plan, Exception):
+                yield self._fails(job, plan, began)
+                continue
+            evaluations = 0
+            try:
+                if inversion is None:
+                    inversion = self._editor.invert(shown, Settings(**job.settings))
+                    # The inversion's cost stands in the row of the first job that needed it.
+                    evaluations = inversion.network_evaluations
+                yield Event("begin", (job.id,))
+                edited = _alone(inversion).replay(plan).result()
+                content = encoded(job, edited)
+            except Exception as error:
+                yield self._fails(job, error, began)
+            else:
+                row = self._row(job, "done", began)
+                row["evaluations"] = evaluations + edited.network_evaluations
+                row["recipe"] = edited.recipe.to_json()
+                if previews:
+                    self._put(f"{PREVIEWS}/{job.id}.jpg", preview(shown.rgb, edited), again=True)
+                _insist(lambda row=row: self._done.append(row))
+                self._put(job.output, content)
+                yield Event("row", row={k: v for k, v in row.items() if k != "recipe"})
+            began = time.time()
+
+    def _checked(self, jobs: Sequence[Job]) -> tuple[image.Picture, list[Plan | Exception]]:
+        """The picture, and each job's plan or what is wrong with it, before a long inversion."""
+        content = places.read(jobs[0].path)
+        if hashlib.sha256(content).hexdigest() != jobs[0].sha256:
+            raise ValueError(f"{jobs[0].picture} has changed since its job was planned: run the batch again")
+        try:
+            shown = image.read(content)
+        except ValueError as error:
+            raise ValueError(str(error).replace("the picture", jobs[0].picture, 1)) from None
+        height, width, _ = shown.rgb.shape
+
+        def plan(job: Job) -> Plan | Exception:
+            try:
+                found = Plan.of(
+                    job.edits, Settings(**job.settings), region=None, mask=job.mask,  # pyright: ignore[reportArgumentType]
+                    composite=job.composite, drop_source_late=job.drop_source_late, width=width, height=height,
+                )  # fmt: skip
+                found.check(self._editor.backbone.defaults)
+            except Exception as error:
+                return error
+            return found
+
+        return shown, [plan(job) for job in jobs]
+
+    def _row(self, job: Job, status: str, began: float) -> dict[str, Any]:
+        now = time.time()
+        return {
+            "id": job.id, "status": status, "row": job.row, "picture": job.picture, "sha256": job.sha256,
+            "output": job.output, "edits": list(job.edits), "error": None, "seconds": round(now - began, 3),
+            "evaluations": 0, "worker": self._name, "time": now,
+        }  # fmt: skip
+
+    def _fails(self, job: Job, error: Exception, began: float) -> Event:
+        if isinstance(error, PlaceError):
+            raise error
+        row = {**self._row(job, "failed", began), "output": None, "error": sentence(error)}
+        _insist(lambda: self._failed.append(row))
+        return Event("row", row=row)
+
+    def _put(self, name: str, content: bytes, *, again: bool = False) -> None:
+        write = self._place.put if again else self._place.create
+        _insist(lambda: write(name, content))
+
+
+def _insist(write: Callable[[], object]) -> None:
+    for attempt in range(_TRIES):
+        try:
+            write()
+            return
+        except PlaceError:
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(0.2 * 4**attempt)
+
+
+def _alone(inversion: "Inversion") -> "Inversion":
+    """The inversion without what earlier edits made it remember.
+
+    What is remembered is not asked again, so the network's batches, and with them the last digit of an answer, would
+    depend on the jobs that went before.
+    """
+    from ledits.editor import Inversion
+
+    return Inversion(inversion.editor, inversion.picture, inversion.path, inversion.provenance, 0)
+
+
+def encoded(job: Job, edited: "Edited") -> bytes:
+    """The output file's bytes, with the recipe in it."""
+    alpha, name = edited.inversion.picture.alpha, Path(job.output)
+    if alpha is not None and name.suffix.lower() in (".jpg", ".jpeg"):
+        raise ValueError(f"{job.picture} has transparency, which JPEG can't hold: choose --name with .png")
+    return image.encode(name, edited.rgb, alpha, edited.recipe.to_json())
+
+
+def preview(rgb: "np.ndarray[Any, np.dtype[np.uint8]]", edited: "Edited") -> bytes:
+    """Before, after and where the edits acted, side by side, as a small JPEG."""
+    height, width, _ = rgb.shape
+    scale = min(1.0, _PREVIEW / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    sheet = Image.new("RGB", (3 * size[0] + 8, size[1]), "white")
+    for k, shown in enumerate((rgb, edited.rgb, np.asarray(edited.overlay))):
+        sheet.paste(Image.fromarray(shown).resize(size, Image.Resampling.LANCZOS), (k * (size[0] + 4), 0))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def sentence(error: BaseException) -> str:
+    """An error as one sentence of a row."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, ValueError):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + "..."

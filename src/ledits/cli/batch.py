@@ -1,0 +1,257 @@
+"""`ledits batch`: a manifest or many pictures in, one folder or bucket of edited pictures and one table out."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ledits.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    Mask,
+    ModelOption,
+    NegativeOption,
+    SeedOption,
+    SizeOption,
+    SkipOption,
+    SourceOption,
+    SourceScaleOption,
+    StepsOption,
+    check,
+)
+
+if TYPE_CHECKING:
+    from ledits.batch.manifest import Source
+    from ledits.batch.run import Counts, Estimate, Options, Summary
+
+_LINE = 30.0  # seconds between lines of progress where there is no terminal
+_ADDRESS = re.compile(r"auto$|local$|ray://|[\w.\-]+:\d+$|\[[0-9a-f:]+\]:\d+$")
+
+
+class BatchCommand(TyperCommand):
+    """Takes "--ray" without an address for Ray on this machine."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = list[str]()
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            words.append(word)
+            if word == "--ray" and not _ADDRESS.match(following):
+                words.append("local")
+        return super().parse_args(ctx, words)
+
+
+def batch_command(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MANIFEST | PICTURES...",
+            help="A .csv, .jsonl or .parquet file with a row for each job; or pictures, folders and globs.",
+        ),
+    ],
+    output: Annotated[str, typer.Option("-o", "--output", help="A folder, or s3://bucket/prefix (also gs://, az://).")],
+    edit: Annotated[
+        list[str] | None,
+        typer.Option("--edit", metavar="EDIT", help="For rows without edits of their own; give it once for each."),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="Of outputs, with {folder} {stem} {row} {id}. \\[default: {folder}/{stem}-{id}.png]"
+        ),
+    ] = None,
+    root: Annotated[
+        str | None,
+        typer.Option("--root", help="Where the manifest's pictures lie. \\[default: the manifest's folder]"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="\\[default: one a GPU, or as many as cores and memory bear]"),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Of each worker. \\[default: the cores, shared out]")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="[ADDRESS]", help="Run on a Ray cluster; without an address, on this machine."),
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="K/N", help="Do the K-th of N parts, for N machines without Ray.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try rows again that failed in an earlier run.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Do no more than this many jobs.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count, try a sample, and say what it would cost.")
+    ] = False,
+    model: ModelOption = None,
+    steps: StepsOption = None,
+    skip: SkipOption = None,
+    seed: SeedOption = None,
+    mask: Annotated[
+        Mask | None, typer.Option("--mask", help="Which implicit mask keeps an edit by words in place.")
+    ] = None,
+    composite: Annotated[bool, typer.Option("--composite", help="Change nothing outside the used masks.")] = False,
+    thrifty: Annotated[
+        bool, typer.Option("--thrifty", help="With --source: ask less of the network in later steps.")
+    ] = False,
+    source: SourceOption = None,
+    source_scale: SourceScaleOption = None,
+    negative: NegativeOption = None,
+    size: SizeOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Edit many pictures: ledits batch photos/ --edit 'cat->dog' -o edited
+
+    Run the same command again after anything: what is done is not done twice. Rows that fail are listed with their
+    errors in results.jsonl (and .parquet), and the exit code is 1. Settings given here are for rows without their own.
+
+    A manifest has the columns picture, edits ("cat->dog; +hat") and, named as the options, source, steps, skip, seed,
+    source_scale, negative, size, mask, composite, drop_source_late.
+    """
+    from ledits.batch.jobs import TEMPLATE
+    from ledits.batch.manifest import Ask
+    from ledits.batch.run import Options, estimate, run
+
+    check(model, device, dtype)
+    ask = Ask(
+        source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size,
+        mask=mask and mask.value, composite=composite or None, drop_source_late=thrifty or None,
+    )  # fmt: skip
+    options = Options(
+        source=_source(inputs, root, tuple(edit or ()), ask), output=output, model=model or "scenes",
+        device=device or "auto", dtype=dtype or "auto", template=name or TEMPLATE, workers=workers, threads=threads,
+        ray=None if ray is None else "" if ray == "local" else ray, shard=_shard(shard), retry_failed=retry_failed,
+        limit=limit,
+    )  # fmt: skip
+    if dry_run:
+        _say_estimate(estimate(options), as_json)
+        return
+    with _progress(as_json) as watch:
+        summary = run(options, watch)
+    _say_summary(summary, options, as_json)
+    if summary.failed:
+        raise typer.Exit(1)
+    if summary.stopped:
+        raise typer.Exit(130)
+
+
+batch_command.command_class = BatchCommand  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def _source(inputs: list[str], root: str | None, edits: tuple[str, ...], ask: Any) -> "Source":
+    from ledits.batch import places
+    from ledits.batch.manifest import KINDS, Source
+
+    manifests = [given for given in inputs if given.lower().endswith(KINDS)]
+    if not manifests:
+        if root is not None:
+            raise ValueError("--root is for the pictures of a manifest: leave it out")
+        if not edits:
+            raise ValueError("no edit is given: add --edit 'cat->dog', or pass a manifest with a column of edits")
+        return Source(pictures=tuple(inputs), edits=edits, ask=ask, listed=places.listed)
+    if len(inputs) > 1:
+        raise ValueError(f"{manifests[0]} is a manifest, and {len(inputs)} inputs are given: pass it alone")
+    given = manifests[0]
+    where = root or (given.rpartition("/")[0] + "/" if "://" in given else str(Path(given).absolute().parent))
+    where = where if "://" in where else str(Path(where).absolute())
+    where = where.rstrip("/") + "/" if "://" in where else where
+    path = Path(given)
+    if "://" in given:
+        import tempfile
+
+        path = Path(tempfile.mkdtemp(prefix="ledits-")) / given.rpartition("/")[2]
+        path.write_bytes(places.read(given))
+    return Source(manifest=path, root=where, edits=edits, ask=ask)
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 1, 1
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"--shard {text!r}: write K/N with K from 1 to N, such as 3/16")
+    return int(match[1]), int(match[2])
+
+
+@contextmanager
+def _progress(quiet: bool) -> Generator[Any]:
+    """A bar with rate, remaining time and failures on a terminal; a line now and then elsewhere."""
+    if quiet:
+        yield lambda counts: None  # noqa: ARG005  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+        return
+    if not sys.stderr.isatty():
+        last = [time.monotonic()]
+
+        def line(counts: "Counts") -> None:
+            if time.monotonic() - last[0] >= _LINE:
+                last[0] = time.monotonic()
+                typer.echo(f"{counts.settled} of {counts.total} rows, {_rate(counts)}", err=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("loading the model", total=None)
+        yield lambda counts: bar.update(  # pyright: ignore[reportUnknownLambdaType]
+            task, total=counts.total, completed=counts.settled, description=_rate(counts)
+        )
+
+
+def _rate(counts: "Counts") -> str:
+    worked, seconds = counts.done + counts.failed, time.monotonic() - counts.began
+    rate = worked / seconds if seconds else 0.0
+    left = (counts.total - counts.settled) / rate if rate else 0.0
+    text = f"{rate:.2f} rows/s, {_duration(left)} left, {counts.workers} workers"
+    return text + (f", {counts.failed} failed" if counts.failed else "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _say_summary(summary: "Summary", options: "Options", as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        typer.echo(json.dumps({**asdict(summary), "files": list(summary.files)}))
+        return
+    typer.echo(
+        f"{options.output}: {summary.done} rows done ({summary.edited} now, {summary.evaluations} network evaluations, "
+        f"{_duration(summary.seconds)}), {summary.failed} failed; see {', '.join(summary.files)}"
+    )
+    if summary.failed:
+        typer.echo("failed rows are in the table with their errors; --retry-failed tries them again", err=True)
+    if summary.stopped or summary.to_do:
+        typer.echo("not all rows are done: run the same command again to go on", err=True)
+
+
+def _say_estimate(found: "Estimate", as_json: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        typer.echo(json.dumps({**asdict(found), "problems": list(found.problems)}))
+        return
+    typer.echo(
+        f"{found.rows} rows: {found.jobs} jobs on {found.inversions} inversions to do, {found.done} done, "
+        f"{found.failed} failed, {found.repeated} the same as another row"
+    )
+    for problem in found.problems:
+        typer.echo(f"  {problem}")
+    if found.seconds is not None:
+        typer.echo(f"about {found.evaluations} network evaluations and {_duration(found.seconds)} of one worker")

@@ -1,0 +1,104 @@
+"""`ledits edit`: pictures in, edited pictures out."""
+
+import time
+
+from ledits import suits
+from ledits.checkpoints import BUNDLED
+from ledits.cli import arguments
+from ledits.cli.edit_options import (
+    Composite,
+    Keep,
+    Kept,
+    MaskOption,
+    Metadata,
+    NoRecipe,
+    Output,
+    Quality,
+    RecipeOption,
+    Region,
+    ShowMasks,
+    Thrifty,
+    Words,
+)  # fmt: skip
+from ledits.cli.options import (
+    AnywayOption,
+    DeviceOption,
+    DtypeOption,
+    ForceOption,
+    JsonOption,
+    ModelOption,
+    NegativeOption,
+    QuietOption,
+    SeedOption,
+    SizeOption,
+    SkipOption,
+    SourceOption,
+    SourceScaleOption,
+    StepsOption,
+    VerboseOption,
+    check,
+    load,
+)  # fmt: skip
+from ledits.cli.progress import answer, progress
+from ledits.cli.request import Request
+from ledits.cli.results import Results
+from ledits.files import image
+
+
+def edit_command(
+    words: Words = None, source: SourceOption = None, region: Region = None, composite: Composite = False,
+    mask: MaskOption = None, output: Output = None, model: ModelOption = None, device: DeviceOption = None,
+    dtype: DtypeOption = None, anyway: AnywayOption = False, steps: StepsOption = None, skip: SkipOption = None,
+    seed: SeedOption = None, size: SizeOption = None, source_scale: SourceScaleOption = None,
+    negative: NegativeOption = None, thrifty: Thrifty = False, recipe: RecipeOption = None,
+    no_recipe: NoRecipe = False, inversion: Kept = None, save_inversion: Keep = None, show_masks: ShowMasks = None,
+    quality: Quality = None, keep_metadata: Metadata = False, force: ForceOption = False, as_json: JsonOption = False,
+    quiet: QuietOption = False, verbose: VerboseOption = False,
+) -> None:  # fmt: skip
+    """Edit pictures with words: ledits edit cat.png 'cat->dog' -o dog.png
+
+    \b
+    +hat               adds a hat
+    -hat               removes it
+    'cat->dog'         puts a dog in the cat's place
+    '->a dog at night' makes this the whole caption; needs --source
+    +hat:8             with scale 8: how strong
+    +hat@0.9           with threshold 0.9: the share of the picture left alone
+    '+hat\\[2..40]'      acting from step 2 until before step 40
+    '+hat|9,4,20,16'   inside a box: left, top, width, height in pixels
+
+    Several edits go in one command. Quote what the shell would read: > | \\[. Edits get far better with --source, the
+    picture's caption.
+    """
+    began = time.perf_counter()
+    request = Request.of(
+        (split := arguments.split(words or [])).edits,
+        {"steps": steps, "skip": skip, "seed": seed, "source": source, "source_scale": source_scale,
+         "negative": negative, "size": size},
+        {"region": region, "mask": mask and mask.value, "composite": composite, "thrifty": thrifty},
+        {"model": model, "device": device, "dtype": dtype},
+        recipe=recipe, inversion=inversion,
+    )  # fmt: skip
+    folder = check(request.model, request.device, request.dtype)
+    files = [(each, image.read(each.data), image.ending(each.data)) for each in split.sources]
+    targets = arguments.outputs(split.sources, output, [ending for *_, ending in files])
+    results = Results(
+        inversion=save_inversion, masks=show_masks, recipe=not no_recipe, metadata=keep_metadata, quality=quality,
+        force=force,
+    )  # fmt: skip
+    results.check(targets, files, one=inversion is not None)
+    plans = [request.plan(shown) for _, shown, _ in files]
+    if not anyway and request.recipe is None:
+        suits.check_words(request.model or BUNDLED, folder, request.edits, plans[0].settings.source)
+    with progress(quiet=quiet, verbose=verbose, as_json=as_json) as report:
+        report("loading the model")
+        editor = load(request.model, request.device, request.dtype)
+        for (source_file, shown, ending), target in zip(files, targets, strict=True):
+            result = request.edit(editor, shown, report, anyway=anyway)
+            results.write(result, target, source_file, ending)
+            said = results.said(result, target, time.perf_counter() - began)
+            answer(*said, as_json=as_json, quiet=quiet, err=target is None)
+            began = time.perf_counter()
+
+
+edit_command.command_class = arguments.EditCommand  # pyright: ignore[reportFunctionMemberAccess]

@@ -1,0 +1,79 @@
+"""The options of `ledits edit` alone."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ledits.cli.options import FILES, INVERSION, PICTURE, Mask
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PICTURE... EDIT...", show_default=False, help="Pictures, - for standard input; then edits."
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "-o",
+        "--output",
+        rich_help_panel=FILES,
+        help="A file, a folder for several pictures, or - for standard output. \\[default: PICTURE-edited, in the "
+        "picture's format]",
+    ),
+]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option("--recipe", rich_help_panel=FILES, help="Repeat what made this picture, bit for bit."),
+]
+NoRecipe = Annotated[
+    bool, typer.Option("--no-recipe", rich_help_panel=FILES, help="Don't write edits, caption and model into the file.")
+]
+Metadata = Annotated[
+    bool,
+    typer.Option("--keep-metadata", rich_help_panel=FILES, help="Keep the picture's EXIF: camera, date, place."),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--quality", rich_help_panel=FILES, help="Of JPEG and WebP, 1 to 100. \\[default: 95; WebP: lossless]"
+    ),
+]
+Region = Annotated[
+    Path | None,
+    typer.Option(
+        "--region", rich_help_panel=PICTURE, help="Where edits may act: a picture of the same size, white is open."
+    ),
+]
+MaskOption = Annotated[
+    Mask | None,
+    typer.Option(
+        "--mask",
+        rich_help_panel=PICTURE,
+        help="Without --source: which implicit mask keeps an edit in place. \\[default: intersect]",
+    ),
+]
+Composite = Annotated[
+    bool,
+    typer.Option("--composite", rich_help_panel=PICTURE, help="Change nothing outside the masks, not by one bit."),
+]
+Thrifty = Annotated[
+    bool,
+    typer.Option(
+        "--thrifty", "--drop-source-late", rich_help_panel=INVERSION,
+        help="With --source: leave the caption out of later steps. Faster, and not quite the same.",
+    ),
+]  # fmt: skip
+Kept = Annotated[
+    Path | None,
+    typer.Option("--inversion", rich_help_panel=FILES, help="Start from this inversion of the picture."),
+]
+Keep = Annotated[
+    Path | None,
+    typer.Option("--save-inversion", rich_help_panel=FILES, help="Keep the inversion for later edits."),
+]
+ShowMasks = Annotated[
+    Path | None,
+    typer.Option("--show-masks", rich_help_panel=FILES, help="Write a picture of where the edits acted."),
+]

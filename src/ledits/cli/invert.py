@@ -1,0 +1,83 @@
+"""`ledits invert`: a picture's inversion in a file, for any number of edits."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ledits.cli.arguments import Source
+from ledits.cli.options import (
+    FILES,
+    INVERSION,
+    AnywayOption,
+    DeviceOption,
+    DtypeOption,
+    ForceOption,
+    JsonOption,
+    ModelOption,
+    NegativeOption,
+    PictureArgument,
+    QuietOption,
+    SeedOption,
+    SizeOption,
+    SkipOption,
+    SourceOption,
+    SourceScaleOption,
+    StepsOption,
+    VerboseOption,
+    check,
+    load,
+)  # fmt: skip
+from ledits.cli.progress import answer, progress
+from ledits.cli.request import UNKNOWN
+from ledits.files import atomic, header, image
+from ledits.settings import Settings
+
+Output = Annotated[
+    Path, typer.Option("-o", "--output", rich_help_panel=FILES, help="Where to keep it, a .safetensors file.")
+]
+Check = Annotated[
+    bool,
+    typer.Option("--check", rich_help_panel=INVERSION, help="Replay it and print the error of the reconstruction."),
+]
+
+
+def invert_command(
+    picture: PictureArgument, output: Output, check_it: Check = False, source: SourceOption = None,
+    model: ModelOption = None, device: DeviceOption = None, dtype: DtypeOption = None, anyway: AnywayOption = False,
+    steps: StepsOption = None, skip: SkipOption = None, seed: SeedOption = None, size: SizeOption = None,
+    source_scale: SourceScaleOption = None, negative: NegativeOption = None, force: ForceOption = False,
+    as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = False,
+) -> None:  # fmt: skip
+    """Invert a picture once, for any number of edits: ledits invert cat.png -o cat.safetensors --check"""
+    began = time.perf_counter()
+    options: dict[str, Any] = {
+        "steps": steps, "skip": skip, "seed": seed, "source": source, "source_scale": source_scale,
+        "negative": negative, "size": size,
+    }  # fmt: skip
+    Settings.resolve(UNKNOWN, 64**2, **options)
+    check(model, device, dtype)
+    shown = image.read(Source.of(str(picture)).data)
+    atomic.check_writable(output, (header.ENDING,), overwrite=force)
+    with progress(quiet=quiet, verbose=verbose, as_json=as_json) as report:
+        report("loading the model")
+        editor = load(model, device, dtype)
+        settings = editor.settings(**options)
+        if not anyway:
+            editor.check(shown, settings)
+        made = editor.invert(shown, settings, progress=report.of("inverting"))
+        report("checking")
+        error = made.latent_error() if check_it else None
+        made.save(output, overwrite=force)
+    seconds, evaluations, origin = time.perf_counter() - began, made.network_evaluations, made.provenance
+    values = {
+        "output": str(output), "seconds": round(seconds, 3), "network_evaluations": evaluations,
+        "steps": settings.steps, "seed": settings.seed, "model": origin.model,
+        "device": str(editor.backbone.device), "dtype": origin.dtype,
+    }  # fmt: skip
+    text = f"{output}  {seconds:.1f} s, {evaluations} network evaluations"
+    if error is not None:
+        values["relative_latent_error"] = error
+        text += f", relative latent error {error:.1e}"
+    answer(values, text, as_json=as_json, quiet=quiet)

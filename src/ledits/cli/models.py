@@ -1,0 +1,41 @@
+"""`ledits models`: what can be named with --model without a download, and the words of the bundled model."""
+
+from pathlib import Path
+from typing import Any
+
+from ledits import checkpoints
+from ledits.cli.options import JsonOption
+from ledits.cli.progress import answer
+
+
+def models_command(as_json: JsonOption = False) -> None:
+    """List the models that are here: the bundled one, with the words it knows, and those in the hub's cache."""
+    bundled = checkpoints.find(checkpoints.BUNDLED)
+    assert bundled is not None
+    listed = [_said(checkpoints.BUNDLED, bundled), *(_said(name, folder) for name, folder in checkpoints.cached())]
+    lines = list[str]()
+    for model in listed:
+        lines.append(f"{model['name']}  {model['family']}{'' if model['works'] else ', which ledits can not load'}")
+        if model["words"]:
+            lines.append(f"    small scenes of these words only: {', '.join(model['words'])}")
+    lines.append("Any other: ledits edit PICTURE EDIT --model FOLDER, or --model OWNER/NAME of the hub.")
+    answer({"models": listed}, "\n".join(lines), as_json=as_json)
+
+
+def _said(name: str, folder: Path) -> dict[str, Any]:
+    try:
+        family, works = checkpoints.index(folder, name)["_class_name"], True
+    except ValueError:
+        family, works = _family(folder, name), False
+    world = checkpoints.world(folder)
+    return {
+        "name": name, "family": family, "works": works, "folder": str(folder),
+        "words": None if world is None else sorted(world.words),
+    }  # fmt: skip
+
+
+def _family(folder: Path, name: str) -> str:
+    try:
+        return str(checkpoints.read_json(folder / "model_index.json", name).get("_class_name"))
+    except ValueError:
+        return "damaged"

@@ -1,0 +1,270 @@
+"""The front door: every kind of picture and region, steps, drafts, sheets, recipes, and threads on one inversion."""
+
+import gc
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ledits
+from ledits import Editor
+from ledits.recipe import Recipe
+
+from conftest import picture
+
+STEPS = {"steps": 4, "skip": 0.2}
+# Each mode with an edit in it.
+MODES = {"words": ({}, "cat->dog@0.6"), "caption": ({"source": "a cat on a meadow"}, "cat->dog")}
+
+
+@pytest.fixture(scope="module")
+def editor(random_model) -> Editor:
+    return Editor(random_model())
+
+
+@pytest.fixture(params=MODES)
+def case(editor, request):
+    """An inversion in each mode, and an edit that suits it."""
+    options, edit = MODES[request.param]
+    return editor.invert(picture(), **STEPS, **options), edit
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_short_way_edits_a_picture_and_keeps_the_model(tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.full((48, 64, 3), 200, np.uint8)).save(photo)
+    ledits.edit(photo, "cat->dog", source="a cat", steps=2).save(tmp_path / "dog.png")
+    with Image.open(tmp_path / "dog.png") as result:
+        assert result.size == (64, 48)
+        assert "ledits" in result.text
+    with pytest.raises(ValueError, match="exists"):
+        ledits.edit(str(photo), "cat->dog", source="a cat", steps=2).save(tmp_path / "dog.png")
+
+
+def test_every_kind_of_picture_is_the_same_picture(editor, tmp_path):
+    image = picture()
+    path = tmp_path / "a.png"
+    path.write_bytes(png(image))
+    array = np.asarray(image)
+    kinds = [
+        path, str(path), path.read_bytes(), image, array, array.astype(np.float32) / 255,
+        torch.from_numpy(array.copy()).permute(2, 0, 1), torch.from_numpy(array / 255).permute(2, 0, 1)[None],
+    ]  # fmt: skip
+    inversions = [editor.invert(kind, **STEPS) for kind in kinds]
+    assert len({inversion.picture.sha256 for inversion in inversions}) == 1
+    assert len({inversion.edit("+hat").rgb.tobytes() for inversion in inversions}) == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((8, 8, 2)), np.zeros((4, 4, 3), np.uint8), np.full((8, 8, 3), 2.0), np.zeros((8, 8, 3), np.int64),
+     torch.zeros(2, 3, 8, 8), torch.zeros(8, 8, 3), b"no picture", Image.new("F", (9, 9)), "none.png"],
+)  # fmt: skip
+def test_what_is_no_picture_is_one_sentence(editor, bad):
+    with pytest.raises(ValueError, match=r"\w+") as error:
+        editor.invert(bad)
+    assert "\n" not in str(error.value)
+
+
+def test_steps_end_at_what_edit_gives_and_count_what_it_costs(case):
+    inversion, edit = case
+    replay = inversion.steps(edit)
+    steps = list(replay)
+    result = replay.result()
+    assert [step.index for step in steps] == list(range(steps[0].total))
+    assert [step.network_evaluations for step in steps] == sorted(step.network_evaluations for step in steps)
+    assert steps[-1].preview().size == result.image.size
+    again = inversion.edit(edit)
+    assert again.rgb.tobytes() == result.rgb.tobytes()
+    assert inversion.steps(edit).result().rgb.tobytes() == result.rgb.tobytes()
+
+
+def test_an_edit_of_scale_0_is_the_reconstruction(case):
+    inversion, edit = case
+    result = inversion.edit(f"{edit}:0")
+    assert result.rgb.tobytes() == np.asarray(result.reconstruction).tobytes()
+    assert result.rgb.tobytes() != inversion.edit(f"{edit}:9").rgb.tobytes()
+
+
+def test_a_replay_that_is_dropped_leaves_no_trace(case):
+    inversion, edit = case
+    whole = inversion.edit(edit).rgb
+    first, second = inversion.steps(edit), inversion.steps(edit)
+    next(first), next(second), next(first)
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+    del first
+    gc.collect()
+    assert not torch.is_inference_mode_enabled()
+    assert second.result().rgb.tobytes() == whole.tobytes()
+
+
+def test_another_thread_may_step(case):
+    inversion, edit = case
+    replay = inversion.steps(edit)
+    next(replay)
+    results = []
+    thread = threading.Thread(target=lambda: results.append(replay.result().rgb))
+    thread.start()
+    thread.join()
+    assert results[0].tobytes() == inversion.edit(edit).rgb.tobytes()
+
+
+def test_threads_on_one_inversion_do_not_meet(case):
+    inversion, edit = case
+    edits = [f"{edit}:{scale}" for scale in (1, 2, 3, 4)]
+    alone = [inversion.edit(each).rgb.tobytes() for each in edits]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda each: inversion.edit(each).rgb.tobytes(), edits)) == alone
+
+
+def test_a_change_of_strength_asks_for_no_region_again(editor):
+    inversion = editor.invert(picture(), **STEPS, source="a cat on a meadow")
+    first, second = inversion.edit("cat->dog:2"), inversion.edit("cat->dog:3")
+    assert second.network_evaluations < first.network_evaluations
+    fresh = editor.invert(picture(), **STEPS, source="a cat on a meadow").edit("cat->dog:3")
+    assert fresh.rgb.tobytes() == second.rgb.tobytes()
+
+
+def test_the_order_of_edits_is_irrelevant_and_each_has_its_mask(case):
+    inversion, edit = case
+    other = "+hat@0.6" if inversion.mode == "words" else "meadow->beach"
+    one, two = inversion.edit(edit, other), inversion.edit(other, edit)
+    assert np.abs(one.rgb.astype(int) - two.rgb).max() <= 1
+    for a, b in zip(one.masks, reversed(two.masks), strict=True):
+        assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
+
+
+def test_a_region_keeps_an_edit_inside_it_and_comes_in_any_form(case, tmp_path):
+    inversion, edit = case
+    mask = np.zeros((32, 32), bool)
+    mask[8:24, :16] = True
+    Image.fromarray(mask).convert("L").save(tmp_path / "mask.png")
+    forms = [
+        mask, mask.astype(np.float32), mask.astype(np.uint8) * 255, Image.fromarray(mask), torch.from_numpy(mask),
+        tmp_path / "mask.png", (0, 8, 16, 16), [mask],
+    ]  # fmt: skip
+    results = [inversion.edit(edit, region=form, composite=True) for form in forms]
+    assert len({result.rgb.tobytes() for result in results}) == 1
+    boxed = inversion.edit(f"{edit}|0,8,16,16", composite=True)
+    assert boxed.rgb.tobytes() == results[0].rgb.tobytes()
+    assert not np.asarray(results[0].masks[0])[~mask].any()
+    changed = (results[0].rgb != inversion.picture.rgb).any(2)
+    assert changed.any()
+    assert not changed[:, 24:].any()  # past the cell beside the region, which the decoder carries it into
+
+
+@pytest.mark.parametrize(
+    "region",
+    [np.zeros((8, 8)), np.zeros((32, 32)), np.full((32, 32), 2.0), (0, 0, 4), (40, 0, 4, 4), [None, None], "none.png"],
+)
+def test_a_region_that_can_not_be_is_one_sentence(editor, region):
+    with pytest.raises(ValueError, match="region|file") as error:
+        editor.invert(picture(), **STEPS).steps("+hat", region=region)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("composite", [False, True])
+def test_a_recipe_makes_the_same_picture_again(case, tmp_path, composite):
+    inversion, edit = case
+    soft = np.linspace(0, 1, 32, dtype=np.float32)[None].repeat(32, 0)
+    made = inversion.edit(edit, region=soft, composite=composite)
+    value = made.recipe.to_json()
+    again = inversion.editor.repeat(picture(), Recipe.from_json(value, "here"))
+    assert again.rgb.tobytes() == made.rgb.tobytes()
+    assert again.recipe == made.recipe
+
+
+def test_an_inversion_from_a_file_edits_as_it_did(case, tmp_path):
+    inversion, edit = case
+    inversion.save(tmp_path / "a.safetensors")
+    back = inversion.editor.open_inversion(tmp_path / "a.safetensors", picture())
+    assert back.mode == inversion.mode
+    assert back.edit(edit).rgb.tobytes() == inversion.edit(edit).rgb.tobytes()
+    with pytest.raises(ValueError, match="another picture"):
+        inversion.editor.open_inversion(tmp_path / "a.safetensors", picture(1))
+
+
+def test_a_draft_costs_nothing_and_is_exact(case):
+    inversion, edit = case
+    draft = inversion.draft(2)
+    assert draft.network_evaluations == 0
+    assert len(draft.path.schedule) == 2
+    assert draft.latent_error() <= 1e-5
+    assert inversion.draft(4).edit(edit).rgb.tobytes() == inversion.edit(edit).rgb.tobytes()
+    with pytest.raises(ValueError, match="1 to 4"):
+        inversion.draft(5)
+
+
+def test_a_sheet_holds_what_each_edit_gives(case):
+    inversion, edit = case
+    edit = edit.partition("@")[0]
+    rows = inversion.sheet(edit, scale=(1, 3), threshold=(0.5, 0.8, 0.9))
+    assert [len(row) for row in rows] == [2, 2, 2]
+    assert rows[1][1].rgb.tobytes() == inversion.edit(f"{edit}:3@0.8").rgb.tobytes()
+
+
+def test_padding_is_no_part_of_what_masks_are_a_share_of(editor):
+    """A picture of 36x20 pixels is padded to 40x24: the share left alone is of its own cells."""
+    inversion = editor.invert(picture(width=36, height=20), **STEPS)
+    rows, columns = inversion.path.x.shape[-2:]
+    inside = inversion.frame.inside(rows, columns)
+    assert inside is not None
+    assert 0 < inside.sum() < rows * columns
+    (step, *_) = inversion.steps("+hat@0.75", mask="noise")
+    mask = step.step.masks[0, 0]
+    assert not mask[inside[0, 0] == 0].any()
+    assert mask.sum() == pytest.approx(0.25 * inside.sum().item(), abs=1.5)
+
+
+def test_a_network_that_overflows_is_said_so_instead_of_a_black_picture(editor):
+    inversion = editor.invert(picture(), **STEPS)
+    with pytest.raises(ValueError, match="not finite"):
+        inversion.edit("+hat:1e38")
+
+
+def test_progress_is_told_and_can_stop_an_inversion(random_model):
+    seen = []
+    Editor(random_model(max_batch=1)).invert(picture(), **STEPS, progress=lambda *at: seen.append(at))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+    def stop(done: int, total: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Editor(random_model(max_batch=1)).invert(picture(), **STEPS, progress=stop)
+
+
+WRONG = {
+    "no edit": ((), {}, "no edit is given"),
+    "a caption's edit by words": (("->a dog",), {}, "--source"),
+    "a mask rule with a caption": (("cat->dog",), {"source": "a cat", "mask": "noise"}, "edits by words"),
+    "dropping a source that is not there": (("+hat",), {"drop_source_late": True}, "needs a source"),
+    "a source scale alone": (("+hat",), {"source_scale": 2.0}, "a source with it"),
+    "a negative prompt with a caption": (("cat->dog",), {"source": "a cat", "negative": "x"}, "leave the negative"),
+    "an edit past the end": (("+hat[9..]",), {"steps": 4}, "past the end"),
+    "what the caption does not hold": (("fox->dog",), {"source": "a cat"}, "not in the source"),
+    "no steps": (("+hat",), {"steps": 0}, "at least 1"),
+    "skip of 1": (("+hat",), {"skip": 1.0}, "skip"),
+    "skip that is no number": (("+hat",), {"skip": float("nan")}, "skip"),
+    "a seed of 65 bits": (("+hat",), {"seed": 2**65}, "64 bits"),
+    "size 0": (("+hat",), {"size": 0}, "8 pixels"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_can_not_be_is_said_before_the_picture_is_inverted(editor, name, monkeypatch):
+    edits, options, words = WRONG[name]
+    monkeypatch.setattr(Editor, "invert", lambda *_, **__: pytest.fail("inverted"))
+    with pytest.raises(ValueError, match=words) as error:
+        editor.edit(picture(), *edits, **options)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,211 @@
+"""Flow transformers in the real layouts, of random weights, from disk: one contract for all of them."""
+
+import dataclasses
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+
+import ledits.backbones
+import tiny_families
+from ledits.attention import Layout, token_maps
+from ledits.backbones import load
+from ledits.backbones.network import PRECISION
+from ledits.backbones.transformer import pack, unpack
+from ledits.method import core
+
+from conftest import relative
+
+FAMILIES = list(tiny_families.MAKE)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Each family's checkpoint, saved once in a run."""
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("families") / name
+            tiny_families.make(name).save_pretrained(made[name])
+        return made[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded(folders):
+    made = {}
+    return lambda name: made.get(name) or made.setdefault(name, load(str(folders(name)), device="cpu", dtype="float32"))
+
+
+@pytest.fixture(params=FAMILIES)
+def backbone(request, loaded):
+    return loaded(request.param)
+
+
+def pictures(b=1, h=32, w=48):
+    return torch.rand(b, 3, h, w, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def noise(n, x0):
+    return torch.randn(n, *x0.shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_forward_is_that_of_diffusers_own_pipeline(name, loaded):
+    """One Euler step from pure noise lands on the clean picture that the network sees."""
+    backbone, pipe = loaded(name), tiny_families.make(name)
+    # With a terminal level diffusers divides by zero in a single step.
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, shift_terminal=None)
+    x = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(2))
+    with backbone.denoiser(backbone.schedule(1, 0.0, 32, 48), maps=False) as denoise:
+        found = denoise(x[None], [0], ["a cat"])[0][0, 0]
+    packed = name in ("flux", "qwen_image")
+    told = {"qwen_image": {"true_cfg_scale": 1.0}, "z_image": {"guidance_scale": 0.0}, "flux": {"guidance_scale": 1.5}}
+    given = {"latents": pack(x) if packed else x.clone(), "height": 32, "width": 48, "num_inference_steps": 1}
+    out = pipe("a cat", output_type="latent", **given, **told.get(name, {"guidance_scale": 1.0})).images
+    assert relative(found, unpack(out, 16, 24) if packed else out) < 1e-5
+
+
+def test_latents_come_back_as_pictures(backbone):
+    given = pictures(2)
+    x = backbone.encode(given)
+    assert x.dtype == torch.float32
+    assert backbone.decode(x).shape == given.shape
+    assert torch.allclose(backbone.encode(given[1:]), x[1:], atol=1e-5)
+    # What is normalised on the way in is put back on the way out.
+    codec = backbone.codec
+    assert torch.allclose(codec._inward(codec.vae, codec._outward(codec.vae, x)), x, atol=1e-5)
+
+
+def test_rows_are_evaluated_each_by_its_own_text_level_and_picture(backbone):
+    schedule = backbone.schedule(4, 0.15, 32, 48)
+    x = torch.stack([backbone.encode(pictures(2))] * 3) + noise(3, backbone.encode(pictures(2)))
+    seen = []
+    with backbone.denoiser(schedule, maps=True, watch=seen.append) as denoise:
+        x0, maps = denoise(x, [0, 2, 3], ["", "a cat", ("a dog and a cat", "a")])
+        assert x0.shape == (3, *x.shape)
+        assert maps.shape == (3, 3, 2, 8, 12)
+        assert maps[0].max() == 0
+        assert 0 < maps[1].min() < maps[1].max() < 1
+        one, one_map = denoise(x[2:, 1:], [3], ["a"])
+    assert seen[-1] == denoise.evaluations == 19
+    assert torch.allclose(one[0, 0], x0[2, 2, 1:], atol=1e-4)
+    assert torch.allclose(one_map[0, 0], maps[2, 2, 1:], atol=1e-5)
+    assert not torch.allclose(x0[1], x0[2], atol=1e-3)
+
+
+def test_recording_changes_no_bit_of_the_output(backbone):
+    x, found = backbone.encode(pictures(2)), []
+    for maps in (False, True):
+        with backbone.denoiser(backbone.schedule(4, 0.15, 32, 48), maps=maps) as denoise:
+            found.append(denoise(x[None], [1], ["a cat"])[0])
+    assert torch.equal(*found)
+    assert not any(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in backbone.net.modules())
+
+
+@pytest.mark.parametrize(
+    ("steps", "skip", "order", "b", "sides", "caption"),
+    [
+        (1, 0.0, 1, 1, (32, 32), False),
+        (4, 0.0, 2, 3, (32, 48), True),
+        (4, 0.5, 1, 1, (48, 32), False),
+        (28, 0.15, 2, 1, (16, 16), True),
+    ],
+)
+def test_a_replay_through_an_edit_of_scale_0_is_exact(backbone, steps, skip, order, b, sides, caption):
+    schedule = dataclasses.replace(backbone.schedule(steps, skip, *sides), order=order)
+    x0 = backbone.encode(pictures(b, *sides))
+    with backbone.denoiser(schedule, maps=False) as denoise:
+        inversion = core.invert(denoise, schedule, x0, noise(steps, x0), base_prompt="a cat" if caption else "")
+        last = list(core.edit(denoise, inversion, [core.Concept("a dog", 0.0)], "none"))[-1]
+        changed = list(core.edit(denoise, inversion, [core.Concept("a dog", 2.0)], "none"))[-1]
+    assert torch.equal(last.x, x0)
+    assert relative(changed.x, x0) > 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["sd3", "z_image"])
+def test_replays_are_exact_within_what_the_number_format_holds(folders, name, dtype):
+    backbone = load(str(folders(name)), device="cpu", dtype=dtype)
+    schedule = dataclasses.replace(backbone.schedule(4, 0.15, 32, 32), order=2)
+    x0 = backbone.encode(pictures(3, 32, 32))
+    with backbone.denoiser(schedule, maps=False) as denoise:
+        inversion = core.invert(denoise, schedule, x0, noise(4, x0))
+        last = list(core.edit(denoise, inversion, [core.Concept("a dog", 0.0)], "none"))[-1]
+        assert denoise.precision == PRECISION[getattr(torch, dtype)]
+    assert relative(last.x, x0) < 2 * PRECISION[getattr(torch, dtype)]
+
+
+def test_a_text_that_is_too_long_is_one_sentence(backbone):
+    with pytest.raises(ValueError, match="shorten it"):
+        backbone.prompts.embed("a cat " * 600)
+
+
+@pytest.mark.parametrize("name", ["z_image", "qwen_image"])
+def test_words_are_found_inside_a_chat_template(loaded, name):
+    prompts = loaded(name).prompts
+    text = prompts.embed("a cat")
+    assert text.words.sum() == 5  # the tiny tokenizer has a token for each letter
+    assert not prompts.embed("").words.any()
+    assert prompts.embed("user").words.sum() == 4  # a word of the template itself
+
+
+def test_the_map_is_where_the_network_looks(loaded):
+    """Joint attention, the picture first or the text first, on networks whose queries are the picture's own content.
+
+    Where a cell of the picture and the word point the same way, attention is; everywhere else it is not.
+    """
+    place = torch.zeros(12, dtype=torch.bool)
+    place[5:7] = True
+
+    class Looks(torch.nn.Module):
+        heads = 2
+
+        def forward(self, q, k):
+            return torch.nn.functional.scaled_dot_product_attention(q, k, k)
+
+    net = torch.nn.ModuleDict({"attn": Looks()})
+    words = torch.tensor([[False, True, False, False]])
+    for layout in (Layout(12, 16, text_at=12), Layout(12, 16, image_at=4), Layout(12, 12)):
+        q, k = torch.zeros(1, 2, layout.queries, 8), torch.zeros(1, 2, 4 if layout.queries == 12 else 16, 8)
+        q[:, :, layout.image_at : layout.image_at + 12, 0] = 30.0 * place
+        k[:, :, layout.text_at + 1, 0] = 1.0
+        with token_maps(net, ["attn"], words, layout, torch.device("cpu")) as maps:
+            net["attn"](q, k)
+        found = maps.read()[0]
+        assert found[place].min() > 0.9
+        assert found[~place].max() < 0.3
+
+
+def test_stable_diffusion_3_does_without_t5(folders, tmp_path):
+    whole = StableDiffusion3Pipeline.from_pretrained(folders("sd3"))
+    StableDiffusion3Pipeline(**{**whole.components, "text_encoder_3": None, "tokenizer_3": None}).save_pretrained(
+        tmp_path / "small"
+    )
+    backbone = load(str(tmp_path / "small"), device="cpu")
+    text = backbone.prompts.embed("a cat")
+    assert text.words.sum() == 2
+    assert text.states[-256:].abs().max() == 0
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_pipeline_is_a_backbone_as_it_stands(name, loaded):
+    """Nothing is moved or cast; the same numbers as from disk."""
+    pipe = tiny_families.make(name)
+    backbone = ledits.backbones.from_pipe(pipe)
+    assert backbone.net is pipe.transformer
+    x, found = loaded(name).encode(pictures()), []
+    for each in (backbone, loaded(name)):
+        with each.denoiser(each.schedule(4, 0.15, 32, 48), maps=False) as denoise:
+            found.append(denoise(x[None], [1], ["a cat"])[0])
+    assert relative(*found) < 1e-6
+
+
+def test_a_pipeline_of_no_known_family_is_one_sentence():
+    class OddPipeline:
+        components, _execution_device = {}, "cpu"  # noqa: RUF012
+
+    with pytest.raises(ValueError, match="OddPipeline"):
+        ledits.backbones.from_pipe(OddPipeline())

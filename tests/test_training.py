@@ -1,0 +1,102 @@
+"""The recipe of the bundled models: captions fit the tokenizer, crops show objects, a shortcut of training is exact."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import JointAttnProcessor2_0
+
+from ledits import scenes
+
+sys.path.append(str(Path(__file__).parent.parent / "training"))
+from autoencoder import CROP, batch, build
+from networks import ABSENT, Flow, UNet
+from precision import fastest
+
+from text import TOKENS, tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory):
+    return tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def test_every_word_of_a_caption_is_one_token_and_no_caption_is_cut(tokens):
+    rng = np.random.default_rng(0)
+    texts = [
+        text
+        for scene in (scenes.dress(rng, scenes.sample(rng)) for _ in range(1500))
+        for text in (scene.caption(), scene.captions(rng))
+    ]
+    assert max(len(ids) for ids in tokens(texts).input_ids) <= TOKENS
+    words = sorted({word for text in texts for word in text.replace(",", "").split()})
+    assert {len(ids) for ids in tokens(words).input_ids} == {3}
+    assert "sunglasses" in words
+    # What no caption says is spelt out, not lost.
+    assert tokens.decode(tokens("zebra").input_ids, skip_special_tokens=True) == "zebra"
+
+
+def test_an_absent_text_encoder_is_told_once_and_counts_as_often_as_the_pipeline_tells_it(tokens):
+    """Zeros that a pipeline gives in T5's place, 256 of them, against the one that training gives."""
+    torch.manual_seed(0)
+    flow = Flow(tokens, 4, layers=2, width=64)
+    for weight in flow.parts.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    x, sigma = torch.randn(2, 4, 16, 16), torch.tensor([0.3, 0.7])
+    ids = tokens(["a cat", "a dog on a beach"], padding="max_length", return_tensors="pt").input_ids
+    net = flow.parts["transformer"]
+    with torch.no_grad():
+        once = flow.predict(x, sigma, ids)
+        told = [flow.parts[name](ids, output_hidden_states=True) for name in ("text", "text_2")]
+        states = F.pad(torch.cat([one.hidden_states[-2] for one in told], -1), (0, 0, 0, ABSENT))
+        pooled = torch.cat([one.text_embeds for one in told], -1)
+        for block in net.transformer_blocks:
+            block.attn.set_processor(JointAttnProcessor2_0())
+        often = net(x, states, pooled, 1000 * sigma).sample
+        uncounted = net(x, states[:, : TOKENS + 1], pooled, 1000 * sigma).sample
+    assert (once - often).abs().max() < 1e-4 * often.abs().max()
+    assert (uncounted - often).abs().max() > 1e-2 * often.abs().max()
+
+
+@pytest.mark.parametrize("kind", [lambda t: UNet(t, 4, (32, 32)), lambda t: Flow(t, 4, layers=2, width=64)])
+def test_every_weight_learns_and_a_step_is_drawn_from_its_number(kind, tokens):
+    torch.manual_seed(0)
+    denoiser = kind(tokens)
+    for weight in denoiser.parts.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    ids = tokens(["a cat", "a dog"], padding="max_length", return_tensors="pt").input_ids
+    x0, eps = torch.randn(2, 2, 4, 16, 16)
+    losses = [denoiser.loss(x0, eps, ids, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert losses[0] == losses[1] != losses[2]
+    losses[0].backward()
+    idle = {name for name, weight in denoiser.parts.named_parameters() if weight.grad is None or not weight.grad.any()}
+    # Nobody asks what text makes of the picture in SD3's last block.
+    assert idle <= {f"transformer.transformer_blocks.1.attn.{q}.{w}" for q, w in TEXT_QUERIES}
+
+
+TEXT_QUERIES = [("add_q_proj", "weight"), ("add_q_proj", "bias"), ("norm_added_q", "weight")]
+
+
+def test_crops_of_a_step_are_drawn_again_and_about_objects():
+    one, two = batch(7, 8, 128), batch(7, 8, 128)
+    assert one.shape == (8, 3, CROP, CROP)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, batch(8, 8, 128))
+    busy = torch.cat([batch(step, 8, 128) for step in range(8)]).std((2, 3)).mean(1) > 0.1
+    assert busy.float().mean() > 0.6
+
+
+def test_latents_are_16_by_16_and_cropping_keeps_their_grid():
+    vae = build(width=16)
+    with torch.no_grad():
+        assert vae.encode(torch.zeros(1, 3, 128, 128)).latents.shape == (1, 12, 16, 16)
+        assert vae.decode(torch.zeros(1, 12, 16, 16)).sample.shape == (1, 3, 128, 128)
+
+
+def test_the_faster_number_format_is_taken():
+    for slow, fast in ((torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)):
+        assert fastest("cpu", lambda dtype, slow=slow: time.sleep(0.02 * (dtype == slow)), repeats=1) == fast
