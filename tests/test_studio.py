@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledits.editor import Editor
-from serving import Instant, Served, png, served
+from ledits import scenes
+from ledits.checkpoints import World
+from serving import Served, png, served
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
 studio = pytest.importorskip("ledits.studio")
@@ -43,11 +44,9 @@ Page = Any
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
-    backbone = Instant()
-    backbone.name = "scenes-instant"  # a small world, whose words are known
-    editors = {backbone.name: Editor(backbone)}
-    with served(tmp_path_factory.mktemp("store"), editors=editors, page=studio.page) as running:
-        running.backbone = backbone
+    with served(tmp_path_factory.mktemp("store"), page=studio.page) as running:
+        known = " ".join([*scenes.OBJECTS, *map(scenes.noun, scenes.BACKGROUNDS), "a an and in on the under at"])
+        running.service.worlds["instant"] = World(words=frozenset(known.split()), least_psnr=0.0)
         yield running
 
 
