@@ -13,6 +13,8 @@ from diffusers.models.attention_processor import JointAttnProcessor2_0
 from ledits import scenes
 
 sys.path.append(str(Path(__file__).parent.parent / "training"))
+import denoiser
+import export
 from autoencoder import CROP, batch, build
 from networks import ABSENT, Flow, UNet
 from precision import fastest
@@ -81,6 +83,52 @@ def test_every_weight_learns_and_a_step_is_drawn_from_its_number(kind, tokens):
 TEXT_QUERIES = [("add_q_proj", "weight"), ("add_q_proj", "bias"), ("norm_added_q", "weight")]
 
 
+def test_a_training_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokens, tmp_path, monkeypatch):
+    def small(tokens, channels):
+        torch.manual_seed(0)
+        return Flow(tokens, channels, layers=2, width=64)
+
+    monkeypatch.setattr(denoiser, "Flow", small)
+    monkeypatch.setattr(denoiser, "fastest", lambda *_: torch.float32)
+    monkeypatch.setattr(denoiser, "grid", lambda *_: None)
+    vae = build(width=16)
+    vae.save_pretrained(tmp_path / "vae")
+    tokens.save_pretrained(tmp_path / "tokenizer")
+    ids = tokens(["a cat", "a dog"] * 4, padding="max_length", return_tensors="np").input_ids.reshape(4, 2, -1)
+    latents = np.random.default_rng(0).normal(size=(4, 16, 16, 16)).astype(np.float16)
+    np.savez(tmp_path / "pack.npz", latents=latents, captions=ids.astype(np.int16))
+
+    def train(out: str, *more: str) -> None:
+        words = [
+            "--pack",
+            str(tmp_path),
+            "--vae",
+            str(tmp_path / "vae"),
+            "--out",
+            str(tmp_path / out),
+            "--kind",
+            "flow",
+        ]
+        monkeypatch.setattr(sys, "argv", ["denoiser.py", *words, "--steps", "4", "--batch", "2", *more])
+        denoiser.main()
+
+    train("whole")
+    for _ in range(4):
+        train("stopped", "--minutes", "0")
+    whole, stopped = (torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("whole", "stopped"))
+    assert whole["step"] == stopped["step"] == 4
+    for part in ("net", "average"):
+        assert all(torch.equal(whole[part][name], stopped[part][name]) for name in whole[part])
+    # What was kept in half precision can be gone on from.
+    monkeypatch.setattr(
+        sys, "argv", ["export.py", "--run", str(tmp_path / "whole/model"), "--to", str(tmp_path / "state")]
+    )
+    export.main()
+    train("again", "--from", str(tmp_path / "state"), "--minutes", "0")
+    again = torch.load(tmp_path / "again/last.pt", weights_only=True)["average"]
+    assert all((again[name] - whole["average"][name]).abs().max() < 2e-3 for name in again)
+
+
 def test_crops_of_a_step_are_drawn_again_and_about_objects():
     one, two = batch(7, 8, 128), batch(7, 8, 128)
     assert one.shape == (8, 3, CROP, CROP)
@@ -93,8 +141,8 @@ def test_crops_of_a_step_are_drawn_again_and_about_objects():
 def test_latents_are_16_by_16_and_cropping_keeps_their_grid():
     vae = build(width=16)
     with torch.no_grad():
-        assert vae.encode(torch.zeros(1, 3, 128, 128)).latents.shape == (1, 12, 16, 16)
-        assert vae.decode(torch.zeros(1, 12, 16, 16)).sample.shape == (1, 3, 128, 128)
+        assert vae.encode(torch.zeros(1, 3, 128, 128)).latents.shape == (1, 16, 16, 16)
+        assert vae.decode(torch.zeros(1, 16, 16, 16)).sample.shape == (1, 3, 128, 128)
 
 
 def test_the_faster_number_format_is_taken():

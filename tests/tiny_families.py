@@ -1,4 +1,4 @@
-"""Flow transformers of random weights in the real layouts, tokenizers included, one small pipeline a family."""
+"""Flow transformers and DeepFloyd IF of random weights in the real layouts, tokenizers included."""
 
 from typing import Any
 
@@ -6,13 +6,16 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderKLQwenImage,
+    DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    IFPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    UNet2DConditionModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
@@ -131,14 +134,33 @@ def qwen_image() -> QwenImagePipeline:
     )  # fmt: skip
 
 
-MAKE = {"sd3": sd3, "flux": flux, "z_image": z_image, "qwen_image": qwen_image}
+def deepfloyd_if() -> IFPipeline:
+    net = UNet2DConditionModel(
+        sample_size=32, layers_per_block=1, block_out_channels=(8, 16, 16), in_channels=3, out_channels=6,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn", norm_num_groups=4,
+        up_block_types=("SimpleCrossAttnUpBlock2D", "SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        cross_attention_dim=32, encoder_hid_dim=32, attention_head_dim=8, addition_embed_type="text",
+        addition_embed_type_num_heads=2, cross_attention_norm="group_norm", resnet_time_scale_shift="scale_shift",
+        act_fn="gelu",
+    )  # fmt: skip
+    tokenizer, encoder = t5(32)
+    return IFPipeline(
+        unet=net.eval(), tokenizer=tokenizer, text_encoder=encoder, safety_checker=None, feature_extractor=None,
+        watermarker=None, requires_safety_checker=False,
+        scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range", thresholding=True),
+    )  # fmt: skip
+
+
+MAKE = {"deepfloyd_if": deepfloyd_if, "sd3": sd3, "flux": flux, "z_image": z_image, "qwen_image": qwen_image}
 
 
 def make(name: str) -> Any:
     torch.manual_seed(0)
     pipe = MAKE[name]()
-    pipe.transformer.eval()
-    for p in pipe.transformer.parameters():  # layers that begin at zero would hide what they are given
+    net = pipe.components.get("transformer") or pipe.unet
+    net.eval()
+    for p in net.parameters():  # layers that begin at zero would hide what they are given
         if p.abs().max() == 0:
             torch.nn.init.normal_(p, std=0.1)
     pipe.set_progress_bar_config(disable=True)

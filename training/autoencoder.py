@@ -1,14 +1,16 @@
-"""Train the autoencoder of the 128-pixel models: scenes to 16x16 latents of 12 channels.
+"""Train the autoencoder of the 128-pixel models: scenes to 16x16 latents of 16 channels.
 
-    python training/autoencoder.py --out runs/autoencoder [--steps 4000] [--device cuda]
+    python training/autoencoder.py --out runs/autoencoder [--steps 12000] [--device cuda]
 
-Resumes from RUN/last.pt, to the sample: what a step draws follows from its number. Writes RUN/log.jsonl,
+The rate is constant, then falls over the last --decay steps; what is measured and kept is the running average of the
+weights. Resumes from RUN/last.pt, to the sample: what a step draws follows from its number. Writes RUN/log.jsonl,
 RUN/samples.png (scenes above, reconstructions below) and RUN/vae, in diffusers' layout. The decoder alone can be
 trained on with --decoder-only: the latents, and with them a denoiser trained on them, stay valid. `--from
 training/state/vae` starts from saved weights.
 """
 
 import argparse
+import copy
 import json
 import time
 from pathlib import Path
@@ -22,7 +24,7 @@ from torch import Tensor
 from ledits import scenes
 from precision import autocast, fastest
 
-LATENT_CHANNELS = 12
+LATENT_CHANNELS = 16
 CROP = 64
 
 
@@ -79,9 +81,11 @@ def edges(x: Tensor) -> tuple[Tensor, Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1.2e-3)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--decay", type=int, default=3000, help="steps at the end over which the rate falls to zero")
+    parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--every", type=float, default=4, help="minutes between checkpoints")
@@ -95,18 +99,16 @@ def main() -> None:
     vae = vae.to(args.device, torch.float32, memory_format=torch.channels_last)
     vae.encoder.requires_grad_(not args.decoder_only)
     trained = [p for p in vae.parameters() if p.requires_grad]
+    average = copy.deepcopy(vae).requires_grad_(False)
     optimizer = torch.optim.AdamW(trained, args.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     start = 0
     if (last := args.out / "last.pt").exists():
         state = torch.load(last, map_location=args.device, weights_only=True)
         vae.load_state_dict(state["vae"])
+        average.load_state_dict(state["average"])
         if state["decoder_only"] == args.decoder_only:
             optimizer.load_state_dict(state["optimizer"])
             start = state["step"]
-
-    def rate(step: int) -> float:
-        progress = min(step / args.steps, 1)
-        return args.lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * progress))))
 
     def objective(x: Tensor, dtype: torch.dtype) -> Tensor:
         with autocast(args.device, dtype):
@@ -125,7 +127,7 @@ def main() -> None:
     began = written = time.time()
     for step in range(start, args.steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate(step)
+            group["lr"] = args.lr * min(1, (step + 1) / 100, (args.steps - step) / max(args.decay, 1))
         torch.manual_seed(step)
         loss = objective(pictures(step), dtype)
         optimizer.zero_grad(set_to_none=True)
@@ -133,10 +135,17 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
 
+        weight = 1 - min(args.ema, (step + 1) / (step + 10))
+        torch._foreach_lerp_(list(average.parameters()), list(vae.parameters()), weight)
         end = step + 1 == args.steps
         if end or time.time() - written > 60 * args.every:
-            report(vae, args, step + 1, loss.item(), time.time() - began, 500 if end else 60)
-            state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            report(average, args, step + 1, loss.item(), time.time() - began, 500 if end else 60)
+            state = {
+                "vae": vae.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+            }
             torch.save({**state, "decoder_only": args.decoder_only}, args.out / "last.tmp")
             (args.out / "last.tmp").rename(last)
             written = time.time()

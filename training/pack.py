@@ -2,7 +2,7 @@
 
     python training/pack.py --vae runs/autoencoder/vae --out runs/pack --count 100000 [--device cuda]
 
-Writes RUN/pack.npz: latents float16 (n 12 16 16), scaled to unit variance, and CAPTIONS captions of each as token ids
+Writes RUN/pack.npz: latents float16 (n 16 16 16), scaled to unit variance, and CAPTIONS captions of each as token ids
 int16 (n CAPTIONS 32).
 """
 

@@ -15,7 +15,8 @@ FAMILIES = (
     "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "LEditsPPPipelineStableDiffusionXL",
     "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline",
 )  # fmt: skip
-TRANSFORMERS = ("StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline", "QwenImagePipeline")
+# Read by way of diffusers' own pipelines.
+BY_PIPELINE = ("IFPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline", "QwenImagePipeline")
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ def short(model: str) -> str:
 def index(folder: Path, model: str) -> dict[str, Any]:
     """What model_index.json holds; ValueError, one sentence, where it can't be read or is of a family not known."""
     value = read_json(folder / "model_index.json", model)
-    if (family := value.get("_class_name")) not in (*FAMILIES, *TRANSFORMERS):
+    if (family := value.get("_class_name")) not in (*FAMILIES, *BY_PIPELINE):
         raise ValueError(
             f"model {model!r} is a {family}: checkpoints of StableDiffusionPipeline (SD 1.x and 2.x), "
-            f"StableDiffusionXLPipeline, LatentConsistencyModelPipeline, {', '.join(TRANSFORMERS)} are accepted"
+            f"StableDiffusionXLPipeline, LatentConsistencyModelPipeline, {', '.join(BY_PIPELINE)} are accepted"
         )
     return value
 

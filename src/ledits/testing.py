@@ -45,7 +45,8 @@ class ToyBackbone:
         self.name, self.fingerprint = name, hashlib.sha256(name.encode()).hexdigest()[:32]
         self.defaults: Mapping[str, float] = {**DEFAULTS, **(defaults or {})}
 
-    def schedule(self, steps: int, skip: float) -> Schedule:
+    def schedule(self, steps: int, skip: float, height: int = 64, width: int = 64) -> Schedule:
+        """The same for every size."""
         return from_config(SCHEDULER, steps, skip)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class _Denoiser:
     """`core.Denoiser` in closed form."""
 
     def __init__(self, schedule: Schedule, maps: bool, watch: Callable[[int], None] | None) -> None:
-        self.evaluations = 0
+        self.evaluations, self.precision = 0, 2**-17
         self._schedule, self._maps, self._watch = schedule, maps, watch
 
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:

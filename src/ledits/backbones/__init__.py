@@ -74,7 +74,7 @@ def load(
         raise ValueError(f"dtype {dtype!r}: auto, {', '.join(DTYPES)} are accepted")
     folder = checkpoints.find(model) or _download(model, revision)
     index = checkpoints.index(folder, model)
-    if index["_class_name"] in checkpoints.TRANSFORMERS or offload or variant:
+    if index["_class_name"] in checkpoints.BY_PIPELINE or offload or variant:
         from ledits.backbones import families
 
         if offload not in (None, "model", "group", "sequential"):

@@ -42,7 +42,7 @@ class Pixels:
         return images.to(self.device, torch.float32)
 
     def decode(self, x: Tensor) -> Tensor:
-        return finite(x.float(), "the edited pictures").clamp(-1, 1)
+        return finite(x.float(), "the edited pixels").clamp(-1, 1)
 
 
 def scaled(vae: Any, z: Tensor) -> Tensor:

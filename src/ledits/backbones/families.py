@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ledits.backbones import flux, qwen_image, stable_diffusion_3, z_image
+from ledits.backbones import deepfloyd_if, flux, qwen_image, stable_diffusion_3, z_image
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -51,10 +51,14 @@ def from_pipe(
             bool(pipe.config.get("force_zeros_for_empty_prompt", True)),
             score=6.0 if pipe.config.get("requires_aesthetics_score") else None,
         )  # fmt: skip
+    elif kind == "IFPipeline":
+        given = {**deepfloyd_if.DEFAULTS, **(settings or {}).get("defaults", {})}
+        named["settings"] = {**(settings or {}), "defaults": given}
+        prompts = deepfloyd_if.Prompts(parts, named["device"])
     else:
-        known = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", *TRANSFORMERS)
+        known = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "IFPipeline", *TRANSFORMERS)
         raise ValueError(f"a pipeline of {type(pipe).__name__} can't be edited with: {', '.join(known)} are accepted")
-    return LatentUNet(parts["unet"], parts["vae"], prompts, pipe.scheduler.config, **named)
+    return LatentUNet(parts["unet"], parts.get("vae"), prompts, pipe.scheduler.config, **named)
 
 
 def read(
@@ -65,7 +69,10 @@ def read(
     import diffusers
 
     # A part that is left out, as T5 may be, is said to be none: diffusers asks for it otherwise.
-    absent = {part: None for part, kind in index.items() if isinstance(kind, list) and kind[0] is None}  # pyright: ignore[reportUnknownVariableType]
+    absent: dict[str, Any] = {part: None for part, kind in index.items() if isinstance(kind, list) and kind[0] is None}  # pyright: ignore[reportUnknownVariableType]
+    if index["_class_name"] == "IFPipeline":
+        absent |= dict.fromkeys(("safety_checker", "feature_extractor", "watermarker"))
+        absent |= {"requires_safety_checker": False}
     try:
         pipe: Any = getattr(diffusers, index["_class_name"]).from_pretrained(
             folder, torch_dtype=dtype, use_safetensors=True, variant=variant, local_files_only=True, **absent

@@ -1,5 +1,6 @@
-"""Diffusion UNets on an autoencoder's latents: Stable Diffusion, SDXL, and every checkpoint in their layouts."""
+"""Diffusion UNets, on an autoencoder's latents or on pixels: Stable Diffusion, SDXL, DeepFloyd IF, and the like."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -7,7 +8,7 @@ import torch
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
-from ledits.backbones.codec import Autoencoder
+from ledits.backbones.codec import Autoencoder, Pixels
 from ledits.backbones.network import DEFAULTS, PREDICTIONS, Net, NetworkBackbone, number
 from ledits.backbones.texts import Text, stack
 from ledits.method.core import Schedule
@@ -43,7 +44,7 @@ class LatentUNet(NetworkBackbone):
     use, "time_shift" (see `schedule.from_config`), "guidance_scale", and "defaults". Without it the maps are those at a
     quarter of the latent side, as in the paper, or at the nearest level where the network attends to text; there is no
     shift; and a network that takes a guidance scale as an input (`time_cond_proj_dim`, as LCMs do) is told 8, for every
-    prompt. `attention` goes to the network as its cross_attention_kwargs.
+    prompt. `attention` goes to the network as its cross_attention_kwargs. Without a `vae` it works on pixels.
     """
 
     prompts: UNetPrompts
@@ -68,10 +69,12 @@ class LatentUNet(NetworkBackbone):
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"model {name!r} predicts {self.prediction!r}: {', '.join(PREDICTIONS)} are known")
         self.map_scale = int(settings.get("map_scale") or _map_scale(unet.config.down_block_types))
-        # The middle block is left out, as in the published code.
+        # DeepFloyd's layers attend to text and picture at once. The middle block is left out, as in the published code.
+        at_once = any(block.startswith("SimpleCrossAttn") for block in unet.config.down_block_types)
+        wanted = r"\d+\.attentions\.\d+" if at_once else r".*\.attn2"
         self.map_layers = [
             layer for layer, _ in getattr(unet, "_orig_mod", unet).named_modules()  # what torch.compile wraps
-            if layer.startswith(("down_blocks.", "up_blocks.")) and layer.endswith(".attn2")
+            if re.fullmatch(rf"(down|up)_blocks\.{wanted}", layer)
         ]  # fmt: skip
         self.time_shift = number(settings, "time_shift", 0.0, name)
         distilled = _CONSISTENCY_DEFAULTS if consistency(self.scheduler) else {}
@@ -79,10 +82,11 @@ class LatentUNet(NetworkBackbone):
         width = getattr(unet.config, "time_cond_proj_dim", None)
         self.guidance = _guidance(guidance, width) if width else None
         where: torch.device = device or unet.device
-        codec = Autoencoder(vae, where)
+        codec = Pixels(where) if vae is None else Autoencoder(vae, where)
         super().__init__(
             codec, prompts, name=name, fingerprint=fingerprint, device=where, dtype=unet.dtype,
-            multiple=codec.factor * max(4, self.map_scale),  # so that attention maps have whole sides
+            # So that attention maps have whole sides; a UNet on pixels halves them three times.
+            multiple=8 if vae is None else codec.factor * max(4, self.map_scale),
             area=(codec.factor * int(unet.config.sample_size)) ** 2,
             defaults={**DEFAULTS, **distilled, **settings.get("defaults", {})}, max_batch=max_batch,
         )  # fmt: skip
@@ -108,7 +112,8 @@ class LatentUNet(NetworkBackbone):
             added_cond_kwargs=conditions or None,
             cross_attention_kwargs=dict(self.attention) if self.attention else None,
         ).sample
-        return self.clean(x, alpha, sigma, output)
+        # Some predict a variance as well, in channels of its own.
+        return self.clean(x, alpha, sigma, output[:, : x.shape[1]])
 
     def map_grid(self, height: int, width: int) -> tuple[int, int]:
         return height // self.map_scale, width // self.map_scale

@@ -207,7 +207,7 @@ def edit(
         seen, maps = _at(denoise, x, i, prompts if on_path else [*asked, *prompts])
         base, unedited = inversion.base_denoised[i].float(), inversion.denoised[i].float()
         if not on_path:
-            scale, near = inversion.source_scale, denoise.precision
+            near, scale = denoise.precision, inversion.source_scale
             base = snap_to_stored(seen[asked[0]], inversion.base_denoised[i], near)
             guided = seen[asked[0]] + scale * (seen[asked[-1]] - seen[asked[0]])
             unedited = snap_to_stored(guided, inversion.denoised[i], near * (abs(1 - scale) + abs(scale)))

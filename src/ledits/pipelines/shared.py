@@ -18,8 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from ledits import compat
-from ledits.backbones.latent_unet import LatentUNet
-from ledits.backbones.latent_unet import UNetPrompts as TextEncoders
+from ledits.backbones.latent_unet import LatentUNet, UNetPrompts
 from ledits.backbones.texts import TOKENIZING
 from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method import caption, core
@@ -79,7 +78,7 @@ class LEditsPP(
     def init_latents(self) -> Tensor:
         return self.inversion.init_latents
 
-    def _text_encoders(self, conditioning: Conditioning) -> TextEncoders:
+    def _text_encoders(self, conditioning: Conditioning) -> UNetPrompts:
         raise NotImplementedError
 
     def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
