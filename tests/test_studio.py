@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledits.editor import Editor
-from serving import Instant, Served, png, served
+from ledits import scenes
+from ledits.checkpoints import World
+from serving import Served, png, served
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
 studio = pytest.importorskip("ledits.studio")
@@ -43,11 +44,9 @@ Page = Any
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
-    backbone = Instant()
-    backbone.name = "scenes-instant"  # a small world, whose words are known
-    editors = {backbone.name: Editor(backbone)}
-    with served(tmp_path_factory.mktemp("store"), editors=editors, page=studio.page) as running:
-        running.backbone = backbone
+    with served(tmp_path_factory.mktemp("store"), page=studio.page) as running:
+        known = " ".join([*scenes.OBJECTS, *map(scenes.noun, scenes.BACKGROUNDS), "a an and in on the under at"])
+        running.service.worlds["instant"] = World(words=frozenset(known.split()), least_psnr=0.0)
         yield running
 
 
@@ -342,6 +341,17 @@ def test_zoom_goes_down_to_pixels_and_back(dog: Page) -> None:
     assert dog.eval_on_selector("#before", "image => getComputedStyle(image).imageRendering") == "pixelated"
     dog.keyboard.press("0")
     assert dog.locator("#paper").bounding_box()["width"] == pytest.approx(wide, rel=0.01)
+
+
+def test_two_fingers_zoom_and_move(dog: Page) -> None:
+    box = dog.locator("#paper").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = dog.context.new_cdp_session(dog)
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", 0)):
+        points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}] if apart else []
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    touch.detach()
+    assert dog.locator("#paper").bounding_box()["width"] > 1.5 * box["width"]
 
 
 def test_a_result_is_downloaded_and_opened_again_with_its_recipe(dog: Page, server: Served) -> None:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image
 from starlette.applications import Starlette
@@ -17,38 +17,20 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ledits.editor import Editor
-from ledits.scenes import Placed, Scene
+from ledits.scenes.samples import SAMPLES
 from ledits.server.errors import Refused
 
 STATIC = Path(__file__).parent / "static"
 
 
-class Sample(NamedTuple):
-    """A picture to begin with, and edits that the bundled model does well on it."""
-
-    scene: Scene
-    edits: tuple[str, ...]
-
-
-# Composed anew in each size that the bundled model comes in; seeds that its training doesn't use.
-SAMPLES = {
-    "cat": Sample(Scene((Placed("cat", 30, 36, 36),), "meadow", 101), ("cat->dog", "cat->fox", "cat->rabbit")),
-    "heart": Sample(
-        Scene((Placed("red heart", 32, 33, 38),), "white", 103),
-        ("red heart->blue heart", "red heart->yellow heart", "red heart->star"),
-    ),
-    "pair": Sample(
-        Scene((Placed("fox", 16, 35, 28), Placed("star", 47, 30, 28)), "blue", 107),
-        ("fox->owl", "star->sunflower", "fox->cat, star->sunflower"),
-    ),
-    "rocket": Sample(
-        Scene((Placed("rocket", 33, 30, 36),), "night sky", 102), ("->a rocket at sunset@0.2", "rocket->balloon")
-    ),
-    "panda": Sample(
-        Scene((Placed("panda", 17, 36, 28),), "snow", 105),
-        ("->a crown to the right of a panda in the snow", "panda->penguin"),
-    ),
-    "gift": Sample(Scene((Placed("gift", 34, 36, 34),), "beach", 104), ("->an empty beach", "gift->ball")),
+# Edits that the bundled model does well on its sample pictures.
+SUGGESTED = {
+    "cat": ("cat->dog", "cat->fox", "cat->rabbit"),
+    "heart": ("red heart->blue heart", "red heart->yellow heart", "red heart->star"),
+    "pair": ("fox->owl", "star->sunflower", "fox->cat, star->sunflower"),
+    "rocket": ("->a rocket at sunset@0.2", "rocket->balloon"),
+    "panda": ("->a crown to the right of a panda in the snow", "panda->penguin"),
+    "gift": ("->an empty beach", "gift->ball"),
 }
 
 
@@ -57,8 +39,8 @@ def page(editors: Mapping[str, Editor], picture: Path | None = None, caption: st
     about: dict[str, Any] = {
         "models": {name: dict(editor.backbone.defaults) for name, editor in editors.items()},
         "samples": [
-            {"name": name, "url": f"/samples/{name}.png", "caption": sample.scene.caption(), "edits": sample.edits}
-            for name, sample in SAMPLES.items()
+            {"name": name, "url": f"/samples/{name}.png", "caption": SAMPLES[name].caption(), "edits": edits}
+            for name, edits in SUGGESTED.items()
         ],
         "picture": picture and {"name": picture.name, "url": "/opened", "caption": caption},
     }
@@ -68,7 +50,7 @@ def page(editors: Mapping[str, Editor], picture: Path | None = None, caption: st
 
     async def sample(request: Request) -> Response:
         name = str(request.path_params["name"])
-        if name not in SAMPLES:
+        if name not in SUGGESTED:
             return Refused(f"there is no sample {name[:100]!r}", 404, code="not_found").response()
         return Response(_drawn(name), media_type="image/png", headers={"cache-control": "no-cache"})
 
@@ -90,5 +72,5 @@ def page(editors: Mapping[str, Editor], picture: Path | None = None, caption: st
 @cache
 def _drawn(name: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(SAMPLES[name].scene.render()).save(buffer, "PNG")
+    Image.fromarray(SAMPLES[name].render()).save(buffer, "PNG")
     return buffer.getvalue()

@@ -46,8 +46,10 @@ class Engine extends EventTarget {
   async update(live = false) {
     const picture = work.picture;
     if (!picture) return this.#show(null);
-    this.invert(picture).catch((error) => this.#failed(error));
+    const inverting = this.invert(picture);
     const request = this.request(picture);
+    // Where an edit waits for it, the edit says what went wrong.
+    inverting.catch((error) => request ?? this.#failed(error));
     if (!request) {
       this.stop();
       return this.#show(null);

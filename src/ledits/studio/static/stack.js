@@ -140,7 +140,7 @@ function build(key) {
     fresh.hidden = edit.kind === "remove";
     arrow.hidden = edit.kind !== "swap" && edit.kind !== "become";
     for (const [input, value, hint] of [[old, edit.old, HINTS[edit.kind][0]], [fresh, edit.new, HINTS[edit.kind][1]]]) {
-      if (input !== document.activeElement || work.canRedo) input.value = value;
+      if (input !== document.activeElement) input.value = value;
       input.placeholder = hint;
     }
     const label = edit.muted ? "Unmute this edit" : "Mute this edit";
