@@ -267,7 +267,10 @@ def test_a_few_steps_from_file_to_file(checkpoints, ledits, tmp_path, model, ste
     assert answer["steps"] == (steps or 4)
     assert answer["network_evaluations"] == {2: 2 + 1 + 3, 3: 3 + 2 + 5, 4: 4 + 2 + 7}[steps or 4]
     assert image.read_recipe(out)["fingerprint"] == fingerprint(checkpoints / model)
-    assert ledits("edit", "--recipe", out, cat, "-o", again)[0] == 0
+    code, _, errors = ledits(
+        "edit", "--recipe", out, cat, "-o", again, "--model", checkpoints / model, "--device", "cpu"
+    )
+    assert code == 0, errors
     assert again.read_bytes() == out.read_bytes()
     code, text, _ = ledits("invert", cat, "-o", tmp_path / "cat.safetensors", "--check", "--json", *chosen)
     assert json.loads(text)["relative_latent_error"] == 0
