@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -642,13 +643,13 @@ def test_never_replaces_a_file_that_appears_meanwhile(
     if not links:
         without_links(monkeypatch)
     path = tmp_path / "a.png"
-    encode = ledits_image._encode  # pyright: ignore[reportPrivateUsage]
+    encode = ledits_image.encode
 
-    def slow(*arguments: object) -> bytes:
+    def slow(*arguments: Any, **named: Any) -> bytes:
         path.write_bytes(b"someone else's")
-        return encode(*arguments)  # pyright: ignore[reportArgumentType]
+        return encode(*arguments, **named)
 
-    monkeypatch.setattr(ledits_image, "_encode", slow)
+    monkeypatch.setattr(ledits_image, "encode", slow)
     with refused("exists; pass --force"):
         write(path, noise())
     assert listing(tmp_path) == {str(path): b"someone else's"}

@@ -17,6 +17,7 @@ from ledits.backbones import Backbone
 from ledits.editor import Editor
 from ledits.files import image
 from ledits.files.atomic import alone
+from ledits.method.core import Concept
 from ledits.recipe import MaskRule
 from ledits.settings import Settings
 from ledits_bench.public import metrics
@@ -196,11 +197,15 @@ def _row(case: Case, inverting: Settings, backbone: Backbone, scorers: metrics.S
         acting = region if plan.policy == "given" else None
     captioned = inverting.mode == "caption"
     inversion = Editor(backbone).invert(shown, inverting)
-    replay = inversion.steps(*asked, region=acting, mask=None if captioned else _RULES[plan.policy])
-    shares = [step.step.masks.amax(0).mean().item() for step in replay]
-    done = replay.result()
-    result = done.rgb
-    concepts = replay.plan.concepts(backbone.defaults)
+    # Without an edit the result is the ceiling: the picture through the model, and nothing else.
+    result, shares, concepts = np.asarray(inversion.reconstruction), list[float](), list[Concept]()
+    evaluations = inversion.network_evaluations
+    if asked:
+        replay = inversion.steps(*asked, region=acting, mask=None if captioned else _RULES[plan.policy])
+        shares = [step.step.masks.amax(0).mean().item() for step in replay]
+        done = replay.result()
+        result, concepts = done.rgb, replay.plan.concepts(backbone.defaults)
+        evaluations += done.network_evaluations
     if plan.policy == "paste":
         result = np.where(cast("NDArray[np.bool_]", region)[:, :, None], result, shown.rgb)
     seconds = time.perf_counter() - began
@@ -217,7 +222,7 @@ def _row(case: Case, inverting: Settings, backbone: Backbone, scorers: metrics.S
         ],
         "metrics": {name: value if value == "nan" or math.isfinite(value) else "inf" for name, value in values.items()},
         "mask_share": sum(shares) / len(shares) if shares else 0.0,
-        "evaluations": inversion.network_evaluations + done.network_evaluations,
+        "evaluations": evaluations,
         "seconds": round(seconds, 3),
         "source_sha256": shown.sha256,
         "picture": f"{path.parent.name}/{path.name}",
