@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledits import backbones, editor
+from ledits import backbones, checkpoints, editor
 from ledits.cli import main
 from ledits.files import artifact, image
 
@@ -440,3 +440,15 @@ with written(Path({str(tmp_path / "a.png")!r}), overwrite=False) as temporary:
     assert len([path for path in tmp_path.iterdir() if path.name.startswith(".ledits")]) == 1
     killed[1].kill()
     started.close()
+
+
+def test_info_of_a_models_folder_says_its_family_and_the_words_it_knows(ledits, tmp_path):
+    folder = checkpoints.find("scenes")
+    code, text, _ = ledits("info", folder, "--json")
+    said = json.loads(text)
+    assert (code, said["kind"], said["family"]) == (0, "model", "StableDiffusionPipeline")
+    assert "cat" in said["words"]
+    assert said["weights"]["unet"].endswith("MB")
+    code, _, err = ledits("info", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "model_index.json" in err
