@@ -230,10 +230,10 @@ class _Denoiser:
         return self._texts[prompt]
 
     def _batch(self, x: Tensor) -> int:
-        """How many rows to evaluate at once: what half of the free memory holds, at most 32, for more gain nothing.
+        """How many rows to evaluate at once: what half of the free memory holds, at most 32.
 
-        A CPU is busy with little, and slower with more than its caches hold: 5.4 s a row by twenties, 4.7 by twos, for
-        SD 1.5 at 512 x 512. Raises ValueError where not even one row fits.
+        Small batches saturate a CPU, and large ones outgrow its caches: 5.4 s a row by twenties, 4.7 by twos, for SD 1.5
+        at 512 x 512. Raises ValueError where not even one row fits.
         """
         model = self._backbone
         need = model.row_bytes(x)

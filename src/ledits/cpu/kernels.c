@@ -43,7 +43,7 @@ typedef uint32_t Word __attribute__((aligned(1), may_alias));
 static inline F read(const void *x) { return *(const LooseF *)x; }
 static inline void write(void *x, F value) { *(LooseF *)x = value; }
 
-/* The larger of two; what is not a number stays so where it is the second. */
+/* The larger of two; the order of the arguments preserves a NaN in the second. */
 static inline F larger(F a, F b) {
 #if defined(__AVX512F__)
     return (F)_mm512_max_ps((__m512)a, (__m512)b);

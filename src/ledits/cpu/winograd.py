@@ -1,17 +1,17 @@
-"""3x3 convolutions in fewer products (Winograd's minimal filtering; Lavin and Gray 2016) on an x86 CPU.
+"""3x3 convolutions with fewer multiplications (Winograd's minimal filtering; Lavin and Gray 2016) on an x86 CPU.
 
-Two neighbouring results of a filter (f0 f1 f2) over x0 x1 x2 x3 are due six products, and four do:
+Two neighbouring results of a filter (f0 f1 f2) over x0 x1 x2 x3 normally take six multiplications; four suffice:
 
     m0 = (x0 - x2) f0    m1 = (x1 + x2) (f0 + f1 + f2) / 2    m2 = (x2 - x1) (f0 - f1 + f2) / 2    m3 = (x3 - x1) f2
     y0 = m0 + (m1 + m2)                                        y1 = m3 + (m1 - m2)
 
-Where every pixel was doubled before, the two results over the old pixels x0 x1 x2 are due three:
+After an upsampling that doubles every pixel, the two results over the old pixels x0 x1 x2 take three:
 
     m0 = (x0 - x1) f0    m1 = x1 (f0 + f1 + f2)                m2 = (x2 - x1) f2
     y0 = m0 + m1                                               y1 = m2 + m1
 
-Along both sides that is 16 and 9 products in place of 36 for four results, each product one of matrices. The result is
-the direct one's, with less rounding in fp32, for the sums are shorter, and twice as much in bfloat16.
+Along both sides that is 16 and 9 in place of 36 for four results, each a matrix multiplication. The result is that of
+the direct convolution, with less rounding in fp32, because the sums are shorter, and twice as much in bfloat16.
 """
 
 import math

@@ -18,7 +18,7 @@ from torch import Tensor
 from ledits.method import core
 from ledits.method.core import Concept, Denoiser, Inversion, Prompt, Step
 
-# Of every so many levels one is asked where an edit belongs: as good as all of them on scenes (LOG.md).
+# Only every second level is asked where an edit belongs: as good as all of them on scenes (LOG.md).
 _STRIDE = 2
 
 
