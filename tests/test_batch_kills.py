@@ -76,11 +76,13 @@ def check_whole(output: Path, manifest: Path) -> None:
 @pytest.mark.cluster
 def test_killed_at_random_moments_it_loses_nothing_and_does_nothing_twice(tmp_path: Path) -> None:
     manifest, killed, whole = batch_cases.write(tmp_path / "in", ROWS), Counter[str](), 0
-    errors = (tmp_path / "errors").open("wb")
     parent, output, before = None, tmp_path / "out-0", Counter[str]()
-    while sum(killed.values()) < KILLS or parent is not None:
+    finished = False  # the run on `output`; the last one is always brought to its end
+    while sum(killed.values()) < KILLS or not finished:
+        finished = False
         if parent is None:
-            parent = subprocess.Popen(command(manifest, output), stdout=subprocess.DEVNULL, stderr=errors)
+            with (tmp_path / "errors").open("wb") as errors:
+                parent = subprocess.Popen(command(manifest, output), stdout=subprocess.DEVNULL, stderr=errors)
         if sum(killed.values()) >= KILLS:
             parent.wait()
         elif not_over(parent, output):
@@ -101,7 +103,7 @@ def test_killed_at_random_moments_it_loses_nothing_and_does_nothing_twice(tmp_pa
                 subprocess.run([*command(manifest, output), "--retry-failed"], stdout=subprocess.DEVNULL)
                 assert {i: times_done(output)[i] for i in before} == before
             check_whole(output, manifest)
-            whole, parent = whole + 1, None
+            whole, parent, finished = whole + 1, None, True
             output, before = tmp_path / f"out-{whole}", Counter()
     assert whole
     print(f"{sum(killed.values())} kills ({dict(killed)}), {whole} whole runs of {ROWS} rows")
