@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ledits import memory
 from ledits.backbones import network
 from ledits.backbones.latent_unet import LatentUNet
+from ledits.backbones.network import UNCOMPILED
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
 from ledits.cpu import kernels, precision
@@ -165,6 +166,24 @@ def test_a_network_that_can_not_be_compiled_runs_as_it_is(random_model, caplog):
     finally:
         model.unet._compiled_call_impl = None
         torch.compiler.reset()
+
+
+def test_threads_that_overlap_leave_the_compiler_as_it_was():
+    """The first one in leaves before the second: each restoring what it found would turn the compiler off for good."""
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    with UNCOMPILED:
+        UNCOMPILED.__enter__()
+    torch.compile(lambda x: x + 1, backend=backend)(torch.ones(2))
+    assert not compiled
+    UNCOMPILED.__exit__()
+    torch.compile(lambda x: x + 2, backend=backend)(torch.ones(2))
+    assert compiled
+    torch.compiler.reset()
 
 
 def test_channels_last_is_another_order_of_the_same_numbers(make):

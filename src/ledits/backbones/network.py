@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import product
+from threading import Lock
 from typing import Any
 
 import torch
@@ -219,7 +220,7 @@ class _Denoiser:
                 logger.warning("the network can't be compiled and runs as it is, which is slower: %s", reason)
                 self._plain = True
         # Where nobody has compiled anything the import of the compiler would cost a second.
-        with torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules else nullcontext():
+        with UNCOMPILED if "torch._dynamo.eval_frame" in sys.modules else nullcontext():
             return self._backbone.net(*inputs, **named)
 
     def _text(self, prompt: Prompt) -> Text:
@@ -240,6 +241,34 @@ class _Denoiser:
         memory.check(x.device, need, *(model.factor * side for side in x.shape[-2:]))
         room = memory.free(x.device) // 2
         return model.max_batch or max(1, min(32, (min(room, _CPU_ROOM) if x.device.type == "cpu" else room) // need))
+
+
+class _Uncompiled:
+    """Compiled networks run as they are inside the block, in whichever threads.
+
+    The compiler's stance is global. The first thread in sets it and the last one out restores it: were each to restore
+    what it found, threads that overlap would leave the compiler off for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._stance: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._stance = torch.compiler.set_stance("force_eager")
+                self._stance.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._stance.__exit__(None, None, None)
+
+
+UNCOMPILED = _Uncompiled()
 
 
 def _compilation_errors() -> tuple[type[Exception], ...]:
