@@ -44,7 +44,8 @@ class TokenMaps(TorchFunctionMode):
         self.empty = not len(told)
         # Both are copied to the device once: in every layer a GPU would have to wait for it.
         self._told, self._words = told.to(device), words[told].to(device, torch.float32)
-        self._inside: Any = None  # the layer that is running
+        self._inside: Any = None  # the layer that is running, until its attention to text was heard
+        self._listening = False
         self._parts: list[Tensor] = []  # of its probabilities, where it computes them itself
         self._sum: Tensor | None = None
         self._layers = 0
@@ -64,10 +65,21 @@ class TokenMaps(TorchFunctionMode):
         return maps
 
     def enter(self, layer: nn.Module) -> None:
+        """Listen inside `layer` alone: hearing every call of a pass cost a third of a small network's edit."""
         self._inside, self._parts = layer, []
+        self._listen(True)
 
     def leave(self) -> None:
         self._inside = None
+        self._listen(False)
+
+    def _listen(self, on: bool) -> None:
+        if on != self._listening:
+            self._listening = on
+            if on:
+                self.__enter__()
+            else:
+                self.__exit__(None, None, None)
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -130,7 +142,7 @@ class TokenMaps(TorchFunctionMode):
     def _add(self, layer: Tensor) -> None:
         self._sum = layer if self._sum is None else self._sum + layer
         self._layers += 1
-        self.leave()
+        self._inside = None
 
 
 @contextmanager
@@ -157,8 +169,8 @@ def token_maps(
             layer = whole.get_submodule(name)
             handles.append(layer.register_forward_pre_hook(here(maps.enter)))
             handles.append(layer.register_forward_hook(here(lambda _: maps.leave())))
-        with maps:
-            yield maps
+        yield maps
     finally:
+        maps.leave()  # a layer that failed has not done it
         for handle in handles:
             handle.remove()
