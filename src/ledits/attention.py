@@ -8,7 +8,7 @@ summed on the spot: what is kept is one number a cell and prompt.
 """
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ledits.cpu import kernels
+
+
+_ATTENTION = (F.scaled_dot_product_attention, kernels.attention, torch.Tensor.softmax)
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,14 @@ class TokenMaps(TorchFunctionMode):
             maps[self._told] = self._sum / self._layers
         return maps
 
-    def enter(self, layer: nn.Module) -> None:
-        """Listen inside `layer` alone: hearing every call of a pass cost a third of a small network's edit."""
+    def enter(self, layer: nn.Module, picture: Any) -> None:
+        """Listen inside `layer`, which is given `picture`, unless it works at another size.
+
+        Hearing every call of a pass cost a third of a small network's edit.
+        """
+        layout = self._layout
+        if isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[1] not in (layout.cells, layout.queries):
+            return
         self._inside, self._parts = layer, []
         self._listen(True)
 
@@ -87,13 +96,13 @@ class TokenMaps(TorchFunctionMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         # The first attention of a layer is to its text: an IP-adapter's pictures come after it.
-        if self._inside is not None:
+        if func in _ATTENTION and self._inside is not None:
             with torch.autocast(self._device.type, enabled=False):
                 if func is F.scaled_dot_product_attention:
                     self._fused(*args, **kwargs)
                 elif func is kernels.attention:
                     self._packed(*args, **kwargs)
-                elif func is torch.Tensor.softmax:
+                else:
                     self._explicit(out)
         return out
 
@@ -156,19 +165,20 @@ def token_maps(
     maps, owner = TokenMaps(words, layout, device), threading.get_ident()
     handles: list[torch.utils.hooks.RemovableHandle] = []
 
-    def here(act: Callable[[nn.Module], None]) -> Callable[..., None]:
-        def hook(module: nn.Module, *_: object) -> None:
-            if threading.get_ident() == owner:
-                act(module)
+    def enter(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if threading.get_ident() == owner:
+            maps.enter(layer, inputs[0] if inputs else named.get("hidden_states"))
 
-        return hook
+    def leave(*_: object) -> None:
+        if threading.get_ident() == owner:
+            maps.leave()
 
     whole = getattr(net, "_orig_mod", net)  # what torch.compile wraps
     try:
         for name in () if maps.empty else layers:
             layer = whole.get_submodule(name)
-            handles.append(layer.register_forward_pre_hook(here(maps.enter)))
-            handles.append(layer.register_forward_hook(here(lambda _: maps.leave())))
+            handles.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
+            handles.append(layer.register_forward_hook(leave))
         yield maps
     finally:
         maps.leave()  # a layer that failed has not done it
