@@ -20,7 +20,6 @@ from torch.overrides import TorchFunctionMode
 
 from ledits.cpu import kernels
 
-
 _ATTENTION = (F.scaled_dot_product_attention, kernels.attention, torch.Tensor.softmax)
 
 
