@@ -49,21 +49,25 @@ def random_parts(levels: int = 2) -> dict[str, torch.nn.Module]:
     return {"unet": unet.eval(), "vae": random_vae(), "text_encoder": random_text(), "tokenizer": tokenizer}
 
 
-def random_xl_parts() -> dict[str, torch.nn.Module]:
-    """SDXL with random weights, the same on every call; as the real one it attends to text below the first level."""
+def random_xl_parts(refiner: bool = False) -> dict[str, torch.nn.Module]:
+    """SDXL with random weights, the same on every call; as the real one it attends to text below the first level.
+
+    Its refiner has the second text encoder alone, and is told five numbers in place of six.
+    """
     torch.manual_seed(1)
     unet = UNet2DConditionModel(
         sample_size=16, in_channels=4, out_channels=4, block_out_channels=(16, 16, 32), layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 1, 2), use_linear_projection=True, cross_attention_dim=32,
+        transformer_layers_per_block=(1, 1, 2), use_linear_projection=True, cross_attention_dim=16 if refiner else 32,
         attention_head_dim=(2, 2, 4), norm_num_groups=8, addition_embed_type="text_time", addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=16 + 6 * 8,
+        projection_class_embeddings_input_dim=16 + (5 if refiner else 6) * 8,
     )  # fmt: skip
     tokenizer = CLIPTokenizer.from_pretrained(BUNDLED_FOLDER / "tokenizer")
     return {
-        "unet": unet.eval(), "vae": random_vae(), "text_encoder": random_text(),
-        "text_encoder_2": random_text(projection=True), "tokenizer": tokenizer, "tokenizer_2": tokenizer,
+        "unet": unet.eval(), "vae": random_vae(), "text_encoder": None if refiner else random_text(),
+        "text_encoder_2": random_text(projection=True), "tokenizer": None if refiner else tokenizer,
+        "tokenizer_2": tokenizer,
     }  # fmt: skip
 
 

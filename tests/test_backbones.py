@@ -5,7 +5,12 @@ import shutil
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
+)
 from safetensors.torch import load_file, save_file
 
 from ledits.backbones import fingerprint, load
@@ -99,6 +104,28 @@ def test_contract_words(backbone):
         assert 0 < maps[1].mean() < maps[2].mean() < 1
         with pytest.raises(ValueError, match="shorten it"):
             denoise(x, [0], ["cat " * 2000])
+
+
+def test_the_refiner_is_told_its_score(tmp_path):
+    """What the network gets beside the text is what diffusers' own pipeline of the refiner tells it."""
+    pipe = StableDiffusionXLImg2ImgPipeline(
+        **random_xl_parts(refiner=True), scheduler=DDIMScheduler(**SCHEDULER), requires_aesthetics_score=True,
+        force_zeros_for_empty_prompt=False, add_watermarker=False,
+    )  # fmt: skip
+    pipe.save_pretrained(tmp_path / "refiner")
+    backbone = load(str(tmp_path / "refiner"), device="cpu", dtype="float32")
+    text = backbone.prompts.embed("a cat")
+    told = backbone.prompts.conditions([text, text], 64, 48)["time_ids"]
+    theirs, _ = pipe._get_add_time_ids(
+        (64, 48), (0, 0), (64, 48), 6.0, 2.5, (64, 48), (0, 0), (64, 48), torch.float32, text_encoder_projection_dim=16
+    )
+    assert torch.equal(told, theirs.expand(2, -1))
+    picture = backbone.encode(images(1, backbone.multiple, backbone.multiple))
+    schedule = backbone.schedule(3, 0.15)
+    with backbone.denoiser(schedule, maps=True) as denoise:
+        clean, maps = denoise(picture[None], [0], ["a cat"])
+    assert clean.isfinite().all()
+    assert maps.max() > 0
 
 
 def test_prediction_types_mean_the_same_picture(random_model):

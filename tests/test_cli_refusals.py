@@ -186,6 +186,7 @@ COMMANDS = [
     ["info", "cat.png", "small.png"], ["info", "pipe.safetensors"], ["demo", "cat.png"], ["demo", "cat.png/x"],
     ["bench", "scenes", "--out", "cat.png"], ["bench", "tune", "--out", "cat.png"],
     ["bench", "scenes", "--quick", "--count", "3"], ["bench", "scenes", "--count", "x"], ["bench", "frob"],
+    ["bench", "report", "."], ["bench", "report", "cat.png"],
     ["models", "x"], ["models", "--model", "scenes"],
 ]  # fmt: skip
 

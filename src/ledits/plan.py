@@ -31,6 +31,8 @@ class Plan:
     ) -> "Plan":  # fmt: skip
         """The plan; ValueError for edits, masks or options that don't fit the mode or the picture."""
         asked = tuple(parse(edit) if isinstance(edit, str) else edit for edit in edits)
+        if strange := [edit for edit in asked if not isinstance(edit, Edit)]:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"{strange[0]!r} is no edit: give each one by itself, such as edit('+hat', 'cat->dog')")
         if not asked:
             raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
         for edit in asked:

@@ -193,6 +193,8 @@ def _check_folder(folder: Path) -> None:
 
 
 def _report(folder: Path) -> None:
+    if not (folder / "run.json").is_file():
+        raise ValueError(f"{folder} holds no results of `ledits bench scenes`: name a folder that has run.json")
     from ledits_bench.report import write
 
     for path in write(folder):
