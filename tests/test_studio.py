@@ -1,15 +1,19 @@
 """The studio in a real browser, at the sizes of a desk and of a phone, in light and in dark.
 
 The server is the real one over a backbone that answers at once; nothing here looks at how good an edit is.
+Every action is tried in two looks; LEDITS_LOOKS="desk-dark phone-light" pytest tests/test_studio.py tries the others.
 """
 
 import base64
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +62,7 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="module", params=["desk-light", "phone-dark"])
+@pytest.fixture(scope="module", params=os.environ.get("LEDITS_LOOKS", "desk-light phone-dark").split())
 def tab(request: pytest.FixtureRequest, browser: Any, server: Served) -> Iterator[Page]:
     """A tab for all tests of one look; what it asked for and what it complained of is judged at the end."""
     context = browser.new_context(**LOOKS[request.param], permissions=["clipboard-read", "clipboard-write"])
@@ -466,6 +470,36 @@ def test_axe_finds_nothing_serious(browser: Any, server: Served, look: str) -> N
 def test_the_page_stays_small() -> None:
     lines = sum(len(path.read_text().splitlines()) for path in studio.STATIC.iterdir())
     assert lines < 2500
+
+
+def test_the_command_opens_the_browser_on_the_picture(browser: Any, tmp_path: Path) -> None:
+    picture, told = png(3, 64, 64), tmp_path / "address"
+    (tmp_path / "x.png").write_bytes(picture)
+    opener = tmp_path / "open"
+    opener.write_text(f"#!/bin/sh\nprintf %s \"$1\" > {told}.part && mv {told}.part {told}\n")
+    opener.chmod(0o755)
+    command = [sys.executable, "-m", "ledits", "studio", str(tmp_path / "x.png"), "--port", "0"]
+    running = subprocess.Popen(
+        [*command, "--store", str(tmp_path / "store"), "--source", "a cat"],
+        env={**os.environ, "BROWSER": str(opener)}, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 60
+        while not told.exists() and time.monotonic() < end:
+            assert running.poll() is None
+            time.sleep(0.1)
+        page = browser.new_page()
+        page.set_default_timeout(12_000)
+        page.goto(told.read_text())
+        page.wait_for_selector("#before[src^='blob:']", state="attached")
+        np.testing.assert_array_equal(pixels(page, "#before"), np.asarray(Image.open(io.BytesIO(picture))))
+        assert page.input_value("#caption") == "a cat"
+        page.close()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+    finally:
+        running.kill()
+        running.wait()
 
 
 def test_the_command_refuses_what_is_no_picture(tmp_path: Path) -> None:

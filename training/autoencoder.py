@@ -114,7 +114,7 @@ def main() -> None:
         with autocast(args.device, dtype):
             z = vae.encoder(x)
             # A decoder that has seen slightly wrong latents forgives a denoiser's small errors.
-            out = vae.decoder(z + 0.05 * torch.randn_like(z))
+            out = vae.decoder(z + 0.02 * torch.randn_like(z))
         out, z = out.float(), z.float()
         loss = (out - x).abs().mean() + 2 * (out - x).square().mean() + 1e-4 * z.square().mean()
         return loss + 0.5 * sum((a - b).abs().mean() for a, b in zip(edges(out), edges(x), strict=True))

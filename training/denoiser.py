@@ -64,7 +64,7 @@ def main() -> None:
     if args.origin:
         denoiser.read(args.origin)
     average = copy.deepcopy(net).requires_grad_(False).eval()
-    optimizer = torch.optim.AdamW(net.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=0.01, foreach=True)
+    optimizer = torch.optim.AdamW(net.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     start = 0
     if (last := args.out / "last.pt").exists():
         state = torch.load(last, map_location=args.device, weights_only=True)
