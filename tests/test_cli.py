@@ -311,7 +311,6 @@ def test_standard_input_to_standard_output(cat):
 def test_several_pictures_go_into_a_folder_in_their_own_formats(ledits, cat, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(pixels(cat)).save("two.jpg", quality=95)
-    (tmp_path / "out").mkdir()
     code, text, err = ledits("edit", "cat.png", "*.jpg", "+dog", "-o", "out", "--json", *FAST)
     assert code == 0, err
     assert [json.loads(line)["output"] for line in text.splitlines()] == ["out/cat.png", "out/two.jpg"]

@@ -162,7 +162,7 @@ OPTIONS = [
     ["--model", "x" * 5000], ["--device", ""], ["--device", "abacus"], ["--device", "meta"], ["--device", "cuda:"],
     ["--device", "cuda:x"], ["--device", "CPU "], ["--dtype", ""], ["--dtype", "int4"], ["--dtype", "float64"],
     ["--quality", "0"], ["--quality", "101"], ["--quality", "x"], ["--quality", "90"], ["--scael", "3"], ["--hat"],
-    ["-z"], ["-o", "none/o.png"], ["-o", "none/"], ["-o", "o.bmp"], ["-o", "o"], ["-o", "."], ["-o", "cat.png/o.png"],
+    ["-z"], ["-o", "none/o.png"], ["-o", "none/none/"], ["-o", "o.bmp"], ["-o", "o"], ["-o", "."], ["-o", "cat.png/o.png"],
     ["-o", "cat.png"], ["-o", ""], ["-o", "x" * 300 + ".png"], ["--show-masks", "o.png"],
     ["--show-masks", "cat.png"], ["--show-masks", "m.pt"], ["--save-inversion", "x.pt"],
     ["--save-inversion", "none/x.safetensors"], ["--save-inversion", "folder"], ["--region", "missing.png"],

@@ -476,7 +476,7 @@ def test_the_command_opens_the_browser_on_the_picture(browser: Any, tmp_path: Pa
     picture, told = png(3, 64, 64), tmp_path / "address"
     (tmp_path / "x.png").write_bytes(picture)
     opener = tmp_path / "open"
-    opener.write_text(f"#!/bin/sh\nprintf %s \"$1\" > {told}.part && mv {told}.part {told}\n")
+    opener.write_text(f'#!/bin/sh\nprintf %s "$1" > {told}.part && mv {told}.part {told}\n')
     opener.chmod(0o755)
     command = [sys.executable, "-m", "ledits", "studio", str(tmp_path / "x.png"), "--port", "0"]
     running = subprocess.Popen(

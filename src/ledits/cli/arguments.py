@@ -90,7 +90,10 @@ def _expanded(word: str) -> list[str]:
 
 
 def outputs(sources: Sequence[Source], output: str | None, endings: Iterable[str]) -> list[Path | None]:
-    """Where the results go: a file, a folder (with the pictures' own names), or None for standard output."""
+    """Where the results go: a file, a folder (with the pictures' own names), or None for standard output.
+
+    A folder is made, as `ledits batch` does it.
+    """
     if output is None:
         return [
             None if isinstance(source.data, bytes) else source.data.with_name(f"{source.data.stem}-edited{ending}")
@@ -104,8 +107,12 @@ def outputs(sources: Sequence[Source], output: str | None, endings: Iterable[str
         return [None]
     if output.endswith("/") or os.path.isdir(output) or len(sources) > 1:
         folder = Path(output)
-        if not os.path.isdir(folder):
-            raise ValueError(f"there is no folder {output}: create it, or name one that exists")
+        if folder.suffix and not output.endswith("/") and not folder.is_dir():
+            raise ValueError(f"{len(sources)} pictures don't go into one file, {output}: name a folder with -o FOLDER/")
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"{output} can't be made a folder ({error.strerror}): name another one with -o") from None
         return [
             folder / f"{'picture' if isinstance(source.data, bytes) else source.data.stem}{ending}"
             for source, ending in zip(sources, endings, strict=True)

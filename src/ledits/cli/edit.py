@@ -81,15 +81,15 @@ def edit_command(
     )  # fmt: skip
     folder = check(request.model, request.device, request.dtype)
     files = [(each, image.read(each.data), image.ending(each.data)) for each in split.sources]
-    targets = arguments.outputs(split.sources, output, [ending for *_, ending in files])
     results = Results(
         inversion=save_inversion, masks=show_masks, recipe=not no_recipe, metadata=keep_metadata, quality=quality,
         force=force,
     )  # fmt: skip
-    results.check(targets, files, one=inversion is not None)
     plans = [request.plan(shown) for _, shown, _ in files]
     if not anyway and request.recipe is None:
         suits.check_words(request.model or BUNDLED, folder, request.edits, plans[0].settings.source)
+    targets = arguments.outputs(split.sources, output, [ending for *_, ending in files])
+    results.check(targets, files, one=inversion is not None)
     with progress(quiet=quiet, verbose=verbose, as_json=as_json) as report:
         report("loading the model")
         editor = load(request.model, request.device, request.dtype)
