@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ledits.cli.options import DeviceOption, DtypeOption, load
-from ledits.cli.serve import named
+from ledits.cli.options import DeviceOption, DtypeOption
+from ledits.cli.serve import loaded, named
 
 
 def studio_command(
@@ -40,7 +40,7 @@ def studio_command(
         raise ValueError(f"`ledits studio` needs {error.name}: pip install 'ledits[serve]'") from None
     settings = Settings(folder=store or folder(), port=port)
     models = named([text if "=" in text else f"{text}={text}" for text in model or ["scenes"]], "--model")
-    editors = {name: load(where, device, dtype) for name, where in models.items()}
+    editors = loaded(models, device, dtype)
 
     def started(address: str) -> None:
         typer.echo(f"ledits studio is at {address} (Ctrl+C ends it)", err=True)
