@@ -24,12 +24,7 @@ def pipe(request, tmp_path_factory):
         tiny_families.make("deepfloyd_if").save_pretrained(folder)
         given = {"safety_checker": None, "watermarker": None}
     else:
-        tiny(
-            ledits.LEditsPPPipelineStableDiffusion
-            if request.param == "sd"
-            else ledits.LEditsPPPipelineStableDiffusionXL,
-            scheduler(),
-        ).save_pretrained(folder)
+        tiny(KINDS[request.param].__base__, scheduler()).save_pretrained(folder)
         given = {"safety_checker": None} if request.param == "sd" else {}
     pipe = KINDS[request.param].from_pretrained(folder, **given)
     pipe.scheduler = DPMSolverMultistepSchedulerInject.from_pretrained(
