@@ -108,7 +108,7 @@ class Invert(io.ComfyNode):
         )  # fmt: skip
         bar, done = comfy.utils.ProgressBar(1), list[Inversion]()
         for picture in _pictures(image):
-            ledits_model.check(picture, settings)
+            _check(ledits_model, picture, settings, ())
 
             def progress(now: int, total: int) -> None:
                 comfy.model_management.throw_exception_if_processing_interrupted()
@@ -304,7 +304,7 @@ def _edited(
 ) -> Edited:
     """One picture's edits, with progress and previews; `at` of `of` pictures in all."""
     editor, settings = inversion.editor, inversion.settings
-    editor.check(inversion.picture, settings, edits)
+    _check(editor, inversion.picture, settings, edits)
     if mask == "auto":
         # Transformers of the host have no maps that can be recorded.
         words_alone = inversion.mode == "words" and not getattr(editor.backbone, "maps", True)
@@ -323,6 +323,14 @@ def _edited(
                 cost = shown - now
             bar.update_absolute(step.index + 1 + at * step.total, step.total * of, preview)
         return replay.result()
+
+
+def _check(editor: Any, picture: Any, settings: Any, edits: Any) -> None:
+    """The bundled model's small world is asked first; what it says names options of the command line."""
+    try:
+        editor.check(picture, settings, edits)
+    except ValueError as error:
+        raise ValueError(f"{error}. Here: name another model in LEDITS++ Load") from None
 
 
 def _per_picture(inversion: list[Inversion], edits: tuple[Any, ...]) -> list[tuple[list[Edit], list[Any]]]:

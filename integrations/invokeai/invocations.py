@@ -1,5 +1,6 @@
 """The invocations. They hold no method: everything goes through `ledits.Editor`."""
 
+import shutil
 import tempfile
 import time
 import uuid
@@ -32,6 +33,7 @@ from invokeai.invocation_api import (
     invocation_output,
 )
 from ledits.editor import Edited, Inversion
+from ledits.files import atomic
 from ledits.recipe import parse
 
 from .models import LeditsEdit, LeditsEditsField, LeditsInversionField, LeditsModelField, opened
@@ -40,6 +42,7 @@ VERSION = "0.1.0"
 # Inversions lie here until InvokeAI ends, as its own tensors do; Save Inversion keeps one.
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="ledits-")
 GRAMMAR = "+hat adds, -hat removes, cat->dog swaps. Of a captioned picture also: ->the whole new caption. One a line."
+GONE = "the inversion is gone, for InvokeAI was started anew: invert the picture again"
 
 
 @invocation_output("ledits_model_output")
@@ -116,7 +119,7 @@ class LeditsInvertInvocation(BaseInvocation):
                 source=self.caption.strip(), steps=self.steps or None, skip=None if self.skip < 0 else self.skip,
                 seed=self.seed, negative=self.negative.strip(), size=self.size or None,
             )  # fmt: skip
-            editor.check(picture, settings)
+            _check(editor, picture, settings, ())
 
             def progress(done: int, total: int) -> None:
                 _stop_if_canceled(context)
@@ -219,10 +222,12 @@ class LeditsSaveInversionInvocation(BaseInvocation):
     name: str = InputField(default="inversion", description="Of the file; it must be new")
 
     def invoke(self, context: InvocationContext) -> StringOutput:
-        path = _kept(context, self.name)
+        path, made = _kept(context, self.name), Path(self.inversion.path)
+        if not made.is_file():
+            raise ValueError(GONE)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with opened(context, self.inversion.model) as editor:
-            _inversion(context, editor, self.inversion).save(path)
+        with atomic.written(path, overwrite=False) as temporary:
+            shutil.copyfile(made, temporary)
         return StringOutput(value=self.name)
 
 
@@ -248,9 +253,17 @@ class LeditsLoadInversionInvocation(BaseInvocation):
         return LeditsInversionOutput(inversion=field)
 
 
+def _check(editor: Any, picture: Any, settings: Any, edits: Any) -> None:
+    """The bundled model's small world is asked first; what it says names options of the command line."""
+    try:
+        editor.check(picture, settings, edits)
+    except ValueError as error:
+        raise ValueError(f"{error}. Here: name another model in LEDITS++ Load") from None
+
+
 def _inversion(context: InvocationContext, editor: Any, field: LeditsInversionField) -> Inversion:
     if not Path(field.path).is_file():
-        raise ValueError("the inversion is gone, for InvokeAI was started anew: invert the picture again")
+        raise ValueError(GONE)
     return editor.open_inversion(field.path, context.images.get_pil(field.image.image_name, "RGB"))
 
 
@@ -260,7 +273,7 @@ def _edited(
 ) -> Edited:  # fmt: skip
     """One picture's edits, with progress and previews; it is `at` of `of` in all."""
     asked = [parse(edit.edit) for edit in edits]
-    inversion.editor.check(inversion.picture, inversion.settings, asked)
+    _check(inversion.editor, inversion.picture, inversion.settings, asked)
     high, wide = inversion.picture.rgb.shape[:2]
     regions = [
         None if edit.mask is None else context.images.get_pil(edit.mask.image_name, "L").resize((wide, high))
