@@ -318,7 +318,8 @@ def _edited(
             comfy.model_management.throw_exception_if_processing_interrupted()
             preview, now = None, time.monotonic()
             if now - shown >= 3 * cost:  # previews take a quarter of the time at most
-                preview = ("JPEG", step.preview(), 512)
+                picture = step.preview()
+                preview = ("JPEG", picture, min(512, max(picture.size)))  # the host enlarges up to that
                 shown = time.monotonic()
                 cost = shown - now
             bar.update_absolute(step.index + 1 + at * step.total, step.total * of, preview)
