@@ -92,12 +92,11 @@ def host(tmp_path_factory):
     # Copied and not linked: the host takes a link to a folder for none.
     shutil.copytree(PACK, folder / "nodes/ledits_nodes", ignore=shutil.ignore_patterns("__pycache__"))
     port = free_port()
-    (folder / "invokeai.yaml").write_text(
-        f'schema_version: "4.0.2"\nhost: 127.0.0.1\nport: {port}\ndevice: cpu\nprecision: float32\n'
-    )
+    settings = {"INVOKEAI_HOST": "127.0.0.1", "INVOKEAI_PORT": str(port), "INVOKEAI_DEVICE": "cpu",
+                "INVOKEAI_PRECISION": "float32"}  # fmt: skip
     command = [Path(VENV) / "bin/invokeai-web", "--root", folder]
     address = f"127.0.0.1:{port}"
-    with running(command, folder, folder / "log", f"http://{address}/api/v1/app/version", {}):
+    with running(command, folder, folder / "log", f"http://{address}/api/v1/app/version", settings):
         yield Host(folder, address)
 
 

@@ -193,6 +193,8 @@ def test_the_first_stage_hands_on_what_the_second_takes():
     assert pixels.min() < -0.5
     assert np.allclose(pipe(editing_prompt=["cat"], edit_warmup_steps=0, output_type="np").images,
                        pixels.permute(0, 2, 3, 1) / 2 + 0.5, atol=1e-6)  # fmt: skip
+    with pytest.raises(ValueError, match="there is no momentum here"):
+        edited(pipe, edit_momentum_scale=0.1)
     given, negative, *rest = pipe.encode_prompt("a cat")
     assert given.shape == negative.shape == (1, 77, 32)
     assert rest == [None, None]

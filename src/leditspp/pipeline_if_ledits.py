@@ -105,11 +105,14 @@ class IFDiffusion_LEDITS(LEditsPP):
         return_dict: bool = True,
         callback: arguments.Callback | None = None,
         callback_steps: int = 1,
+        clean_caption: bool = True,
         reverse_editing_direction: bool | Sequence[bool] = False,
         edit_guidance_scale: float | Sequence[float] = 5,
         edit_warmup_steps: int | Sequence[int] = 10,
         edit_cooldown_steps: int | Sequence[int | None] | None = None,
         edit_threshold: float | Sequence[float] = 0.9,
+        edit_momentum_scale: float = 0.0,
+        edit_mom_beta: float = 0.4,
         edit_weights: Sequence[float] | None = None,
         use_cross_attn_mask: bool = False,
         use_intersect_mask: bool = False,
@@ -125,11 +128,15 @@ class IFDiffusion_LEDITS(LEditsPP):
                 again under them (2 T evaluations), so that the picture is kept.
             output_type: "pil", "np" (b H W 3) in 0..1, or "pt" (b 3 H W) in -1..1, as the second stage takes it.
             return_dict: False for the tuple (images, nsfw_detected, watermark_detected).
+            clean_caption, edit_mom_beta: no effect.
+            edit_momentum_scale: 0, for momentum is not in the paper; in the authors' code it is 0.1.
             edit_weights: a factor of each edit's guidance scale.
             callback: called as f(step, timestep, pixels) at every `callback_steps`-th step.
 
         The others are those of `ledits.pipelines`.
         """
+        if edit_momentum_scale:
+            raise ValueError(f"edit_momentum_scale {edit_momentum_scale}: there is no momentum here, leave it out")
         mask_rule = inputs.rule(use_cross_attn_mask, use_intersect_mask)
         embedded = inputs.embedded(edit_prompt_embeds, None, editing_prompt_token_counts, mask_rule)
         edits = inputs.Edits(
