@@ -9,7 +9,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ledits.backbones.finite import finite
 from ledits.backbones.network import DEFAULTS, PRECISION
 from ledits.method.core import Prompt, Schedule
 from ledits.schedule import flow_skip, from_config
@@ -82,12 +83,12 @@ class ComfyBackbone:
     def encode(self, images: Tensor) -> Tensor:
         """Latents (b c h w) fp32 of images (b 3 H W) in -1..1; the mode of the encoder's distribution."""
         latents = self.vae.encode((images.movedim(1, -1) + 1) / 2)
-        return self.real.process_latent_in(latents.to(self.device, torch.float32))
+        return finite(self.real.process_latent_in(latents.to(self.device, torch.float32)), "the picture's latents")
 
     def decode(self, x: Tensor) -> Tensor:
         """Images (b 3 H W) fp32 in -1..1 of latents (b c h w)."""
-        pictures = self.vae.decode(self.real.process_latent_out(x.float()))
-        return pictures[..., :3].movedim(-1, 1).float() * 2 - 1
+        pictures = self.vae.decode(self.real.process_latent_out(finite(x.float(), "the edited latents")))
+        return finite(pictures[..., :3].movedim(-1, 1).float() * 2 - 1, "the decoded pictures")
 
     @contextmanager
     def denoiser(
@@ -129,7 +130,6 @@ class _Denoiser:
         comfy.sampler_helpers.prepare_model_patcher(backbone.patcher, given, options)
         shape = [min(_ROWS, len(levels) * len(prompts)), *x.shape[2:]]
         real, given, self.others = comfy.sampler_helpers.prepare_sampling(backbone.patcher, shape, given, options)
-        backbone.patcher.pre_run()
         comfy.samplers.cast_to_load_options(options, device=backbone.device, dtype=backbone.patcher.model_dtype())
         options["transformer_options"]["sample_sigmas"] = torch.tensor(s.sigma)
 
@@ -268,7 +268,8 @@ def _fingerprint(model: Any, clip: Any, vae: Any) -> str:
 def _add(whole: Any, value: Any) -> None:
     weights = getattr(value, "weights", value)  # of a LoRA's adapter
     if isinstance(weights, Tensor):
-        if weights.device.type != "meta":
+        # Tensors that are not there yet, or whose quantisation knows no slices, count by their shape alone.
+        with suppress(NotImplementedError, RuntimeError, TypeError, AttributeError):
             few = weights.detach().flatten()[:: max(1, weights.numel() // 8)][:8]
             whole.update(few.float().cpu().numpy().tobytes())
     elif isinstance(weights, list | tuple):
