@@ -48,10 +48,8 @@ async def main(address: str, cancel: int) -> dict[str, Any]:
                         await http.put(f"{api}{queue}/i/{item}/cancel")
             elif kind == "invocation_complete":
                 told["outputs"][data["invocation_source_id"]] = data["result"]
-            elif kind == "invocation_error":
-                told["error"] = data["error_message"]
             elif kind == "queue_item_status_changed" and data["status"] in ("completed", "failed", "canceled"):
-                return told | {"end": data["status"]}
+                return told | {"end": data["status"], "error": data["error_message"] or ""}
     return told
 
 

@@ -97,7 +97,9 @@ def host(tmp_path_factory):
     command = [Path(VENV) / "bin/invokeai-web", "--root", folder]
     address = f"127.0.0.1:{port}"
     with running(command, folder, folder / "log", f"http://{address}/api/v1/app/version", settings):
-        yield Host(folder, address)
+        host = Host(folder, address)
+        with host.http:
+            yield host
 
 
 @pytest.fixture(scope="module")
