@@ -176,7 +176,6 @@ def test_a_region_that_can_not_be_is_one_sentence(editor, region):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("composite", [False, True])
 def test_a_closed_replay_leaves_the_model_at_once():
     """A host that has one model for all must have it back, though something still holds the replay."""
 
@@ -200,6 +199,7 @@ def test_a_closed_replay_leaves_the_model_at_once():
     assert list(replay) == []
 
 
+@pytest.mark.parametrize("composite", [False, True])
 def test_a_recipe_makes_the_same_picture_again(case, tmp_path, composite):
     inversion, edit = case
     soft = np.linspace(0, 1, 32, dtype=np.float32)[None].repeat(32, 0)
