@@ -130,6 +130,8 @@ class _Denoiser:
         comfy.sampler_helpers.prepare_model_patcher(backbone.patcher, given, options)
         shape = [min(_ROWS, len(levels) * len(prompts)), *x.shape[2:]]
         real, given, self.others = comfy.sampler_helpers.prepare_sampling(backbone.patcher, shape, given, options)
+        # What was loaded last is told again which patcher it runs for.
+        backbone.patcher.pre_run()
         comfy.samplers.cast_to_load_options(options, device=backbone.device, dtype=backbone.patcher.model_dtype())
         options["transformer_options"]["sample_sigmas"] = torch.tensor(s.sigma)
 
