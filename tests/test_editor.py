@@ -4,6 +4,8 @@ import gc
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 import ledits
 from ledits import Editor
 from ledits.recipe import Recipe
+from ledits.testing import ToyBackbone
 
 from conftest import picture
 
@@ -171,6 +174,29 @@ def test_a_region_that_can_not_be_is_one_sentence(editor, region):
     with pytest.raises(ValueError, match="region|file") as error:
         editor.invert(picture(), **STEPS).steps("+hat", region=region)
     assert "\n" not in str(error.value)
+
+
+def test_a_closed_replay_leaves_the_model_at_once():
+    """A host that has one model for all must have it back, though something still holds the replay."""
+
+    class Watched(ToyBackbone):
+        inside = 0
+
+        @contextmanager
+        def denoiser(self, *args: Any, **given: Any):
+            Watched.inside += 1
+            with super().denoiser(*args, **given) as denoise:
+                try:
+                    yield denoise
+                finally:
+                    Watched.inside -= 1
+
+    replay = Editor(Watched()).invert(picture()).steps("+hat")
+    next(replay)
+    assert Watched.inside == 1
+    replay.close()
+    assert Watched.inside == 0
+    assert list(replay) == []
 
 
 @pytest.mark.parametrize("composite", [False, True])

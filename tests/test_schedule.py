@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
 from ledits.schedule import flow_shift, flow_skip, from_config, from_scheduler
 
@@ -38,6 +38,15 @@ def test_times_are_the_authors(steps, skip):
     assert steps == 1 or schedule.t[-1] == 1
     assert all(a > b for a, b in zip(schedule.t, schedule.t[1:], strict=False))
     assert schedule.sigma[-1] == pytest.approx(0.00085**0.5)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize(("kind", "order"), [(DPMSolverMultistepScheduler, 2), (DDIMScheduler, 1)])
+def test_any_scheduler_can_have_the_times_of_the_authors(kind, order, spacing):
+    config = {**VP, "timestep_spacing": spacing}
+    if order == 2:
+        config |= {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
+    assert from_scheduler(kind(**config), 20, 0.15, as_authors=True) == from_config(VP, 20, 0.15, order)
 
 
 def test_flow_ends_clean_and_shifts():

@@ -8,7 +8,7 @@ Pictures are paths, a file's bytes, PIL images, arrays or tensors (`files.image.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -301,7 +301,7 @@ class EditStep:
 
 
 class Replay:
-    """The steps of one edit; `result` runs what is left of them. Drop it to cancel."""
+    """The steps of one edit; `result` runs what is left of them. Drop or close it to cancel."""
 
     def __init__(self, inversion: Inversion, plan: Plan) -> None:
         self.inversion, self.plan = inversion, plan
@@ -322,6 +322,10 @@ class Replay:
     def __next__(self) -> EditStep:
         return next(self._steps)
 
+    def close(self) -> None:
+        """Leave the model now, and not when the last name of this is gone; `result` is then what was reached."""
+        self._steps.close()
+
     def result(self) -> "Edited":
         """The edited picture."""
         for _ in self:
@@ -333,7 +337,7 @@ class Replay:
         found = frame.inside(*path.x.shape[-2:]) if mask is None else frame.region(mask)
         return None if found is None else found.to(path.x.device)
 
-    def _run(self) -> Iterator[EditStep]:
+    def _run(self) -> Generator[EditStep]:
         inversion, plan, asked = self.inversion, self.plan, self._concepts
         path, total = inversion.path, len(inversion.path.schedule)
         maps = plan.rule in ("intersect", "attention")

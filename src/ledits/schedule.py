@@ -160,13 +160,15 @@ def _flow(
 
 
 def from_scheduler(
-    scheduler: Any, steps: int, skip: float, *, as_diffusers: bool = False, tokens: int | None = None
-) -> Schedule:
+    scheduler: Any, steps: int, skip: float, *, as_diffusers: bool = False, as_authors: bool = False,
+    tokens: int | None = None,
+) -> Schedule:  # fmt: skip
     """The levels of a diffusers scheduler, read from a copy of it: its spacing, its sigmas, its last level, its order.
 
     It is set to the number of steps of which `steps` are left when the share `skip` of them, the noisiest, is left out.
     `as_diffusers` leaves out what diffusers' LEDITS++ does: the noisiest of int(steps * (1 + skip)) steps in leading
-    spacing, which is never more than half of them (method.md A.5).
+    spacing, which is never more than half of them (method.md A.5). `as_authors` has the times of the authors' code,
+    which are `from_config`'s, whatever the scheduler's spacing.
 
     Raises ValueError for a scheduler that is no sampler with noise of order 1 or 2 in midpoint form.
     """
@@ -191,6 +193,8 @@ def from_scheduler(
             "FlowMatchEulerDiscreteScheduler are accepted"
         )
     _check(steps, skip)
+    if as_authors:
+        return from_config({**config, "timestep_spacing": "linspace"}, steps, skip, int(config.get("solver_order", 1)))
     total = int(steps * (1 + skip)) if as_diffusers else max(steps, round(steps / (1 - skip)))
     train = int(config["num_train_timesteps"])
     if total >= train:

@@ -27,7 +27,7 @@ from ledits.pipelines import adapters, callbacks, inputs, moving
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.schedule import from_scheduler
 
-Timesteps = Literal["scheduler", "diffusers"]
+Timesteps = Literal["scheduler", "diffusers", "authors"]
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,9 @@ class LEditsPP(
         zero_noise_steps: int,
     ) -> LEditsPPInversionPipelineOutput:  # fmt: skip
         backbone = self._backbone(conditioning)
-        schedule = from_scheduler(self.scheduler, steps, skip, as_diffusers=timesteps == "diffusers")
+        schedule = from_scheduler(
+            self.scheduler, steps, skip, as_diffusers=timesteps == "diffusers", as_authors=timesteps == "authors"
+        )
         if not 0 <= zero_noise_steps <= steps:
             raise ValueError(f"num_zero_noise_steps {zero_noise_steps}: 0 to {steps} is needed")
         if zero_noise_steps and conditioning.caption is not None:

@@ -100,7 +100,8 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
             caption: describes the picture; one for all or one for each. With it edits are captions too, and each acts
                 where its caption and this one differ (docs/migration.md). It goes with neither source_prompt nor
                 negative_prompt.
-            timesteps: "diffusers" keeps the timesteps that diffusers' LEDITS++ does, see docs/migration.md.
+            timesteps: "diffusers" keeps the timesteps that diffusers' LEDITS++ does; "authors" has those of the
+                published code, which are the command line's. See docs/migration.md.
 
         Raises ValueError for a scheduler that can't invert, and for what is no picture.
         """

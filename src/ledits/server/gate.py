@@ -19,12 +19,9 @@ from ledits.server.settings import Settings, owner
 
 log = logging.getLogger("ledits.serve")
 
+# The page is one file with modules of its own; blobs and data are pictures that it made itself.
+_POLICY = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
 _HEADERS = {
-    # The page is one file with modules of its own; blobs and data are pictures that it made itself.
-    "content-security-policy": (
-        "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-        "frame-ancestors 'none'"
-    ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
@@ -47,6 +44,8 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
         self._open = 0
+        framed = " ".join(settings.frames) or "'none'"
+        self._headers = {**_HEADERS, "content-security-policy": f"{_POLICY}frame-ancestors {framed}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,7 +60,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 started = True
                 answered = MutableHeaders(scope=message)
-                answered.update({**_HEADERS, "x-request-id": identifier})
+                answered.update({**self._headers, "x-request-id": identifier})
                 if not await body.drained():
                     # What still comes is nobody's any more.
                     answered["connection"] = "close"
@@ -102,6 +101,8 @@ class Gate:
                 "--allow-host",
                 421, code="wrong_host",
             )  # fmt: skip
+        if settings.demo and path == "/metrics":
+            raise Refused("a demo tells nobody its numbers", 404, code="not_found")
         origin = headers.get("origin")
         if origin and origin not in settings.origins and origin.split("://")[-1] != host:
             raise Refused(

@@ -42,9 +42,13 @@ class Settings:
     hosts: tuple[str, ...] = ()  # names that the server is called by, beside its address
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names of models
     limits: Limits = Limits()
+    demo: bool = False  # for strangers without a key: nobody is told what others keep, and metrics stay inside
+    frames: tuple[str, ...] = ()  # sites that may show the page inside theirs, such as https://a.example
 
     def __post_init__(self) -> None:
-        if not self.loopback and not self.keys:
+        if self.demo and (self.keys or not self.hosts):
+            raise ValueError("a demo is for strangers: it has no keys, and says by which names it is called (hosts)")
+        if not self.loopback and not self.keys and not self.demo:
             raise ValueError(
                 f"--host {self.host} can be reached from other machines: set LEDITS_API_KEY to a secret that callers "
                 "send as a bearer token, or stay on 127.0.0.1"

@@ -1,0 +1,221 @@
+"""The ComfyUI pack in the real host, on the CPU, through its HTTP API.
+
+    COMFYUI_DIR=/path/to/ComfyUI COMFYUI_PYTHON=/path/to/its/python pytest tests/test_comfyui.py
+
+Its Python needs what ledits needs, beside what ComfyUI needs. What can be said without a host is tested always.
+"""
+
+import json
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hosts import ROOT, called, free_port, running
+from ledits.scenes.samples import SAMPLES
+
+PACK = ROOT / "integrations/comfyui"
+COMFYUI = os.environ.get("COMFYUI_DIR", "")
+PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
+real = pytest.mark.skipif(not COMFYUI, reason="COMFYUI_DIR does not name a checkout of ComfyUI")
+
+Graph = dict[str, dict[str, Any]]
+
+
+def graph(name: str, **changed: dict[str, Any]) -> Graph:
+    """An example workflow; `changed` are inputs of its nodes, by their types without Ledits."""
+    nodes: Graph = json.loads((PACK / "api" / f"{name}.json").read_text())
+    for node in nodes.values():
+        node["inputs"] |= changed.get(node["class_type"].removeprefix("Ledits"), {})
+    return nodes
+
+
+def of(nodes: Graph, kind: str) -> str:
+    """The id of the only node of a kind."""
+    (found,) = [id for id, node in nodes.items() if node["class_type"] == f"Ledits{kind}"]
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((PACK / "api").glob("*.json")), ids=lambda path: path.stem)
+def test_the_example_for_the_page_is_the_one_for_the_api(path):
+    page = json.loads((PACK / "example_workflows" / path.name).read_text())
+    links = {link[0]: link for link in page["links"]}
+    asked = json.loads(path.read_text())
+    assert {str(node["id"]): node["type"] for node in page["nodes"]} == {k: n["class_type"] for k, n in asked.items()}
+    for node in page["nodes"]:
+        inputs = asked[str(node["id"])]["inputs"]
+        given = {s["name"]: [str(links[s["link"]][1]), links[s["link"]][2]] for s in node["inputs"] if s["link"]}
+        assert given == {name: value for name, value in inputs.items() if isinstance(value, list)}
+        widgets = [value for value in inputs.values() if not isinstance(value, list)]
+        assert node["widgets_values"][: len(widgets)] == widgets
+        for slot, output in enumerate(node["outputs"]):
+            assert (output["links"] or []) == [k for k, link in links.items() if link[1:3] == [node["id"], slot]]
+
+
+def test_the_registry_is_told_this_projects_licence_and_python():
+    ours, pack = (tomllib.loads((at / "pyproject.toml").read_text())["project"] for at in (ROOT, PACK))
+    assert pack["license"]["text"] == ours["license"]
+    assert pack["requires-python"] == ours["requires-python"]
+    assert pack["dependencies"] == (PACK / "requirements.txt").read_text().split() == [ours["name"]]
+
+
+class Host:
+    def __init__(self, folder: Path, address: str) -> None:
+        self.folder, self.address = folder, address
+
+    def run(self, nodes: Graph, interrupt: int = 0) -> dict[str, Any]:
+        client = [PYTHON, ROOT / "tests/comfyui_client.py", self.address, str(interrupt)]
+        return json.loads(called(client, json.dumps(nodes), self.folder, {}).splitlines()[-1])
+
+    def result(self, told: dict[str, Any]) -> np.ndarray:
+        """The last picture of the outputs."""
+        ((_, output),) = [item for item in told["outputs"].items() if "images" in item[1]]
+        said = output["images"][-1]
+        return np.asarray(Image.open(self.folder / said["type"] / said["subfolder"] / said["filename"]).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comfyui")
+    for name in ("custom_nodes", "input", "output", "models/checkpoints", "user"):
+        (folder / name).mkdir(parents=True)
+    (folder / "custom_nodes/ledits_nodes").symlink_to(PACK)
+    Image.fromarray(SAMPLES["cat"].render()).save(folder / "input/cat.png")
+    mask = np.zeros((64, 64, 4), np.uint8)
+    mask[..., :3] = SAMPLES["cat"].render()
+    mask[:, 32:, 3] = 255  # ComfyUI's MASK is the picture's alpha, the other way round: the left half is open
+    Image.fromarray(mask).save(folder / "input/left.png")
+    port = free_port()
+    command = [PYTHON, "main.py", "--cpu", "--disable-api-nodes", "--base-directory", folder, "--port", str(port),
+               "--database-url", "sqlite:///:memory:", "--disable-auto-launch"]  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    with running(command, Path(COMFYUI), folder / "log", f"{address}/system_stats", {}):
+        yield Host(folder, address)
+
+
+@real
+def test_the_example_edits_the_sample(host):
+    """Loaded, edited, saved; previews and progress arrive, and the second edit takes the inversion from the cache."""
+    given = SAMPLES["cat"].render()
+    asked = graph("edit")
+    told = host.run(asked)
+    assert told["end"] == "execution_success", told["error"]
+    assert told["previews"]
+    assert all(size == [64, 64] for size in told["previews"])
+    for kind in ("Invert", "Apply"):
+        steps = [value / most for node, value, most in told["progress"] if node == of(asked, kind)]
+        assert steps == sorted(steps)
+        assert steps[-1] == 1
+    edited = host.result(told)
+    assert edited.shape == given.shape
+    assert (edited != given).any()
+
+    other = host.run(graph("edit", Edit={"edit": "cat->rabbit"}))
+    assert {of(asked, "Load"), of(asked, "Invert")} <= set(other["cached"])
+    assert of(asked, "Invert") not in other["executed"]
+    assert (host.result(other) != edited).any()
+
+
+@real
+def test_it_is_what_ledits_makes_by_itself(host):
+    from ledits import Editor
+
+    settings = {"source": "a cat on a meadow"}
+    ours = Editor(device="cpu", dtype="float32").edit(SAMPLES["cat"].render(), "cat->dog", composite=True, **settings)
+    told = host.run(graph("edit", Load={"dtype": "float32"}))
+    assert np.abs(host.result(told).astype(int) - ours.rgb.astype(int)).max() <= 2
+
+
+@real
+def test_a_mask_limits_it(host):
+    nodes = graph("edit", Load={"dtype": "float32"})
+    nodes["7"] = {"class_type": "LoadImage", "inputs": {"image": "left.png"}}
+    nodes[of(nodes, "Edit")]["inputs"]["mask"] = ["7", 1]
+    edited, given = host.result(host.run(nodes)), SAMPLES["cat"].render()
+    assert (edited[:, 38:] == given[:, 38:]).all()
+    assert (edited[:, :32] != given[:, :32]).any()
+
+
+@real
+def test_interrupt_stops_it(host):
+    told = host.run(graph("edit", Invert={"seed": 7}), interrupt=1)
+    assert told["end"] == "execution_interrupted"
+    assert not told["outputs"]
+    assert host.run(graph("edit", Invert={"seed": 7}))["end"] == "execution_success"
+
+
+@real
+def test_what_is_wrong_is_said_in_a_sentence(host):
+    refused = host.run(graph("edit", Edit={"edit": "dog"}))
+    assert refused["end"] == "refused"
+    assert "write +WORDS to add" in json.dumps(refused["refused"])
+    told = host.run(graph("edit", Edit={"edit": "cat->zebra"}))
+    assert told["end"] == "execution_error"
+    assert "does not know the word 'zebra'" in told["error"]
+
+
+@real
+def test_a_sheet_and_an_inversion_for_another_day(host):
+    nodes = graph("sheet", Sheet={"strengths": "0, 7.5"})
+    nodes["9"] = {"class_type": "LeditsSaveInversion", "inputs": {"inversion": ["3", 0], "name": "cat"}}
+    told = host.run(nodes)
+    assert told["end"] == "execution_success", told["error"]
+    assert len(told["outputs"]["6"]["images"]) == 2
+    assert (host.folder / "output/ledits/cat_00001.safetensors").is_file()
+    del nodes["9"]
+    nodes["3"] = {
+        "class_type": "LeditsLoadInversion",
+        "inputs": {"ledits_model": ["1", 0], "image": ["2", 0], "file": "cat_00001.safetensors"},
+    }
+    again = host.run(nodes)
+    assert again["end"] == "execution_success", again["error"]
+    nodes["3"]["inputs"]["file"] = "dog.safetensors"
+    assert "output/ledits has no file" in json.dumps(host.run(nodes)["refused"])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(host):
+    out = host.folder / "models/checkpoints/random.safetensors"
+    called([PYTHON, ROOT / "tests/comfyui_checkpoint.py", out], "", Path(COMFYUI), {})
+    return out.name
+
+
+@real
+@pytest.mark.parametrize("caption", ["", "a cat"], ids=["words", "caption"])
+def test_the_hosts_own_model(host, checkpoint, caption):
+    """A checkpoint of its own format: reconstructed, edited within a mask, and its inversion kept and read again."""
+    changed = {
+        "UseModel": {}, "Invert": {"caption": caption, "steps": 4}, "CheckpointLoaderSimple": {"ckpt_name": checkpoint},
+        "LoadImage": {"image": "left.png"}, "Edit": {"edit": "cat->dog" if caption else "+dog"},
+    }  # fmt: skip
+    nodes, given = graph("edit with your checkpoint", **changed), SAMPLES["cat"].render()
+    nodes["9"] = {"class_type": "LeditsSaveInversion", "inputs": {"inversion": ["4", 0], "name": f"own{caption[:1]}"}}
+    told = host.run(nodes)
+    assert told["end"] == "execution_success", told["error"]
+    assert told["previews"]
+    edited = host.result(told)
+    assert (edited[:, 44:] == given[:, 44:]).all()
+    assert (edited[:, :32] != given[:, :32]).any()
+
+    nodes["4"] = {
+        "class_type": "LeditsLoadInversion",
+        "inputs": {"ledits_model": ["3", 0], "image": ["2", 0], "file": f"own{caption[:1]}_00001.safetensors"},
+    }
+    del nodes["9"]
+    again = host.run(nodes)
+    assert again["end"] == "execution_success", again["error"]
+    assert (host.result(again) == edited).all()
+
+    nothing = graph("edit with your checkpoint", **{**changed, "Apply": {"composite": False}})
+    nothing["5"]["inputs"]["edit"] += ":0"  # a scale of zero replays the path
+    nothing["8"] = {"class_type": "SaveImage", "inputs": {"images": ["4", 1], "filename_prefix": "rebuilt"}}
+    told = host.run(nothing)
+    assert told["end"] == "execution_success", told["error"]
+    replayed, rebuilt = (told["outputs"][id]["images"][0]["filename"] for id in ("7", "8"))
+    a, b = (np.asarray(Image.open(host.folder / "output" / name)).astype(int) for name in (replayed, rebuilt))
+    assert np.abs(a - b).max() <= 1
