@@ -33,8 +33,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         markdown = markdown.replace("<!-- commands -->", commands())
     title = re.search(r"^# (.*)$", markdown, re.MULTILINE)
     _read[page.file.src_uri] = (
-        page.title or (title[1] if title else page.file.name), page.meta.get("description", ""), markdown,
-    )  # fmt: skip
+        page.title or (title[1] if title else page.file.name),
+        page.meta.get("description") or _first_sentence(markdown),
+        markdown,
+    )
     return markdown
 
 
@@ -95,7 +97,7 @@ def _command(name: str, command: Any, above: str = "ledits") -> str:
         lines += ["```text", example.replace("\\[", "["), "```", "", _plain(after), ""]
     panels: dict[str, list[Any]] = {}
     for parameter in command.get_params(context):
-        if getattr(parameter, "help", None):
+        if getattr(parameter, "help", None) and not re.search("help|completion", parameter.name):
             panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(parameter)
     for panel, parameters in panels.items():
         lines += [f"| {panel} | |", "|---|---|"]
@@ -104,7 +106,8 @@ def _command(name: str, command: Any, above: str = "ledits") -> str:
             option = parameter.param_type_name == "option"
             names = parameter.opts if option else [(parameter.metavar or parameter.name).upper()]
             cell = ", ".join(f"`{each}{written if option else ''}`" for each in names).replace("|", "\\|")
-            lines.append(f"| {cell} | {_plain(parameter.help)} |")
+            said = _plain(parameter.help).replace("|", "\\|")
+            lines.append(f"| {cell} | {said} |")
         lines.append("")
     if hasattr(command, "list_commands"):
         lines += [_command(each, command.get_command(context, each), f"{above} {name}")
@@ -112,9 +115,15 @@ def _command(name: str, command: Any, above: str = "ledits") -> str:
     return "\n".join(lines)
 
 
+def _first_sentence(markdown: str) -> str:
+    prose = re.sub(r"^( *)```.*?^\1```", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    paragraph = next((part for part in prose.split("\n\n") if re.match(r"\s*[\w`*\[]", part)), "")
+    return re.split(r"(?<=[.:]) ", " ".join(paragraph.split()))[0].strip("*")
+
+
 def _plain(text: str) -> str:
     text = " ".join(text.replace("\\[", "[").split())
-    return html.escape(text, quote=False).replace("|", "\\|").replace("*", "\\*").replace("[", "\\[")
+    return html.escape(text, quote=False).replace("*", "\\*").replace("[", "\\[")
 
 
 def _table(report: str, title: str) -> dict[str, dict[str, str]]:

@@ -18,18 +18,20 @@ import pytest
 import torch
 import typer
 from markdown_it import MarkdownIt
+from playwright.sync_api import sync_playwright
 
 import ledits
 from ledits import backbones, cli, editor
 from ledits.testing import ToyBackbone
 
-from conftest import scheduler, tiny
+from conftest import BUNDLED_FOLDER, scheduler, tiny
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "docs"))
 import pictures  # noqa: E402  (the folder is no package)
 
 PAGES = pictures.pages()
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 # Made by `ledits bench report`: their commands are those that made them.
 REPORTS = ("scenes/report", "scenes/curves")
 
@@ -69,17 +71,26 @@ def folder(tmp_path, monkeypatch):
     editor._editor.cache_clear()
     monkeypatch.chdir(tmp_path)
     pictures.samples(tmp_path)
+    # Which a page downloads; what a toy is loaded for must look like a checkpoint.
+    (tmp_path / "sdxl-turbo").mkdir()
+    shutil.copy(BUNDLED_FOLDER / "model_index.json", tmp_path / "sdxl-turbo")
     yield tmp_path
     editor._editor.cache_clear()
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name not in REPORTS])
 def test_the_code_of_a_page_runs(name, folder, capfd):
-    variables: dict[str, Any] = {"torch": torch, "ledits": ledits, "source": "a cat", "target": "a dog"}
+    # What prose around the blocks of some pages has said already.
+    variables: dict[str, Any] = {
+        "ledits": ledits, "torch": torch, "pipe": tiny(ledits.LEditsPPPipelineStableDiffusion, scheduler()),
+        "model": "owner/name", "source": "a cat", "target": "a dog",
+    }  # fmt: skip
     for block in pictures.blocks(PAGES[name]):
         assert block.needs in ("", *NEEDS), f"{name}.md, line {block.line}: a need that is not listed here"
         if block.language == "python" and block.needs in HERE:
-            exec(compile("\n" * block.line + block.code, f"{name}.md", "exec"), variables)
+            # Fewer steps of the pipelines' networks, which compute something.
+            code = re.sub(r"num_inversion_steps=\d+", "num_inversion_steps=4", block.code)
+            exec(compile("\n" * block.line + code, f"{name}.md", "exec"), variables)
         elif block.language == "bash" and block.needs not in ("network", "server"):
             for line in block.code.splitlines():
                 run(line, f"{name}.md, line {block.line}", capfd)
@@ -202,6 +213,30 @@ def test_the_version_is_the_same_everywhere():
     ruff = re.search(r"^ruff==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)
     assert ruff is not None
     assert f"rev: v{ruff[1]}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
+
+
+TABLE = """<article><table><thead><tr><th>method</th><th>success</th><th>mask</th></tr></thead><tbody>
+<tr><td>a</td><td>9.5 (8.0 to 11.0)</td><td>none</td></tr><tr><td>c</td><td>82.1 (78.9 to 85.4)</td><td></td></tr>
+<tr><td>b</td><td></td><td>noise</td></tr><tr><td>d</td><td>-3 (-4 to -2)</td><td>both 1</td></tr></tbody></table></article>"""
+
+
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no chromium: apt-get install chromium")
+def test_tables_of_numbers_sort_and_others_are_left_alone():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
+        page = browser.new_page()
+        page.set_content(TABLE)
+        page.add_script_tag(path=ROOT / "docs/assets/tables.js", type="module")
+        page.wait_for_selector("th button")
+        assert page.locator("th button").all_text_contents() == ["method", "success"]
+        order = page.locator("tbody td:first-child")
+        page.click("text=success")
+        assert order.all_text_contents() == ["c", "a", "d", "b"]  # as numbers, the largest first, nothing last
+        page.click("text=success")
+        assert order.all_text_contents() == ["d", "a", "c", "b"]
+        page.click("text=method")
+        assert order.all_text_contents() == ["a", "b", "c", "d"]
+        browser.close()
 
 
 @pytest.mark.skipif(not shutil.which("mkdocs", path=str(Path(sys.executable).parent)), reason="no mkdocs: make docs")

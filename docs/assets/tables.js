@@ -55,7 +55,7 @@ function filtered(table) {
 for (const table of document.querySelectorAll("article table:not([class])")) {
   if (!table.tHead || table.tBodies[0].rows.length < 4) continue;
   for (const row of table.tBodies[0].rows) [...row.cells].forEach(softened);
-  const wide = [...table.tBodies[0].rows].some((row) => /\d/.test(row.cells[row.cells.length - 1].textContent));
-  if (wide) sortable(table);
+  const counted = [...table.tBodies[0].rows].some((row) => [...row.cells].slice(1).some((cell) => /^[-+]?\d/.test(cell.textContent)));
+  if (counted) sortable(table);
   if (table.tBodies[0].rows.length > 20) filtered(table);
 }
