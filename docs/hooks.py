@@ -70,13 +70,16 @@ def chart(report: str) -> str:
         decibels, *_ = _numbers(kept[name]["PSNR to reconstruction, dB"])
         ours = name == "ours"
         label = "ledits, with a caption" if ours else html.escape(name)
-        rows.append(
-            f'<tr{" class=ours" if ours else ""}><th scope=row>{label}</th><td><div class=bar style="--share:{percent:.1f}%"></div><span title="95 % interval: {low:g} to '
-            f'{high:g} %">{percent:.0f} %</span></td><td><div class=bar style="--share:{(decibels - 15) * 5:.1f}%">'
-            f"</div><span>{decibels:.1f} dB</span></td></tr>"
-        )
+        interval = f"95 % interval: {low:g} to {high:g} %"
+        cells = _bar(percent, f"{percent:.0f} %", interval) + _bar((decibels - 15) * 5, f"{decibels:.1f} dB", "")
+        rows.append(f"<tr{' class=ours' if ours else ''}><th scope=row>{label}</th>{cells}</tr>")
     head = "<tr><th>Editor, on the same weights</th><th>Edits that succeed</th><th>The rest is kept at</th></tr>"
     return f'<table class="chart"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _bar(share: float, text: str, title: str) -> str:
+    """A cell with a bar that fills `share` % of it."""
+    return f'<td title="{title}"><div class=bar style="--share:{share:.1f}%"></div><span>{text}</span></td>'
 
 
 def commands() -> str:

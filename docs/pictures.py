@@ -2,8 +2,8 @@
 
 A page's own Python is run from top to bottom, and `![...](pictures/PAGE/NAME.png)` on it shows the variable NAME of
 that run: a picture, a list of them, or a dict of them by their labels. So what a page shows is what its code makes.
-Pixels are enlarged as squares, never blurred. The screenshots are made by docs/studio/screenshots.py; charts and tables of
-benchmarks by `ledits bench report` and benchmarks/growth.py, for they are measurements.
+Pixels are enlarged as squares, never blurred. The screenshots are made by docs/studio/screenshots.py; charts and tables
+of benchmarks by `ledits bench report` and benchmarks/growth.py, for they are measurements.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The project page: every block of code on it runs or is named here, its links lead somewhere, its pictures are there.
 
-Pages run on `ToyBackbone` in place of a model, so that this is quick; docs/pictures.py runs the same blocks on the bundled
-model, for what they show. The README has a test of its own.
+Pages run on `ToyBackbone` in place of a model, so that this is quick; docs/pictures.py runs the same blocks on the
+bundled model, for what they show. The README has a test of its own.
 """
 
 import fnmatch
@@ -147,7 +147,12 @@ def test_code_is_fenced_and_says_what_it_is(name):
 
 def test_no_entry_of_these_lists_is_stale():
     found = [block for path in PAGES.values() for block in pictures.blocks(path)]
-    lines = [line.removeprefix(".venv/bin/") for block in found if block.language == "bash" for line in block.code.splitlines()]
+    lines = [
+        line.removeprefix(".venv/bin/")
+        for block in found
+        if block.language == "bash"
+        for line in block.code.splitlines()
+    ]
     for pattern in ELSEWHERE:
         assert any(re.match(pattern, line) for line in lines), pattern
     assert {block.needs for block in found} == {"", *NEEDS}
@@ -217,7 +222,8 @@ def test_the_version_is_the_same_everywhere():
 
 TABLE = """<article><table><thead><tr><th>method</th><th>success</th><th>mask</th></tr></thead><tbody>
 <tr><td>a</td><td>9.5 (8.0 to 11.0)</td><td>none</td></tr><tr><td>c</td><td>82.1 (78.9 to 85.4)</td><td></td></tr>
-<tr><td>b</td><td></td><td>noise</td></tr><tr><td>d</td><td>-3 (-4 to -2)</td><td>both 1</td></tr></tbody></table></article>"""
+<tr><td>b</td><td></td><td>noise</td></tr><tr><td>d</td><td>-3 (-4 to -2)</td><td>both 1</td></tr>
+</tbody></table></article>"""
 
 
 @pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no chromium: apt-get install chromium")
