@@ -27,6 +27,8 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     # In the repository pages link to ../examples; here that folder is beside them.
     markdown = markdown.replace("](../examples/", "](examples/")
+    if page.file.src_uri.startswith("scenes/"):
+        page.meta["hide"] = ["toc"]  # for tables as wide as these
     if "<!-- chart -->" in markdown:
         markdown = markdown.replace("<!-- chart -->", chart((ROOT / "docs/scenes/report.md").read_text()))
     if "<!-- commands -->" in markdown:

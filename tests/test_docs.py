@@ -71,9 +71,10 @@ def folder(tmp_path, monkeypatch):
     editor._editor.cache_clear()
     monkeypatch.chdir(tmp_path)
     pictures.samples(tmp_path)
-    # Which a page downloads; what a toy is loaded for must look like a checkpoint.
-    (tmp_path / "sdxl-turbo").mkdir()
-    shutil.copy(BUNDLED_FOLDER / "model_index.json", tmp_path / "sdxl-turbo")
+    # Folders that pages name; what a toy is loaded for must look like a checkpoint.
+    for name in ("sdxl-turbo", "my-checkpoint"):
+        (tmp_path / name).mkdir()
+        shutil.copy(BUNDLED_FOLDER / "model_index.json", tmp_path / name)
     yield tmp_path
     editor._editor.cache_clear()
 
@@ -92,7 +93,7 @@ def test_the_code_of_a_page_runs(name, folder, capfd):
             code = re.sub(r"num_inversion_steps=\d+", "num_inversion_steps=4", block.code)
             exec(compile("\n" * block.line + code, f"{name}.md", "exec"), variables)
         elif block.language == "bash" and block.needs not in ("network", "server"):
-            for line in block.code.splitlines():
+            for line in block.code.replace("\\\n", " ").splitlines():
                 run(line, f"{name}.md, line {block.line}", capfd)
     # What the page shows is what its code made.
     for variable in pictures.shown(PAGES[name]):
