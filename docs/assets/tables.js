@@ -6,13 +6,18 @@ const first = (cell) => {
   return found ? Number(found[0]) : null;
 };
 
+const counts = (table, column) => {
+  const cells = [...table.tBodies[0].rows].map((row) => row.cells[column]?.textContent.trim()).filter(Boolean);
+  return cells.length > 0 && cells.filter((text) => /^[-+]?\d/.test(text)).length >= cells.length * 0.8;
+};
+
 function sortable(table) {
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
+  const columns = heads.map((head, column) => column > 0 && counts(table, column));
+  if (!columns.includes(true)) return;
   heads.forEach((head, column) => {
-    const cells = [...body.rows].map((row) => row.cells[column]).filter((cell) => cell && cell.textContent.trim());
-    const numbers = cells.filter((cell) => /^[-+]?\d/.test(cell.textContent.trim())).length;
-    if (column > 0 && (!cells.length || numbers < cells.length * 0.8)) return;
+    if (!head.textContent.trim() || (column > 0 && !columns[column])) return;
     const button = document.createElement("button");
     button.append(...head.childNodes);
     head.append(button);
@@ -55,7 +60,6 @@ function filtered(table) {
 for (const table of document.querySelectorAll("article table:not([class])")) {
   if (!table.tHead || table.tBodies[0].rows.length < 4) continue;
   for (const row of table.tBodies[0].rows) [...row.cells].forEach(softened);
-  const counted = [...table.tBodies[0].rows].some((row) => [...row.cells].slice(1).some((cell) => /^[-+]?\d/.test(cell.textContent)));
-  if (counted) sortable(table);
+  sortable(table);
   if (table.tBodies[0].rows.length > 20) filtered(table);
 }
