@@ -17,6 +17,12 @@ CONTROLS = ("oracle", "the twin", "no edit", "ours, composite")
 _read: dict[str, tuple[str, str, str]] = {}  # title, description and Markdown of each page, for llms.txt
 
 
+def on_config(config: Any, **_: Any) -> Any:
+    if config.extra["repository"]:
+        config.nav.append({"Source": config.extra["repository"]})
+    return config
+
+
 def on_files(files: Files, config: Any, **_: Any) -> Files:
     """Examples and the studio's icon lie outside docs/; they are published where pages link them."""
     elsewhere = {"assets/icon.svg": "src/ledits/studio/static/icon.svg", **{name: name for name in EXAMPLES}}
@@ -59,6 +65,8 @@ def on_post_build(config: Any, **_: Any) -> None:
     full: list[str] = []
     for section in config.nav:
         for heading, entries in section.items():
+            if entries == config.extra["repository"]:
+                continue
             lines += [f"## {heading}", ""]
             for name in [entries] if isinstance(entries, str) else [next(iter(e.values())) for e in entries]:
                 title, description, markdown = _read[name]
