@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -66,6 +67,7 @@ class LatentTransformer(NetworkBackbone):
     """A backbone (see `ledits.backbones.Backbone`) of one `family`.
 
     `settings` are the checkpoint's own ledits.json: "map_blocks", names of the attention modules to record, "defaults".
+    `attention` goes to the network as its joint_attention_kwargs, in the families that have them: a LoRA's scale.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class LatentTransformer(NetworkBackbone):
         fingerprint: str,
         device: Any,
         settings: Mapping[str, Any] | None = None,
+        attention: Mapping[str, Any] | None = None,
         max_batch: int | None = None,
     ) -> None:
         settings = settings or {}
+        self.attention = attention
         self.family, self.transformer, self.scheduler = family, parts["transformer"], dict(scheduler)
         self.map_layers = settings.get("map_blocks") or family.layers(self.transformer)
         codec = family.codec(parts["vae"], device)
@@ -108,6 +112,8 @@ class LatentTransformer(NetworkBackbone):
         return from_config(self.scheduler, steps, skip, tokens=tokens, shift=self.family.shift)
 
     def predict(self, net: Net, x: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor, texts: Sequence[Text]) -> Tensor:
+        if self.attention:
+            net = partial(net, joint_attention_kwargs=dict(self.attention))
         velocity = self.family.call(net, self.transformer.config, x.to(self.dtype), sigma, texts)
         return self.clean(x, alpha, sigma, velocity)
 
