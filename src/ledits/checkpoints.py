@@ -21,7 +21,10 @@ _OURS = {
     "LEditsPPPipelineIF": "IFPipeline",
 }  # fmt: skip
 # Read by way of diffusers' own pipelines.
-BY_PIPELINE = ("IFPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline", "QwenImagePipeline")
+BY_PIPELINE = (
+    "IFPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline", "QwenImagePipeline",
+    "Flux2KleinPipeline", "Flux2Pipeline", "SanaPipeline", "PixArtSigmaPipeline", "Lumina2Pipeline",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

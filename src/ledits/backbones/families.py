@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ledits.backbones import deepfloyd_if, flux, qwen_image, stable_diffusion_3, z_image
+from ledits.backbones import deepfloyd_if, flux, flux_2, gemma, pixart, qwen_image, stable_diffusion_3, z_image
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -19,6 +19,11 @@ TRANSFORMERS = {
     "FluxPipeline": flux.FAMILY,
     "ZImagePipeline": z_image.FAMILY,
     "QwenImagePipeline": qwen_image.FAMILY,
+    "Flux2KleinPipeline": flux_2.KLEIN,
+    "Flux2Pipeline": flux_2.DEV,
+    "SanaPipeline": gemma.SANA,
+    "PixArtSigmaPipeline": pixart.FAMILY,
+    "Lumina2Pipeline": gemma.LUMINA,
 }
 
 
@@ -40,7 +45,7 @@ def from_pipe(
     named: dict[str, Any] = {"name": name or type(pipe).__name__, "fingerprint": fingerprint, "settings": settings,
              "device": torch.device(pipe._execution_device), "max_batch": max_batch}  # fmt: skip
     if (family := TRANSFORMERS.get(kind)) is not None:
-        return LatentTransformer(family, parts, pipe.scheduler.config, **named)
+        return LatentTransformer(family, parts, pipe.scheduler.config, index=pipe.config, **named)
     if kind in ("StableDiffusionPipeline", "LatentConsistencyModelPipeline"):
         prompts = ClipPrompts(parts["tokenizer"], parts["text_encoder"], named["device"])
     elif kind == "StableDiffusionXLPipeline":

@@ -14,7 +14,7 @@ from ledits.backbones.transformer import Family, chosen, pack, text_first, unpac
 _BEST = {19: (11, 12, 14, 17, 18)}
 # What the distilled guidance is told, for every prompt: the base and an edit with one and the same, so that their
 # difference is the edit's. 1.5 is what FlowEdit (Kulikov et al. 2024, arXiv 2412.08629) tells the source's side.
-_GUIDANCE = 1.5
+GUIDANCE = 1.5
 
 
 class Prompts:
@@ -47,12 +47,12 @@ def positions(height: int, width: int, axes: int, device: torch.device) -> Tenso
     return ids.to(device)
 
 
-def call(net: Net, config: Any, x: Tensor, sigma: Tensor, texts: Sequence[Text]) -> Tensor:
+def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
     r, _, h, w = x.shape
     states = stack(texts)
-    guidance = torch.full((r,), _GUIDANCE, device=x.device, dtype=torch.float32) if config.guidance_embeds else None
+    guidance = torch.full((r,), GUIDANCE, device=x.device, dtype=torch.float32) if config.guidance_embeds else None
     tokens = net(
-        hidden_states=pack(x), timestep=sigma.to(x.dtype), guidance=guidance, pooled_projections=pooled(texts),
+        hidden_states=pack(x), timestep=time.to(x.dtype), guidance=guidance, pooled_projections=pooled(texts),
         encoder_hidden_states=states, txt_ids=torch.zeros(states.shape[1], 3, device=x.device),
         img_ids=positions(h // 2, w // 2, 3, x.device),
     ).sample  # fmt: skip
@@ -65,5 +65,5 @@ def _layers(net: Any) -> list[str]:
 
 FAMILY = Family(
     call=call, prompts=Prompts, layers=_layers, layout=text_first,
-    distilled=lambda net, scheduler: not net.config.guidance_embeds,
+    distilled=lambda net, scheduler, index: not net.config.guidance_embeds,
 )  # fmt: skip

@@ -138,5 +138,5 @@ class LEditsPPTransformer(LEditsPP, FromSingleFileMixin):
     def _backbone(self, conditioning: Conditioning) -> LatentTransformer:
         return LatentTransformer(
             self._family, self.components, self.scheduler.config, name=type(self).__name__, fingerprint="",
-            device=self._execution_device, attention=conditioning.attention,
+            device=self._execution_device, index=self.config, attention=conditioning.attention,
         )  # fmt: skip
