@@ -159,7 +159,9 @@ def gemma(width: int) -> tuple[GemmaTokenizer, Gemma2Model]:
         vocab_size=300, hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, head_dim=8,
     )  # fmt: skip
-    return GemmaTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}), Gemma2Model(config).eval()
+    return GemmaTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, add_bos_token=True), Gemma2Model(
+        config
+    ).eval()
 
 
 def flux_2_parts(layers: int, guidance: bool) -> dict[str, Any]:
