@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import IFSuperResolutionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -275,3 +276,20 @@ def test_deepfloyds_safety_checker_and_watermark_are_asked(made):
     assert asked == [(2, 3, 8, 8)]
     with pytest.raises(ValueError, match="feature_extractor"):
         LEditsPPPipelineIF(**{**pipe.components, "safety_checker": Checker()})
+
+
+def test_deepfloyds_second_stage_enlarges_what_was_edited(made):
+    """diffusers' own, as any picture of the first stage; docs/families.md says so."""
+    pipe = made("deepfloyd_if")
+    inverted(pipe, picture(0, 32, 32), steps=2)
+    edited = pipe(editing_prompt="a dog").images
+    config = {**pipe.unet.config, "in_channels": 6, "sample_size": 64, "class_embed_type": "timestep"}
+    torch.manual_seed(0)
+    second = IFSuperResolutionPipeline(
+        unet=UNet2DConditionModel.from_config(config).eval(), tokenizer=pipe.tokenizer, text_encoder=pipe.text_encoder,
+        scheduler=pipe.scheduler, image_noising_scheduler=pipe.scheduler, safety_checker=None, feature_extractor=None,
+        watermarker=None, requires_safety_checker=False,
+    )  # fmt: skip
+    second.set_progress_bar_config(disable=True)
+    large = second(prompt="a dog", image=edited, num_inference_steps=2, clean_caption=False).images
+    assert large[0].size == (64, 64)
