@@ -12,7 +12,7 @@ import ledits.backbones
 import tiny_families
 from ledits import Editor
 from ledits.attention import Layout, token_maps
-from ledits.backbones import load
+from ledits.backbones import chat, load
 from ledits.backbones.network import PRECISION
 from ledits.backbones.transformer import LatentTransformer, pack, unpack
 from ledits.method import core
@@ -257,6 +257,26 @@ def test_words_alone_on_a_distilled_checkpoint_are_warned_of(caplog):
     assert "distilled" not in caplog.text
     editor.invert(picture, steps=1)
     assert caplog.text.count("distilled") == 1
+
+
+def test_distilled_checkpoints_are_known_by_what_they_say_of_themselves(loaded):
+    assert not loaded("flux_2_klein").distilled
+    klein = tiny_families.make("flux_2_klein")
+    klein.register_to_config(is_distilled=True)
+    assert ledits.backbones.from_pipe(klein).distilled
+    turbo = tiny_families.make("sd3")
+    assert not ledits.backbones.from_pipe(turbo).distilled
+    turbo.register_to_config(_name_or_path="stabilityai/stable-diffusion-3.5-large-turbo")
+    assert ledits.backbones.from_pipe(turbo).distilled
+    assert ledits.backbones.from_pipe(turbo).defaults["steps"] == 4
+
+
+def test_a_template_that_begins_the_text_itself_has_one_beginning():
+    tokenizer, _ = tiny_families.gemma(16)
+    for before in ("<bos>say: ", "say: "):
+        ids, _, words = chat.tokens(tokenizer, "cat", before, "", 50)
+        assert ids[0, :2].tolist().count(tokenizer.bos_token_id) == 1
+        assert words.sum() == 3
 
 
 def test_a_pipeline_of_no_known_family_is_one_sentence():

@@ -126,6 +126,15 @@ def test_a_variant_is_read_and_is_part_of_the_fingerprint(folder, expected, tmp_
     assert torch.equal(alone.net.x_embedder.weight, other.net.x_embedder.weight)
 
 
+def test_one_part_may_have_its_weights_in_another_kind_alone(folder, expected, tmp_path):
+    path = shutil.copytree(folder, tmp_path / "mixed")
+    weights = path / "text_encoder_2/model.safetensors"
+    weights.rename(weights.with_name("model.bf16.safetensors"))
+    assert hub.only_variant(folder) is None
+    assert hub.only_variant(path) == "bf16"
+    assert relative(seen(load(str(path), device="cpu")), expected) < 1e-6
+
+
 def test_a_transformer_is_read_from_one_file(folder, expected, tmp_path):
     without = shutil.copytree(folder, tmp_path / "without")
     weights = without / "transformer/diffusion_pytorch_model.safetensors"

@@ -17,10 +17,12 @@ def tokens(
 
     They are told by their place in the string: a token at a seam belongs to the text if it holds a character of it.
     """
+    begun = bool(tokenizer.bos_token) and before.startswith(tokenizer.bos_token)  # by the template
     with TOKENIZING:
         out = tokenizer(
-            before + text + after, padding="max_length" if pad else False, max_length=longest if pad else None,
-            return_attention_mask=True, return_tensors="pt", return_offsets_mapping=True,
+            before + text + after, add_special_tokens=not begun, padding="max_length" if pad else False,
+            max_length=longest if pad else None, return_attention_mask=True, return_tensors="pt",
+            return_offsets_mapping=True,
         )  # fmt: skip
     check_length(text, out.input_ids.shape[1], longest)
     start, stop = len(before), len(before) + len(text)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from ledits.backbones.hub import variant_of
 from ledits.files import atomic, cache
 
 # What a checkpoint is made of: settings, weights, and the tokenizers' words, merges, sentence pieces and
@@ -38,7 +39,8 @@ def fingerprint(folder: Path, *, variant: str | None = None, beside: Path | None
 def _files(folder: Path, variant: str | None) -> Generator[Path]:
     """Settings beside and all known kinds in the parts' folders, in order; as `load` downloads them."""
     for path in sorted([*folder.glob("*.json"), *folder.glob("*/*")]):
-        other_variant = (".fp16." in path.name and variant != "fp16") or "non_ema" in path.name
+        # Of several kinds of weights those that are read.
+        other_variant = variant_of(path.name) not in (None, variant)
         if path.suffix in _ENDINGS and path.name != "README.json" and not other_variant and path.is_file():
             yield path
 

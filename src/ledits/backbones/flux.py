@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ledits.backbones.network import Net
-from ledits.backbones.texts import Text, pooled, stack, tokenize
+from ledits.backbones.texts import TOKENIZING, Text, pooled, stack, tokenize
 from ledits.backbones.transformer import Family, chosen, pack, text_first, unpack
 
 # Of 19 double blocks (Shin et al. 2025, arXiv 2508.07519).
@@ -35,7 +35,8 @@ class Prompts:
         tokenizer, encoder = self.clip
         # CLIP gives only a summary: what does not fit into its 77 tokens is in T5's.
         longest = int(tokenizer.model_max_length)
-        short = tokenizer(text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
+        with TOKENIZING:
+            short = tokenizer(text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
         return Text(text, states, words, encoder(short.input_ids.to(self.device)).pooler_output[0].to(states))
 
 

@@ -1,4 +1,4 @@
-"""FLUX.2 dev, and klein: one language model's tokens from three of its layers, joint attention, normalised latents."""
+"""FLUX.2 dev and klein: one language model's tokens from three of its layers, joint attention, normalised latents."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,12 +26,7 @@ class Prompts:
         self.encoder, self.device, self.layers = parts["text_encoder"], device, layers
         processor = parts["tokenizer"]
         self.tokenizer = getattr(processor, "tokenizer", processor)  # dev's reads pictures as well
-        if told:
-            from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE  # older diffusers have none
-
-            self.around = chat.around(processor, system=SYSTEM_MESSAGE)
-        else:
-            self.around = chat.around(processor, enable_thinking=False)
+        self.around = _told(processor) if told else chat.around(processor, enable_thinking=False)
 
     @torch.no_grad()
     def embed(self, text: str) -> Text:
@@ -39,6 +34,12 @@ class Prompts:
         ids, mask = ids.to(self.device), mask.to(self.device)
         out = self.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
         return Text(text, torch.cat([out.hidden_states[layer][0] for layer in self.layers], -1), words)
+
+
+def _told(processor: Any) -> tuple[str, str]:
+    from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE  # older diffusers have none
+
+    return chat.around(processor, system=SYSTEM_MESSAGE)
 
 
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,8 +60,7 @@ def _outward(vae: Any, x: Tensor) -> Tensor:
 def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
     r, _, h, w = x.shape
     states = stack(texts)
-    text_ids = torch.zeros(states.shape[1], 4, device=x.device)
-    text_ids[:, 3] = torch.arange(states.shape[1])
+    text_ids = F.pad(torch.arange(states.shape[1], device=x.device)[:, None].float(), (3, 0))
     guidance = torch.full((r,), GUIDANCE, device=x.device) if config.guidance_embeds else None
     tokens = net(
         hidden_states=pack(x), timestep=time.to(x.dtype), guidance=guidance, encoder_hidden_states=states,

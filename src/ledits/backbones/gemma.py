@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ledits.backbones import chat
 from ledits.backbones.network import Net
-from ledits.backbones.texts import Text, stack
+from ledits.backbones.texts import TOKENIZING, Text, stack
 from ledits.backbones.transformer import Family, across, middle, text_first
 
 # As its pipeline has it. A prompt that is empty has none, here and in Sana.
@@ -33,7 +33,8 @@ class SanaPrompts:
     @torch.no_grad()
     def embed(self, text: str) -> Text:
         before = self.instruction if text else ""
-        told = len(self.tokenizer(before).input_ids)
+        with TOKENIZING:
+            told = len(self.tokenizer(before).input_ids)
         lowered = text.lower().strip()
         ids, mask, words = chat.tokens(self.tokenizer, lowered, before, "", told + self.longest - 2)
         states = self.encoder(ids.to(self.device), attention_mask=mask.to(self.device))[0][0]

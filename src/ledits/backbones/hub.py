@@ -68,21 +68,22 @@ def wanted(files: Iterable[str], variant: str | None, *, without_transformer: bo
                 chosen.append(file)
     for part, weights in by_part.items():
         if not (without_transformer and part == "transformer"):
-            kind = _kind([_variant(name) for name in weights], variant)
-            chosen += [name for name in weights if _variant(name) == kind]
+            kind = _kind([variant_of(name) for name in weights], variant)
+            chosen += [name for name in weights if variant_of(name) == kind]
     return sorted(chosen)
 
 
 def only_variant(folder: Path) -> str | None:
-    """The variant of the network's weights where a folder has them in one alone, as some repositories do."""
-    for part in ("transformer", "unet"):
-        names = [path.name for path in (folder / part).glob("*.safetensors*")]
-        if names:
-            return _kind([_variant(name) for name in names], None)
+    """The variant of the first part whose weights a folder has in one alone, as some repositories do; None: plain."""
+    for part in _PARTS:
+        there = [variant_of(path.name) for path in (folder / part).glob("*.safetensors*")]
+        if there and (kind := _kind(there, None)):
+            return kind
     return None
 
 
-def _variant(file: str) -> str | None:
+def variant_of(file: str) -> str | None:
+    """The variant in a name of weights; None where there is none, or it is no such name."""
     found = _WEIGHTS.fullmatch(PurePosixPath(file).name)
     return None if found is None else found["variant"] or found["other"]
 

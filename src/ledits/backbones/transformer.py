@@ -111,8 +111,10 @@ class LatentTransformer(NetworkBackbone):
         codec = family.codec(parts["vae"], device)
         side = getattr(self.transformer.config, "sample_size", None)  # in latents
         area = family.area if side is None else (codec.factor * side) ** 2
-        by_name = "turbo" in checkpoints.short(name).lower()
-        told = by_name or family.distilled(self.transformer, self.scheduler, index or {})
+        index = index or {}
+        names = [name, str(index.get("_name_or_path") or name)]  # where its pipeline was read from
+        by_name = any("turbo" in checkpoints.short(each).lower() for each in names)
+        told = by_name or family.distilled(self.transformer, self.scheduler, index)
         self.distilled = bool(settings.get("distilled", told))
         self.flow = is_flow(self.scheduler)
         self.prediction = "flow_prediction" if self.flow else self.scheduler.get("prediction_type", "epsilon")

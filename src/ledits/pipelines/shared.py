@@ -137,8 +137,8 @@ class LEditsPP(DiffusionPipeline):
         with adapters.lora_scaled(self, conditioning.attention):
             for pair in zip(*pairs, strict=True):
                 if pair not in embedded:
-                    text, is_text = pair[0], isinstance(pair[0], str)
-                    text = self._embed(backbone.prompts, text, pair[1], clip_skip) if is_text else text
+                    text, ready = pair[0], isinstance(pair[0], PromptEmbedding)
+                    text = text if ready else self._embed(backbone.prompts, text, pair[1], clip_skip)
                     embedded[pair] = moving.embedding(text, self._execution_device, backbone.dtype)
         return tuple(replace(embedded[pair], image=image) for pair in zip(*pairs, strict=True))
 
