@@ -261,7 +261,9 @@ def test_a_hub_repository_loads_like_a_folder(monkeypatch, checkpoint):
         asked[repository] = options
         return str(checkpoint)
 
+    files = [str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()]
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda name, revision: [*files, "unet/model.bin", "x.ckpt"])
     backbone = load("owner/name", device="cpu", revision="main")
     assert backbone.name == "owner/name"
     assert asked["owner/name"]["revision"] == "main"

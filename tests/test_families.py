@@ -5,15 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 
 import ledits.backbones
 import tiny_families
 from ledits import Editor
 from ledits.attention import Layout, token_maps
-from ledits.backbones import load
+from ledits.backbones import chat, load
 from ledits.backbones.network import PRECISION
-from ledits.backbones.transformer import pack, unpack
+from ledits.backbones.transformer import LatentTransformer, pack, unpack
 from ledits.method import core
 
 from conftest import relative
@@ -54,20 +55,45 @@ def noise(n, x0):
     return torch.randn(n, *x0.shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "deepfloyd_if"])
+DIFFUSIONS = ("deepfloyd_if", "pixart")
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in DIFFUSIONS])
 def test_one_forward_is_that_of_diffusers_own_pipeline(name, loaded):
     """One Euler step from pure noise lands on the clean picture that the network sees."""
     backbone, pipe = loaded(name), tiny_families.make(name)
     # With a terminal level diffusers divides by zero in a single step.
     pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config, shift_terminal=None)
-    x = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(2))
-    with backbone.denoiser(backbone.schedule(1, 0.0, 32, 48), maps=False) as denoise:
+    x = torch.randn(1, 4, 16, 32, generator=torch.Generator().manual_seed(2))
+    with backbone.denoiser(backbone.schedule(1, 0.0, 32, 64), maps=False) as denoise:
         found = denoise(x[None], [0], ["a cat"])[0][0, 0]
     packed = name in ("flux", "qwen_image")
-    told = {"qwen_image": {"true_cfg_scale": 1.0}, "z_image": {"guidance_scale": 0.0}, "flux": {"guidance_scale": 1.5}}
-    given = {"latents": pack(x) if packed else x.clone(), "height": 32, "width": 48, "num_inference_steps": 1}
-    out = pipe("a cat", output_type="latent", **given, **told.get(name, {"guidance_scale": 1.0})).images
-    assert relative(found, unpack(out, 16, 24) if packed else out) < 1e-5
+    told = {
+        "qwen_image": {"true_cfg_scale": 1.0}, "z_image": {"guidance_scale": 0.0}, "flux": {"guidance_scale": 1.5},
+        "flux_2_dev": {"guidance_scale": 1.5}, "sana": {"guidance_scale": 1.0, "use_resolution_binning": False},
+    }  # fmt: skip
+    latents = pack(x) if packed else F.pixel_unshuffle(x, 2) if name.startswith("flux_2") else x.clone()
+    given = {"latents": latents, "height": 32, "width": 64, "num_inference_steps": 1}
+    out = pipe(prompt="a cat", output_type="latent", **given, **told.get(name, {"guidance_scale": 1.0})).images
+    if name == "flux_2_klein":  # it returns them as its autoencoder takes them
+        found = backbone.codec._outward(backbone.codec.vae, found)
+    assert relative(found, unpack(out, 16, 32) if packed or name == "flux_2_dev" else out) < 1e-5
+
+
+@pytest.mark.parametrize("prompt", ["A cat ", ""])
+def test_pixarts_forward_is_that_of_its_own_pipeline(loaded, prompt):
+    """Its text is padded there, and masked."""
+    backbone, pipe = loaded("pixart"), tiny_families.make("pixart")
+    schedule = backbone.schedule(3, 0.15)
+    x = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(2))
+    with backbone.denoiser(schedule, maps=False) as denoise:
+        found = denoise(x[None], [1], [prompt])[0][0, 0]
+    with torch.no_grad():
+        states, mask, _, _ = pipe.encode_prompt(prompt, do_classifier_free_guidance=False)
+        sizes = {"resolution": None, "aspect_ratio": None}
+        time = torch.tensor([schedule.t[1]])
+        eps = pipe.transformer(x, states, time, sizes, encoder_attention_mask=mask).sample[:, :4]
+    assert relative(found, (x - schedule.sigma[1] * eps) / schedule.alpha[1]) < 1e-5
 
 
 def test_deepfloyds_forward_is_that_of_its_own_pipeline(loaded):
@@ -103,7 +129,8 @@ def test_rows_are_evaluated_each_by_its_own_text_level_and_picture(backbone):
     with backbone.denoiser(schedule, maps=True, watch=seen.append) as denoise:
         x0, maps = denoise(x, [0, 2, 3], ["", "a cat", ("a dog and a cat", "a")])
         assert x0.shape == (3, *x.shape)
-        assert maps.shape == (3, 3, 2, 8, 12)
+        fine = isinstance(backbone, LatentTransformer) and backbone.family.patch == 1  # Sana's tokens are one latent
+        assert maps.shape == (3, 3, 2, *((16, 24) if fine else (8, 12)))
         assert maps[0].max() == 0
         assert 0 < maps[1].min() < maps[1].max() < 1
         one, one_map = denoise(x[2:, 1:], [3], ["a"])
@@ -230,6 +257,26 @@ def test_words_alone_on_a_distilled_checkpoint_are_warned_of(caplog):
     assert "distilled" not in caplog.text
     editor.invert(picture, steps=1)
     assert caplog.text.count("distilled") == 1
+
+
+def test_distilled_checkpoints_are_known_by_what_they_say_of_themselves(loaded):
+    assert not loaded("flux_2_klein").distilled
+    klein = tiny_families.make("flux_2_klein")
+    klein.register_to_config(is_distilled=True)
+    assert ledits.backbones.from_pipe(klein).distilled
+    turbo = tiny_families.make("sd3")
+    assert not ledits.backbones.from_pipe(turbo).distilled
+    turbo.register_to_config(_name_or_path="stabilityai/stable-diffusion-3.5-large-turbo")
+    assert ledits.backbones.from_pipe(turbo).distilled
+    assert ledits.backbones.from_pipe(turbo).defaults["steps"] == 4
+
+
+def test_a_template_that_begins_the_text_itself_has_one_beginning():
+    tokenizer, _ = tiny_families.gemma(16)
+    for before in ("<bos>say: ", "say: "):
+        ids, _, words = chat.tokens(tokenizer, "cat", before, "", 50)
+        assert ids[0, :2].tolist().count(tokenizer.bos_token_id) == 1
+        assert words.sum() == 3
 
 
 def test_a_pipeline_of_no_known_family_is_one_sentence():

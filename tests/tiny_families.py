@@ -1,18 +1,30 @@
-"""Flow transformers and DeepFloyd IF of random weights in the real layouts, tokenizers included."""
+"""Transformers and DeepFloyd IF of random weights in the real layouts, tokenizers included."""
 
 from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     DDPMScheduler,
+    DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Pipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     IFPipeline,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     UNet2DConditionModel,
@@ -21,10 +33,16 @@ from diffusers import (
 )
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
@@ -35,11 +53,12 @@ from conftest import BUNDLED_FOLDER, CLIPTokenizer, random_text
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content if m.content is string else m.content[0].text }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
-def vae(channels: int, shift: float) -> AutoencoderKL:
+def vae(channels: int, shift: float | None) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(8, 8), latent_channels=channels, norm_num_groups=4, layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
@@ -134,6 +153,94 @@ def qwen_image() -> QwenImagePipeline:
     )  # fmt: skip
 
 
+def gemma(width: int) -> tuple[GemmaTokenizer, Gemma2Model]:
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *sorted(ByteLevel.alphabet())]
+    config = Gemma2Config(
+        vocab_size=300, hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8,
+    )  # fmt: skip
+    return GemmaTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, add_bos_token=True), Gemma2Model(
+        config
+    ).eval()
+
+
+def flux_2_parts(layers: int, guidance: bool) -> dict[str, Any]:
+    net = Flux2Transformer2DModel(
+        in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=3 * 8, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4), mlp_ratio=1.0,
+        guidance_embeds=guidance,
+    )  # fmt: skip
+    autoencoder = AutoencoderKLFlux2(
+        block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4, layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    ).eval()  # fmt: skip
+    autoencoder.bn.running_mean.normal_()
+    autoencoder.bn.running_var.uniform_(0.5, 2.0)
+    # As many layers as the real one's states are taken of.
+    text = {"vocab_size": 300, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": layers,
+            "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8}  # fmt: skip
+    return {"transformer": net, "vae": autoencoder, "tokenizer": qwen_tokenizer(), "text": text,
+            "scheduler": FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)}  # fmt: skip
+
+
+def flux_2_klein() -> Flux2KleinPipeline:
+    parts = flux_2_parts(27, guidance=False)
+    return Flux2KleinPipeline(text_encoder=Qwen3ForCausalLM(Qwen3Config(**parts.pop("text"))).eval(), **parts)
+
+
+def flux_2_dev() -> Flux2Pipeline:
+    """The real one's tokenizer is inside a processor for pictures too, which needs torchvision."""
+    parts = flux_2_parts(30, guidance=True)
+    vision = {"model_type": "pixtral", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+              "num_attention_heads": 1, "image_size": 16, "patch_size": 8, "head_dim": 8}  # fmt: skip
+    config = Mistral3Config(text_config={"model_type": "mistral", **parts.pop("text")}, vision_config=vision)
+    return Flux2Pipeline(text_encoder=Mistral3ForConditionalGeneration(config).eval(), **parts)
+
+
+def sana() -> SanaPipeline:
+    net = SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=2,
+        num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16,
+        sample_size=32, patch_size=1,
+    )  # fmt: skip
+    autoencoder = AutoencoderDC(
+        latent_channels=4, attention_head_dim=4, encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()),
+        decoder_qkv_multiscales=((), ()), scaling_factor=0.41,
+    ).eval()  # fmt: skip
+    tokenizer, encoder = gemma(16)
+    return SanaPipeline(
+        transformer=net, vae=autoencoder, text_encoder=encoder, tokenizer=tokenizer,
+        scheduler=DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, beta_start=0.0001, beta_end=0.02
+        ),
+    )  # fmt: skip
+
+
+def pixart() -> PixArtSigmaPipeline:
+    net = PixArtTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, sample_size=16,
+        cross_attention_dim=16, caption_channels=32, use_additional_conditions=False,
+    )  # fmt: skip
+    tokenizer, encoder = t5(32)
+    return PixArtSigmaPipeline(
+        transformer=net, vae=vae(4, None), text_encoder=encoder, tokenizer=tokenizer,
+        scheduler=DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02),
+    )  # fmt: skip
+
+
+def lumina_2() -> Lumina2Pipeline:
+    net = Lumina2Transformer2DModel(
+        sample_size=16, in_channels=4, hidden_size=32, num_layers=3, num_refiner_layers=1, num_attention_heads=2,
+        num_kv_heads=1, multiple_of=16, axes_dim_rope=(4, 6, 6), axes_lens=(300, 64, 64), cap_feat_dim=16,
+    )  # fmt: skip
+    tokenizer, encoder = gemma(16)
+    return Lumina2Pipeline(
+        transformer=net, vae=vae(4, 0.1), text_encoder=encoder, tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
+    )  # fmt: skip
+
+
 def deepfloyd_if() -> IFPipeline:
     net = UNet2DConditionModel(
         sample_size=32, layers_per_block=1, block_out_channels=(8, 16, 16), in_channels=3, out_channels=6,
@@ -152,7 +259,10 @@ def deepfloyd_if() -> IFPipeline:
     )  # fmt: skip
 
 
-MAKE = {"deepfloyd_if": deepfloyd_if, "sd3": sd3, "flux": flux, "z_image": z_image, "qwen_image": qwen_image}
+MAKE = {
+    "deepfloyd_if": deepfloyd_if, "sd3": sd3, "flux": flux, "z_image": z_image, "qwen_image": qwen_image,
+    "flux_2_klein": flux_2_klein, "flux_2_dev": flux_2_dev, "sana": sana, "pixart": pixart, "lumina_2": lumina_2,
+}  # fmt: skip
 
 
 def make(name: str) -> Any:

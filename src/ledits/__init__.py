@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
         LEditsPPInversionPipelineOutput,
+        LEditsPPPipelineFlux,
+        LEditsPPPipelineIF,
         LEditsPPPipelineStableDiffusion,
+        LEditsPPPipelineStableDiffusion3,
         LEditsPPPipelineStableDiffusionXL,
     )
     from ledits.recipe import Edit, Recipe
@@ -23,7 +26,10 @@ __all__ = [
     "Inversion",
     "LEditsPPDiffusionPipelineOutput",
     "LEditsPPInversionPipelineOutput",
+    "LEditsPPPipelineFlux",
+    "LEditsPPPipelineIF",
     "LEditsPPPipelineStableDiffusion",
+    "LEditsPPPipelineStableDiffusion3",
     "LEditsPPPipelineStableDiffusionXL",
     "Recipe",
     "Settings",

@@ -15,8 +15,16 @@ FAMILIES = (
     "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "LEditsPPPipelineStableDiffusionXL",
     "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline",
 )  # fmt: skip
+# What our pipelines save of families that are read by way of diffusers' own.
+_OURS = {
+    "LEditsPPPipelineStableDiffusion3": "StableDiffusion3Pipeline", "LEditsPPPipelineFlux": "FluxPipeline",
+    "LEditsPPPipelineIF": "IFPipeline",
+}  # fmt: skip
 # Read by way of diffusers' own pipelines.
-BY_PIPELINE = ("IFPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline", "QwenImagePipeline")
+BY_PIPELINE = (
+    "IFPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline", "QwenImagePipeline",
+    "Flux2KleinPipeline", "Flux2Pipeline", "SanaPipeline", "PixArtSigmaPipeline", "Lumina2Pipeline",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ def short(model: str) -> str:
 def index(folder: Path, model: str) -> dict[str, Any]:
     """What model_index.json holds; ValueError, one sentence, where it can't be read or is of a family not known."""
     value = read_json(folder / "model_index.json", model)
-    if (family := value.get("_class_name")) not in (*FAMILIES, *BY_PIPELINE):
+    value["_class_name"] = family = _OURS.get(str(value.get("_class_name")), value.get("_class_name"))
+    if family not in (*FAMILIES, *BY_PIPELINE):
         raise ValueError(
             f"model {model!r} is a {family}: checkpoints of StableDiffusionPipeline (SD 1.x and 2.x), "
             f"StableDiffusionXLPipeline, LatentConsistencyModelPipeline, {', '.join(BY_PIPELINE)} are accepted"

@@ -7,7 +7,6 @@
 Pictures are paths, a file's bytes, PIL images, arrays or tensors (`files.image.take`).
 """
 
-import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -31,8 +30,6 @@ from ledits.plan import Plan
 from ledits.recipe import Edit, MaskRule, Recipe, parse
 from ledits.regions import Regions
 from ledits.settings import Mode, Settings
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # (network evaluations done, of how many); raising in it stops the work
 
@@ -86,11 +83,7 @@ class Editor:
         schedule = backbone.schedule(settings.steps, settings.skip, pixels.shape[2], pixels.shape[3])
         x0 = backbone.encode(pixels)
         captioned = settings.mode == "caption"
-        if not captioned and getattr(backbone, "distilled", False):
-            logger.warning(
-                "model %r was distilled to few steps and knows no picture without a caption: say what the picture "
-                "shows (source), for edits by words alone start from nothing that it was trained on", backbone.name,
-            )  # fmt: skip
+        suits.warn_of_words(backbone, captioned=captioned)
         total = len(schedule) * (2 if settings.source_scale else 1)
 
         def watch(done: int) -> None:

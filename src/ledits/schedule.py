@@ -132,6 +132,13 @@ def flow_shift(config: Mapping[str, Any], tokens: int | None, steps: float) -> f
     return math.exp(mu) if config.get("time_shift_type", "exponential") == "exponential" else mu
 
 
+def flux_2_shift(tokens: int, steps: float) -> float:
+    """The shift of FLUX.2's levels, which depends on the number of steps too (the figures are its pipeline's)."""
+    many = 0.00016927 * tokens + 0.45666666  # mu of 200 steps, and of any number where the picture is large
+    few = 8.73809524e-05 * tokens + 1.89833333  # of 10 steps
+    return math.exp(many if tokens > 4300 else many + (few - many) * (200 - steps) / 190)
+
+
 def flow_skip(shift: float) -> float:
     """The skip at which a flow of this shift begins at the signal-to-noise ratio of Stable Diffusion at skip 0.15."""
     return round(1 - _START / (shift - (shift - 1) * _START), 2)

@@ -5,6 +5,7 @@ object, unless somebody asks first. Its autoencoder gives back 160 scenes with 2
 pictures with 15 to 23 dB at their own size (the other two were smooth: 30 and 36), so that it asks for 24.
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterable
@@ -20,6 +21,18 @@ from ledits.recipe import Edit
 if TYPE_CHECKING:
     from ledits.backbones import Backbone
     from ledits.frame import Frame
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_words(backbone: "Backbone", *, captioned: bool) -> None:
+    """Warn where a picture is inverted without a caption for a model that was distilled to few steps."""
+    if not captioned and getattr(backbone, "distilled", False):
+        logger.warning(
+            "model %r was distilled to few steps and knows no picture without a caption: say what the picture shows "
+            "(source, or a pipeline's caption), for edits by words alone start from nothing that it was trained on",
+            backbone.name,
+        )
 
 
 def check_words(model: str, folder: Path | None, edits: Iterable[Edit], source: str = "") -> None:

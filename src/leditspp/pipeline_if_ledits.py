@@ -6,48 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ledits.backbones.deepfloyd_if import Prompts
-from ledits.backbones.latent_unet import LatentUNet
-from ledits.backbones.texts import Text as PromptEmbedding
-from ledits.pipelines import LEditsPPDiffusionPipelineOutput, inputs
-from ledits.pipelines.outputs import Conditioning
-from ledits.pipelines.shared import LEditsPP
+from ledits.backbones import deepfloyd_if
+from ledits.pipelines import LEditsPPDiffusionPipelineOutput, LEditsPPPipelineIF, inputs
 from leditspp import arguments
 
 
-class IFDiffusion_LEDITS(LEditsPP):
+class IFDiffusion_LEDITS(LEditsPPPipelineIF):
     """LEDITS++ on the pixels of DeepFloyd IF's first stage; the components are those of diffusers' IFPipeline."""
-
-    model_cpu_offload_seq = "text_encoder->unet"
-    _optional_components = [  # noqa: RUF012
-        "tokenizer", "text_encoder", "safety_checker", "feature_extractor", "watermarker",
-    ]  # fmt: skip
-    _exclude_from_cpu_offload = ["watermarker"]  # noqa: RUF012
-    _callback_tensor_inputs = ["latents", "negative_prompt_embeds"]  # noqa: RUF012
-
-    safety_checker: Any
-    watermarker: Any
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        text_encoder: Any,
-        unet: Any,
-        scheduler: Any,
-        safety_checker: Any,
-        feature_extractor: Any,
-        watermarker: Any,
-        requires_safety_checker: bool = True,
-        map_scale: int | None = None,
-    ) -> None:
-        super().__init__()
-        if safety_checker is not None and feature_extractor is None:
-            raise ValueError("a safety_checker needs a feature_extractor: give both, or safety_checker=None")
-        self.register_modules(
-            tokenizer=tokenizer, text_encoder=text_encoder, unet=unet, scheduler=self._set_up(scheduler),
-            safety_checker=safety_checker, feature_extractor=feature_extractor, watermarker=watermarker,
-        )  # fmt: skip
-        self.register_to_config(requires_safety_checker=requires_safety_checker, map_scale=map_scale)
 
     @torch.no_grad()
     def encode_prompt(
@@ -56,13 +21,13 @@ class IFDiffusion_LEDITS(LEditsPP):
         """The prompt and the negative one as the second stage takes them, (1 tokens d); None in the authors' places of
         edits.
         """
-        encoders = self._text_encoders(Conditioning())
+        encoders = deepfloyd_if.Prompts(self.components, self._execution_device)
         given = encoders.embed(prompt).states[None]
         return given, encoders.embed(negative_prompt).states[None] if do_classifier_free_guidance else None, None, None
 
     @inputs.strict
     @torch.no_grad()
-    def invert(
+    def invert(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         image_path: Any = None,
         source_prompt: str | Sequence[str] = "",
@@ -85,15 +50,12 @@ class IFDiffusion_LEDITS(LEditsPP):
         """
         arguments.check_eta(eta)
         pictures = arguments.centred(arguments.picture(image_path, image), int(self.unet.config.sample_size))
-        out = self._invert(
-            pictures, Conditioning(source_prompt, source_guidance_scale), num_inversion_steps, skip, generator, None,
-            None, "default", None, "authors", 0,
-        )  # fmt: skip
+        out = super().invert(pictures, source_prompt, source_guidance_scale, num_inversion_steps, skip, generator)
         return out.zs, out.inversion.x.flip(0)
 
     @inputs.strict
     @torch.no_grad()
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         prompt: str | Sequence[str] | None = None,
         guidance_scale: float = 7.0,
@@ -138,7 +100,7 @@ class IFDiffusion_LEDITS(LEditsPP):
         if edit_momentum_scale:
             raise ValueError(f"edit_momentum_scale {edit_momentum_scale}: there is no momentum here, leave it out")
         mask_rule = inputs.rule(use_cross_attn_mask, use_intersect_mask)
-        embedded = inputs.embedded(edit_prompt_embeds, None, editing_prompt_token_counts, mask_rule)
+        embedded = inputs.embedded(edit_prompt_embeds, None, editing_prompt_token_counts, mask_rule, start=0)
         edits = inputs.Edits(
             prompts=editing_prompt, embedded=embedded,
             scale=arguments.weighted(edit_guidance_scale, edit_weights), reverse=reverse_editing_direction,
@@ -169,15 +131,3 @@ class IFDiffusion_LEDITS(LEditsPP):
                     self.watermarker.apply_watermark(out.images, self.unet.config.sample_size)
         self.maybe_free_model_hooks()
         return out if return_dict else (out.images, out.nsfw_content_detected, watermarked)
-
-    def _backbone(self, conditioning: Conditioning) -> LatentUNet:
-        return LatentUNet(
-            self.unet, None, self._text_encoders(conditioning), self.scheduler.config, name=type(self).__name__,
-            fingerprint="", settings={"map_scale": self.config["map_scale"]}, device=self._execution_device,
-        )  # fmt: skip
-
-    def _text_encoders(self, conditioning: Conditioning) -> Prompts:
-        return Prompts(self.components, self._execution_device)
-
-    def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
-        return encoders.embed(text)

@@ -1,6 +1,5 @@
 """Model families behind one contract; `load` finds the right one for a folder or a hub repository."""
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ledits import checkpoints
+from ledits.backbones import hub
 from ledits.backbones.digest import fingerprint
 from ledits.checkpoints import BUNDLED
 from ledits.method.core import Denoiser, Schedule
@@ -59,6 +59,8 @@ def load(
     packed: bool = True,
     offload: str | None = None,
     variant: str | None = None,
+    quantize: str | None = None,
+    transformer: str | Path | None = None,
 ) -> Backbone:
     """The backbone of a checkpoint in diffusers' layout: "scenes" (bundled), a folder, or a hub repository's id.
 
@@ -67,22 +69,30 @@ def load(
     read from safetensors files only. `packed`: on an x86 CPU layers and attention are replaced by faster ones
     (`ledits.pack`); False is for whoever puts his own in their place.
     `offload` keeps parts in the machine's memory while others run: "model", "group" or "sequential", each smaller and
-    slower than the one before (diffusers' own). `variant` is of weights files, such as "bf16".
+    slower than the one before (diffusers' own). `variant` is of weights files, such as "bf16"; one is downloaded.
+    `quantize` holds the weights of the network and its language models in 8 bits ("int8", "fp8", by torchao) or 4
+    ("nf4", by bitsandbytes, on CUDA), in each step turned to `dtype`. `transformer` is a .gguf or .safetensors file of
+    it, in place of the folder's.
     """
     where = _device(device)
     if dtype not in ("auto", *DTYPES):
         raise ValueError(f"dtype {dtype!r}: auto, {', '.join(DTYPES)} are accepted")
-    folder = checkpoints.find(model) or _download(model, revision)
+    special = (offload, variant, quantize, transformer) != (None,) * 4
+    if special:
+        from ledits.backbones import large
+
+        large.check(where, offload, quantize, transformer)
+    found, file = checkpoints.find(model), None if transformer is None else Path(transformer)
+    folder = found or hub.download(model, revision, variant, without_transformer=file is not None)
     index = checkpoints.index(folder, model)
-    if index["_class_name"] in checkpoints.BY_PIPELINE or offload or variant:
+    variant = variant or hub.only_variant(folder)
+    if special or variant or index["_class_name"] in checkpoints.BY_PIPELINE:
         from ledits.backbones import families
 
-        if offload not in (None, "model", "group", "sequential"):
-            raise ValueError(f"offload {offload!r}: model, group and sequential are accepted")
         usual = torch.bfloat16 if where.type == "cuda" else torch.float32
         return families.read(
-            folder, index, name=model, fingerprint=fingerprint(folder), device=where, dtype=DTYPES.get(dtype, usual),
-            offload=offload, variant=variant,
+            folder, index, name=model, fingerprint=fingerprint(folder, variant=variant, beside=file), device=where,
+            dtype=DTYPES.get(dtype, usual), offload=offload, variant=variant, quantize=quantize, transformer=file,
         )  # fmt: skip
     from ledits.backbones import checkpoint
     from ledits.cpu import precision
@@ -117,38 +127,3 @@ def _device(name: str) -> torch.device:
             f"device {name!r} is not there: this PyTorch sees no {device.type.upper()} device, use --device cpu"
         )
     return device
-
-
-def _download(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    kinds = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
-    parts = (
-        "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2",
-        "tokenizer_3", "scheduler",
-    )  # fmt: skip
-    try:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision,
-                allow_patterns=["*.json"] + [f"{part}/{kind}" for part in parts for kind in kinds],
-                ignore_patterns=["*.fp16.*", "*.bf16.*", "*non_ema*", "*/*/*"],
-            )
-        )
-    except RepositoryNotFoundError:
-        raise ValueError(f"model {repository!r}: the hub has no such repository, or it needs `hf auth login`") from None
-    except HFValidationError as error:
-        raise ValueError(f"model {repository!r} is no hub id: {error}") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        reason = type(error).__name__
-        raise ValueError(
-            f"model {repository!r} is neither a folder nor cached, and the hub can't be reached{offline}: {reason}"
-        ) from None

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ledits.backbones import deepfloyd_if, flux, qwen_image, stable_diffusion_3, z_image
+from ledits.backbones import deepfloyd_if, flux, flux_2, gemma, large, pixart, qwen_image, stable_diffusion_3, z_image
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -19,6 +19,11 @@ TRANSFORMERS = {
     "FluxPipeline": flux.FAMILY,
     "ZImagePipeline": z_image.FAMILY,
     "QwenImagePipeline": qwen_image.FAMILY,
+    "Flux2KleinPipeline": flux_2.KLEIN,
+    "Flux2Pipeline": flux_2.DEV,
+    "SanaPipeline": gemma.SANA,
+    "PixArtSigmaPipeline": pixart.FAMILY,
+    "Lumina2Pipeline": gemma.LUMINA,
 }
 
 
@@ -40,7 +45,7 @@ def from_pipe(
     named: dict[str, Any] = {"name": name or type(pipe).__name__, "fingerprint": fingerprint, "settings": settings,
              "device": torch.device(pipe._execution_device), "max_batch": max_batch}  # fmt: skip
     if (family := TRANSFORMERS.get(kind)) is not None:
-        return LatentTransformer(family, parts, pipe.scheduler.config, **named)
+        return LatentTransformer(family, parts, pipe.scheduler.config, index=pipe.config, **named)
     if kind in ("StableDiffusionPipeline", "LatentConsistencyModelPipeline"):
         prompts = ClipPrompts(parts["tokenizer"], parts["text_encoder"], named["device"])
     elif kind == "StableDiffusionXLPipeline":
@@ -63,7 +68,8 @@ def from_pipe(
 
 def read(
     folder: Path, index: Mapping[str, Any], *, name: str, fingerprint: str, device: torch.device, dtype: torch.dtype,
-    offload: str | None = None, variant: str | None = None,
+    offload: str | None = None, variant: str | None = None, quantize: str | None = None,
+    transformer: Path | None = None,
 ) -> LatentTransformer | LatentUNet:  # fmt: skip
     """A checkpoint by way of its diffusers pipeline; `index` is the content of model_index.json."""
     import diffusers
@@ -78,9 +84,20 @@ def read(
     if index["_class_name"] == "IFPipeline":
         absent |= dict.fromkeys(("safety_checker", "feature_extractor", "watermarker"))
         absent |= {"requires_safety_checker": False}
+    how: dict[str, Any] = {}
+    if quantize is not None:
+        how["quantization_config"] = large.quantization(quantize, index, dtype)
     try:
+        if transformer is not None:
+            how["transformer"] = large.one_file(transformer, folder, index, dtype)
         pipe: Any = getattr(diffusers, index["_class_name"]).from_pretrained(
-            folder, torch_dtype=dtype, use_safetensors=True, variant=variant, local_files_only=True, **absent
+            folder,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            variant=variant,
+            local_files_only=True,
+            **absent,
+            **how,
         )
         settings = json.loads(file.read_text()) if (file := folder / "ledits.json").exists() else None
     except Exception as error:
@@ -90,15 +107,5 @@ def read(
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-    if offload == "model":
-        pipe.enable_model_cpu_offload(device=device)
-    elif offload == "sequential":
-        pipe.enable_sequential_cpu_offload(device=device)
-    elif offload == "group":
-        pipe.enable_group_offload(
-            onload_device=device, offload_device=torch.device("cpu"), offload_type="leaf_level", exclude_modules=["vae"]
-        )
-        pipe.vae.to(device)
-    else:
-        pipe.to(device)
+    large.place(pipe, offload, device)
     return from_pipe(pipe, name=name, fingerprint=fingerprint, settings=settings)

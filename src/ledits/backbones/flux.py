@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from ledits.backbones.network import Net
-from ledits.backbones.texts import Text, pooled, stack, tokenize
+from ledits.backbones.texts import TOKENIZING, Text, pooled, stack, tokenize
 from ledits.backbones.transformer import Family, chosen, pack, text_first, unpack
 
 # Of 19 double blocks (Shin et al. 2025, arXiv 2508.07519).
 _BEST = {19: (11, 12, 14, 17, 18)}
 # What the distilled guidance is told, for every prompt: the base and an edit with one and the same, so that their
 # difference is the edit's. 1.5 is what FlowEdit (Kulikov et al. 2024, arXiv 2412.08629) tells the source's side.
-_GUIDANCE = 1.5
+GUIDANCE = 1.5
 
 
 class Prompts:
@@ -35,7 +35,8 @@ class Prompts:
         tokenizer, encoder = self.clip
         # CLIP gives only a summary: what does not fit into its 77 tokens is in T5's.
         longest = int(tokenizer.model_max_length)
-        short = tokenizer(text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
+        with TOKENIZING:
+            short = tokenizer(text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
         return Text(text, states, words, encoder(short.input_ids.to(self.device)).pooler_output[0].to(states))
 
 
@@ -47,12 +48,12 @@ def positions(height: int, width: int, axes: int, device: torch.device) -> Tenso
     return ids.to(device)
 
 
-def call(net: Net, config: Any, x: Tensor, sigma: Tensor, texts: Sequence[Text]) -> Tensor:
+def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
     r, _, h, w = x.shape
     states = stack(texts)
-    guidance = torch.full((r,), _GUIDANCE, device=x.device, dtype=torch.float32) if config.guidance_embeds else None
+    guidance = torch.full((r,), GUIDANCE, device=x.device, dtype=torch.float32) if config.guidance_embeds else None
     tokens = net(
-        hidden_states=pack(x), timestep=sigma.to(x.dtype), guidance=guidance, pooled_projections=pooled(texts),
+        hidden_states=pack(x), timestep=time.to(x.dtype), guidance=guidance, pooled_projections=pooled(texts),
         encoder_hidden_states=states, txt_ids=torch.zeros(states.shape[1], 3, device=x.device),
         img_ids=positions(h // 2, w // 2, 3, x.device),
     ).sample  # fmt: skip
@@ -65,5 +66,5 @@ def _layers(net: Any) -> list[str]:
 
 FAMILY = Family(
     call=call, prompts=Prompts, layers=_layers, layout=text_first,
-    distilled=lambda net, scheduler: not net.config.guidance_embeds,
+    distilled=lambda net, scheduler, index: not net.config.guidance_embeds,
 )  # fmt: skip

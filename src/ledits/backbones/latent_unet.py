@@ -118,7 +118,7 @@ class LatentUNet(NetworkBackbone):
     def map_grid(self, height: int, width: int) -> tuple[int, int]:
         return height // self.map_scale, width // self.map_scale
 
-    def row_bytes(self, x: Tensor) -> int:
+    def row_bytes(self, x: Tensor, tokens: int) -> int:
         """A row holds about 40 tensors of the first level's width at once (measured on SD 1.5: 20 to 30)."""
         return 40 * self.unet.config.block_out_channels[0] * x[0, 0, 0].numel() * self.dtype.itemsize
 

@@ -92,8 +92,8 @@ class NetworkBackbone:
         """Where picture and text are in the layers that are recorded: of cross-attention, the queries are the cells."""
         return Layout(cells, cells)
 
-    def row_bytes(self, x: Tensor) -> int:
-        """Of memory that one row of latents x (... h w) takes in the network."""
+    def row_bytes(self, x: Tensor, tokens: int) -> int:
+        """Of memory that one row of latents x (... h w) takes in the network, with a text of so many tokens."""
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class _Denoiser:
         ]
         # Rows of texts of unequal length never share a batch: none is padded, and none needs a mask.
         order = sorted(range(len(rows)), key=lambda row: len(rows[row][0].states))
-        self._size = self._size or self._batch(x)
+        self._size = self._size or self._batch(x, max(len(text.states) for text, _, _ in rows))
         clean, maps, start = list[Tensor](), list[Tensor](), 0
         while start < len(order):
             tokens = len(rows[order[start]][0].states)
@@ -230,14 +230,14 @@ class _Denoiser:
             self._texts[prompt] = self._backbone.prompts.embed(str(prompt))
         return self._texts[prompt]
 
-    def _batch(self, x: Tensor) -> int:
+    def _batch(self, x: Tensor, tokens: int) -> int:
         """How many rows to evaluate at once: what half of the free memory holds, at most 32.
 
         Small batches saturate a CPU, and large ones outgrow its caches: SD 1.5 at 512 x 512 takes 5.4 s a row by
         twenties, 4.7 by twos. Raises ValueError where not even one row fits.
         """
         model = self._backbone
-        need = model.row_bytes(x)
+        need = model.row_bytes(x, tokens)
         memory.check(x.device, need, *(model.factor * side for side in x.shape[-2:]))
         room = memory.free(x.device) // 2
         return model.max_batch or max(1, min(32, (min(room, _CPU_ROOM) if x.device.type == "cpu" else room) // need))

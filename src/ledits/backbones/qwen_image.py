@@ -28,9 +28,9 @@ class Prompts:
     @torch.no_grad()
     def embed(self, text: str) -> Text:
         # The model's card asks for a space where there is no prompt.
-        ids, words = chat.tokens(self.tokenizer, text or " ", _BEFORE, _AFTER, _TOKENS + _CUT)
-        ids = ids.to(self.device)
-        out = self.encoder(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
+        ids, mask, words = chat.tokens(self.tokenizer, text or " ", _BEFORE, _AFTER, _TOKENS + _CUT)
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        out = self.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True)
         return Text(text, out.hidden_states[-1][0, _CUT:], words[_CUT:])
 
 
@@ -49,10 +49,10 @@ def _outward(vae: Any, x: Tensor) -> Tensor:
     return x * std + mean
 
 
-def call(net: Net, config: Any, x: Tensor, sigma: Tensor, texts: Sequence[Text]) -> Tensor:
+def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
     r, _, h, w = x.shape
     tokens = net(
-        hidden_states=pack(x), timestep=sigma.to(x.dtype), encoder_hidden_states=stack(texts),
+        hidden_states=pack(x), timestep=time.to(x.dtype), encoder_hidden_states=stack(texts),
         encoder_hidden_states_mask=None, img_shapes=[[(1, h // 2, w // 2)]] * r,
     ).sample  # fmt: skip
     return unpack(tokens, h, w)

@@ -44,9 +44,9 @@ class Prompts:
         return Text(text, torch.cat([clip, t5.to(clip)]), torch.cat([words, more]), torch.cat(pools))
 
 
-def call(net: Net, config: Any, x: Tensor, sigma: Tensor, texts: Sequence[Text]) -> Tensor:
+def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
     return net(
-        hidden_states=x, timestep=1000 * sigma, encoder_hidden_states=stack(texts), pooled_projections=pooled(texts)
+        hidden_states=x, timestep=1000 * time, encoder_hidden_states=stack(texts), pooled_projections=pooled(texts)
     ).sample
 
 

@@ -43,8 +43,8 @@ def tokenize(
     longest = longest or int(tokenizer.model_max_length)
     with TOKENIZING:
         out = tokenizer(
-            text, padding="max_length" if pad else False, max_length=longest, return_attention_mask=True,
-            return_tensors="pt",
+            text, padding="max_length" if pad else False, max_length=longest if pad else None,
+            return_attention_mask=True, return_tensors="pt",
         )  # fmt: skip
         marks = int(tokenizer.num_special_tokens_to_add())
     check_length(text, out.input_ids.shape[1] - marks, longest - marks)

@@ -1,21 +1,26 @@
-"""Flow transformers on an autoencoder's latents: what they share. A family's own file says the rest."""
+"""Transformers on latents, flows but for PixArt: what they share. A family's own file says the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from ledits import checkpoints
 from ledits.attention import Layout
 from ledits.backbones.codec import Autoencoder, Codec
 from ledits.backbones.network import DEFAULTS, Net, NetworkBackbone
 from ledits.backbones.texts import Prompts, Text
 from ledits.method.core import Schedule
-from ledits.schedule import Shift, flow_shift, flow_skip, from_config
+from ledits.schedule import Shift, flow_shift, flow_skip, from_config, is_flow
 
 Call = Callable[[Net, Any, Tensor, Tensor, Sequence[Text]], Tensor]
-"""(network, its config, x (r c h w) in the network's format, sigma (r), texts) -> eps - x0 (r c h w)."""
+"""(network, its config, x (r c h w) in the network's format, time (r), texts) -> what it predicts, (r c' h w).
+
+Of a flow the time is sigma and the prediction eps - x0; of a diffusion model they are those of its training.
+"""
 
 
 def image_first(tokens: int, cells: int) -> Layout:
@@ -25,6 +30,11 @@ def image_first(tokens: int, cells: int) -> Layout:
 
 def text_first(tokens: int, cells: int) -> Layout:
     return Layout(cells, cells + tokens, image_at=tokens)
+
+
+def across(tokens: int, cells: int) -> Layout:
+    """Attention of the picture's tokens to the text's alone."""
+    return Layout(cells, cells)
 
 
 def middle(net: Any, blocks: str, attention: str = "attn") -> list[str]:
@@ -49,9 +59,10 @@ class Family:
     layout: Callable[[int, int], Layout] = image_first
     codec: Callable[[Any, Any], Codec] = Autoencoder  # (autoencoder, device)
     patch: int = 2  # latents of a token's side
-    area: int = 1024**2  # of the pictures it was trained on
+    area: int = 1024**2  # of the pictures it was trained on, where the network doesn't say it
     shift: Shift | None = None  # where the scheduler's config doesn't say it
-    distilled: Callable[[Any, Mapping[str, Any]], bool] = lambda net, scheduler: False
+    # By the network, its scheduler's config and its pipeline's (model_index.json).
+    distilled: Callable[[Any, Mapping[str, Any], Mapping[str, Any]], bool] = lambda net, scheduler, index: False
     defaults: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
@@ -62,10 +73,21 @@ _DISTILLED = {
 }  # fmt: skip
 
 
+def _usual(scheduler: Mapping[str, Any], tokens: int, how: Shift | None) -> dict[str, float]:
+    """Defaults of a flow. The table's steps are of whole schedules; of one that is shifted, more are all but noise."""
+    steps = 28
+    skip = flow_skip(how(tokens, steps) if how else flow_shift(scheduler, tokens, steps))
+    return {"steps": steps, "skip": skip, "described_skip": skip, "add_scale": 5.0, "remove_scale": 5.0,
+            "swap_new_scale": 5.0, "swap_old_scale": 5.0, "described_scale": 5.0}  # fmt: skip
+
+
 class LatentTransformer(NetworkBackbone):
     """A backbone (see `ledits.backbones.Backbone`) of one `family`.
 
-    `settings` are the checkpoint's own ledits.json: "map_blocks", names of the attention modules to record, "defaults".
+    `settings` are the checkpoint's own ledits.json: "map_blocks", names of the attention modules to record, "defaults",
+    and "distilled", which is said by a "turbo" in its name otherwise, or by the family. `index` is its pipeline's
+    configuration.
+    `attention` goes to the network as its joint_attention_kwargs, in the families that have them: a LoRA's scale.
     """
 
     def __init__(
@@ -77,23 +99,30 @@ class LatentTransformer(NetworkBackbone):
         name: str,
         fingerprint: str,
         device: Any,
+        index: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
+        attention: Mapping[str, Any] | None = None,
         max_batch: int | None = None,
     ) -> None:
         settings = settings or {}
+        self.attention = attention
         self.family, self.transformer, self.scheduler = family, parts["transformer"], dict(scheduler)
         self.map_layers = settings.get("map_blocks") or family.layers(self.transformer)
         codec = family.codec(parts["vae"], device)
-        self.distilled = family.distilled(self.transformer, self.scheduler)
-        # The table's steps are of whole schedules; of a flow that is shifted, more of them are all but noise.
-        tokens, steps = min(family.area // (codec.factor * family.patch) ** 2, 4096), 28
-        shift = family.shift(tokens, steps) if family.shift else flow_shift(self.scheduler, tokens, steps)
-        skip = flow_skip(shift)
-        usual = {"steps": steps, "skip": skip, "described_skip": skip, "add_scale": 5.0, "remove_scale": 5.0,
-                 "swap_new_scale": 5.0, "swap_old_scale": 5.0, "described_scale": 5.0}  # fmt: skip
+        side = getattr(self.transformer.config, "sample_size", None)  # in latents
+        area = family.area if side is None else (codec.factor * side) ** 2
+        index = index or {}
+        names = [name, str(index.get("_name_or_path") or name)]  # where its pipeline was read from
+        by_name = any("turbo" in checkpoints.short(each).lower() for each in names)
+        told = by_name or family.distilled(self.transformer, self.scheduler, index)
+        self.distilled = bool(settings.get("distilled", told))
+        self.flow = is_flow(self.scheduler)
+        self.prediction = "flow_prediction" if self.flow else self.scheduler.get("prediction_type", "epsilon")
+        tokens = min(area // (codec.factor * family.patch) ** 2, 4096)
+        usual = _usual(self.scheduler, tokens, family.shift) if self.flow else {}
         super().__init__(
             codec, family.prompts(parts, device), name=name, fingerprint=fingerprint, device=device,
-            dtype=self.transformer.dtype, multiple=codec.factor * family.patch, area=family.area, max_batch=max_batch,
+            dtype=self.transformer.dtype, multiple=codec.factor * family.patch, area=area, max_batch=max_batch,
             defaults={**DEFAULTS, **usual, **family.defaults, **(_DISTILLED if self.distilled else {}),
                       **settings.get("defaults", {})},
         )  # fmt: skip
@@ -108,8 +137,12 @@ class LatentTransformer(NetworkBackbone):
         return from_config(self.scheduler, steps, skip, tokens=tokens, shift=self.family.shift)
 
     def predict(self, net: Net, x: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor, texts: Sequence[Text]) -> Tensor:
-        velocity = self.family.call(net, self.transformer.config, x.to(self.dtype), sigma, texts)
-        return self.clean(x, alpha, sigma, velocity)
+        if self.attention:
+            net = partial(net, joint_attention_kwargs=dict(self.attention))
+        time = sigma if self.flow else t
+        output = self.family.call(net, self.transformer.config, x.to(self.dtype), time, texts)
+        # Some predict a variance as well, in channels of its own.
+        return self.clean(x, alpha, sigma, output[:, : x.shape[1]])
 
     def map_grid(self, height: int, width: int) -> tuple[int, int]:
         return height // self.family.patch, width // self.family.patch
@@ -117,11 +150,15 @@ class LatentTransformer(NetworkBackbone):
     def map_layout(self, tokens: int, cells: int) -> Layout:
         return self.family.layout(tokens, cells)
 
-    def row_bytes(self, x: Tensor) -> int:
-        """A row holds about 24 numbers a token and channel at once; its text is as long as half a picture."""
+    def row_bytes(self, x: Tensor, tokens: int) -> int:
+        """A row holds about 24 numbers a token and channel at once: the widest layer's and its neighbours' (counted in
+        the blocks' code, not measured on a GPU).
+        """
         config = self.transformer.config
-        width = getattr(config, "dim", None) or config.num_attention_heads * config.attention_head_dim
-        return int(24 * 1.5 * width * x[0, 0, 0].numel() / self.family.patch**2 * self.dtype.itemsize)
+        named = getattr(config, "dim", None) or getattr(config, "hidden_size", None)
+        width: int = named or config.num_attention_heads * config.attention_head_dim
+        cells = x[0, 0, 0].numel() // self.family.patch**2
+        return 24 * width * (cells + tokens) * self.dtype.itemsize
 
 
 def pack(x: Tensor) -> Tensor:

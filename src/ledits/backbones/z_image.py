@@ -23,15 +23,15 @@ class Prompts:
     @torch.no_grad()
     def embed(self, text: str) -> Text:
         before, after = chat.around(self.tokenizer, enable_thinking=True)
-        ids, words = chat.tokens(self.tokenizer, text, before, after, _TOKENS)
+        ids, _, words = chat.tokens(self.tokenizer, text, before, after, _TOKENS)
         out = self.encoder(input_ids=ids.to(self.device), output_hidden_states=True)
         return Text(text, out.hidden_states[-2][0], words)
 
 
-def call(net: Net, config: Any, x: Tensor, sigma: Tensor, texts: Sequence[Text]) -> Tensor:
+def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
     # Lists of pictures (c 1 h w) and of texts; its time and its sign run the other way.
     pictures = [picture[:, None] for picture in x]
-    return -torch.stack(net(pictures, 1 - sigma, [text.states for text in texts], return_dict=False)[0])[:, :, 0]
+    return -torch.stack(net(pictures, 1 - time, [text.states for text in texts], return_dict=False)[0])[:, :, 0]
 
 
 def layout(tokens: int, cells: int) -> Layout:
@@ -46,5 +46,5 @@ def _layers(net: Any) -> list[str]:
 FAMILY = Family(
     call=call, prompts=Prompts, layers=_layers, layout=layout,
     # Turbo's scheduler has half the shift of the model it was distilled from.
-    distilled=lambda net, scheduler: scheduler.get("shift", 6.0) <= 3.0,
+    distilled=lambda net, scheduler, index: scheduler.get("shift", 6.0) <= 3.0,
 )  # fmt: skip

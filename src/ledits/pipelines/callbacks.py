@@ -1,12 +1,13 @@
 """diffusers' `callback_on_step_end`: what it is handed, and what it changed, whether returned or changed in place."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ledits.backbones.latent_unet import LatentUNet
+from ledits.backbones.latent_unet import UNetPrompts
+from ledits.backbones.network import NetworkBackbone
 from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Schedule
 from ledits.pipelines.inputs import Callback
@@ -21,7 +22,7 @@ def check(names: Sequence[str], accepted: Sequence[str]) -> None:
 
 
 def call(
-    callback: Callback, names: Sequence[str], pipe: Any, backbone: LatentUNet, s: Schedule, i: int, x: Tensor,
+    callback: Callback, names: Sequence[str], pipe: Any, backbone: NetworkBackbone, s: Schedule, i: int, x: Tensor,
     prompts: Prompts,
 ) -> Tensor | None:  # fmt: skip
     """Call the user's callback after step i, at state x; the state to go on from where it changed anything, else None.
@@ -48,11 +49,12 @@ def call(
 # The embeddings handed out: their field, and whether they are of all prompts or of the base prompt alone.
 _FIELDS = {
     "negative_prompt_embeds": ("states", False), "prompt_embeds": ("states", True),
-    "negative_pooled_prompt_embeds": ("pooled", False), "add_text_embeds": ("pooled", True),
+    "negative_pooled_prompt_embeds": ("pooled", False), "pooled_prompt_embeds": ("pooled", True),
+    "add_text_embeds": ("pooled", True),  # SDXL's name for these
 }  # fmt: skip
 
 
-def _handed(names: Sequence[str], backbone: LatentUNet, x: Tensor, prompts: Prompts) -> dict[str, Tensor]:
+def _handed(names: Sequence[str], backbone: NetworkBackbone, x: Tensor, prompts: Prompts) -> dict[str, Tensor]:
     handed: dict[str, Tensor] = {}
     for name in names:
         if name == "latents":
@@ -60,7 +62,7 @@ def _handed(names: Sequence[str], backbone: LatentUNet, x: Tensor, prompts: Prom
         elif name == "add_time_ids":
             height, width = (backbone.factor * side for side in x.shape[-2:])
             every = [text for prompt in prompts for text in prompt]
-            handed[name] = backbone.prompts.conditions(every, height, width)["time_ids"].clone()
+            handed[name] = cast("UNetPrompts", backbone.prompts).conditions(every, height, width)["time_ids"].clone()
         else:
             handed[name] = torch.stack([getattr(text, _FIELDS[name][0]) for text in _texts(prompts, name)])
     return handed

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.files import image as images
 from ledits.method.core import MaskRule
 
+logger = logging.getLogger(__name__)
+
 Callback = Callable[..., Mapping[str, Tensor] | None]
 Picture = Any  # a path, PIL picture, array (H W 3) or (b H W 3), tensor (3 H W) or (b 3 H W), or a list of these
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -28,7 +31,7 @@ _LARGEST = {torch.uint8: 255, torch.uint16: 65535}
 
 @dataclass(frozen=True)
 class Edits:
-    """The arguments that both pipelines' calls have, by the names of `core.Concept` where it has them."""
+    """The arguments that all pipelines' calls have, by the names of `core.Concept` where it has them."""
 
     prompts: str | Sequence[str | Sequence[str]] | None
     embedded: Sequence[PromptEmbedding] | None
@@ -154,6 +157,21 @@ def regions(
     return per_edit("user_mask", found if several else found[0], edits) if several else found * edits
 
 
+def check_pooled(name: str, embeds: Tensor | None, pooled: Tensor | None) -> None:
+    """Raise ValueError for embeddings without the pooled ones that belong to them."""
+    if embeds is not None and pooled is None:
+        other = name.replace("prompt_embed", "pooled_prompt_embed").replace("embeddings", "embeds")
+        raise ValueError(f"{name} need {other} of the same prompts")
+
+
+def check_safety_checker(checker: Any, feature_extractor: Any, *, required: bool) -> None:
+    """Raise ValueError for a safety checker that can't work; warn where there is none and one is required."""
+    if checker is not None and feature_extractor is None:
+        raise ValueError("a safety_checker needs a feature_extractor: give both, or safety_checker=None")
+    if checker is None and required:
+        logger.warning("the safety checker is off: do not show unfiltered results to the public")
+
+
 def rule(use_cross_attn_mask: bool, use_intersect_mask: bool) -> MaskRule:
     return "intersect" if use_intersect_mask else "attention" if use_cross_attn_mask else "noise"
 
@@ -172,9 +190,11 @@ def negative(prompt: Any, embeds: Tensor | None, pooled: Tensor | None) -> Any:
 
 
 def embedded(
-    embeds: Tensor | None, pooled: Tensor | None, counts: Sequence[int] | None, rule: MaskRule
+    embeds: Tensor | None, pooled: Tensor | None, counts: Sequence[int] | None, rule: MaskRule, start: int = 1
 ) -> list[PromptEmbedding] | None:
-    """The editing prompts of embeddings (k tokens d); `counts` are their tokens without start and end."""
+    """The editing prompts of embeddings (k tokens d); `counts` are their tokens without start, of which the text
+    encoder has `start`, and end.
+    """
     if embeds is None:
         return None
     if counts is None and rule != "noise":
@@ -188,8 +208,11 @@ def embedded(
     place = torch.arange(embeds.shape[1])
     return [
         PromptEmbedding(
-            f"editing prompt {k}", states, (place > 0) & (place <= counts[k]), None if pooled is None else pooled[k]
-        )
+            f"editing prompt {k}",
+            states,
+            (place >= start) & (place < start + counts[k]),
+            None if pooled is None else pooled[k],
+        )  # fmt: skip
         for k, states in enumerate(embeds)
     ]
 

@@ -1,4 +1,4 @@
-"""What both pipelines do: everything but their own arguments and their text encoders."""
+"""What all pipelines do: everything but their own arguments, their networks and their text encoders."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -8,60 +8,49 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.loaders.ip_adapter import IPAdapterMixin
-from diffusers.loaders.single_file import FromSingleFileMixin
-from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline, StableDiffusionMixin
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from ledits import compat
-from ledits.backbones.latent_unet import LatentUNet, UNetPrompts
-from ledits.backbones.texts import TOKENIZING
+from ledits import compat, suits
+from ledits.backbones.network import NetworkBackbone
 from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method import caption, core
 from ledits.method.core import Concept, Prompt, Schedule, Step
 from ledits.pipelines import adapters, callbacks, inputs, moving
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
-from ledits.schedule import from_scheduler
 
 Timesteps = Literal["scheduler", "diffusers", "authors"]
 
 logger = logging.getLogger(__name__)
 
 
-class LEditsPP(
-    DiffusionPipeline, StableDiffusionMixin, TextualInversionLoaderMixin, IPAdapterMixin, FromSingleFileMixin
-):
-    """What both pipelines share: everything but their text encoders and their arguments."""
+class LEditsPP(DiffusionPipeline):
+    """What all pipelines share; each says how its backbone is made of its parts, and how its text is embedded."""
 
-    unet: Any
-    vae: Any
     progress_bar: Any
     image_processor: Any
     scheduler: Any
-    text_encoder: Any
-    tokenizer: Any
-    image_encoder: Any = None
-    feature_extractor: Any = None
     _last: LEditsPPInversionPipelineOutput | None = None
 
-    def _set_up(self, scheduler: Any) -> Any:
-        """The scheduler to use: the user's own, or DPM-Solver++ with noise in place of one that can't invert."""
+    def __init__(self) -> None:
+        super().__init__()
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
-        if isinstance(scheduler, DDIMScheduler | DPMSolverMultistepScheduler):
-            return scheduler
-        logger.warning("%s can't invert: DPMSolverMultistepScheduler takes its place", type(scheduler).__name__)
-        return DPMSolverMultistepScheduler.from_config(
-            scheduler.config, algorithm_type="sde-dpmsolver++", solver_order=2
-        )
 
-    @property
-    def vae_scale_factor(self) -> int:
-        """The picture's side over the latents'."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+    def _backbone(self, conditioning: Conditioning) -> NetworkBackbone:
+        raise NotImplementedError
+
+    def _schedule(
+        self, backbone: NetworkBackbone, steps: int, skip: float, height: int, width: int, timesteps: Timesteps
+    ) -> Schedule:
+        return backbone.schedule(steps, skip, height, width)
+
+    def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
+        return encoders.embed(text)
+
+    def _image_prompts(self, given: Any) -> adapters.ImagePrompts | None:
+        """What each loaded IP-Adapter is given of a picture, or of none; None where none is loaded."""
+        return None
 
     @property
     def inversion(self) -> LEditsPPInversionPipelineOutput:
@@ -78,34 +67,23 @@ class LEditsPP(
     def init_latents(self) -> Tensor:
         return self.inversion.init_latents
 
-    def _text_encoders(self, conditioning: Conditioning) -> UNetPrompts:
-        raise NotImplementedError
-
-    def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
-        raise NotImplementedError
-
-    def _backbone(self, conditioning: Conditioning) -> LatentUNet:
-        return LatentUNet(
-            self.unet, self.vae, self._text_encoders(conditioning), self.scheduler.config, name=type(self).__name__,
-            fingerprint="", settings={"map_scale": self.config["map_scale"]}, device=self._execution_device,
-            attention=conditioning.attention,
-        )  # fmt: skip
-
     def _invert(
-        self, image: inputs.Picture, conditioning: Conditioning, steps: int, skip: float, generator: Any,
-        height: int | None, width: int | None, resize_mode: str, crops_coords: Any, timesteps: Timesteps,
-        zero_noise_steps: int,
+        self, image: inputs.Picture, conditioning: Conditioning, steps: int | None, skip: float | None, generator: Any,
+        height: int | None, width: int | None, resize_mode: str, crops_coords: Any,
+        timesteps: Timesteps = "scheduler", zero_noise_steps: int = 0,
     ) -> LEditsPPInversionPipelineOutput:  # fmt: skip
         backbone = self._backbone(conditioning)
-        schedule = from_scheduler(
-            self.scheduler, steps, skip, as_diffusers=timesteps == "diffusers", as_authors=timesteps == "authors"
-        )
+        captioned = conditioning.caption is not None
+        steps = int(backbone.defaults["steps"]) if steps is None else steps
+        skip = backbone.defaults["described_skip" if captioned else "skip"] if skip is None else skip
         if not 0 <= zero_noise_steps <= steps:
             raise ValueError(f"num_zero_noise_steps {zero_noise_steps}: 0 to {steps} is needed")
-        if zero_noise_steps and conditioning.caption is not None:
+        if zero_noise_steps and captioned:
             raise ValueError("num_zero_noise_steps loses the picture, which a caption's edits keep: leave it at 0")
         pictures = inputs.read(image, height, width, resize_mode, crops_coords)
         padded = inputs.pad(pictures, backbone.multiple)
+        schedule = self._schedule(backbone, steps, skip, padded.shape[2], padded.shape[3], timesteps)
+        suits.warn_of_words(backbone, captioned=captioned)
         if padded.shape[2] * padded.shape[3] > 2.25 * backbone.area:
             logger.warning(
                 "pictures of %dx%d pixels, and the model was trained at an area of %d: expect repeated objects, or "
@@ -133,10 +111,10 @@ class LEditsPP(
         return inverted
 
     def _base_and_source(
-        self, backbone: LatentUNet, b: int, conditioning: Conditioning
+        self, backbone: NetworkBackbone, b: int, conditioning: Conditioning
     ) -> tuple[tuple[PromptEmbedding, ...], Prompt]:
         """The base prompt of b pictures, and their source prompt, "" where there is none."""
-        c, image = conditioning, adapters.image_prompts(self, None, self._execution_device)
+        c, image = conditioning, self._image_prompts(None)
         if c.caption is not None:
             return self._texts(backbone, "caption", c.caption, b, c, image, clip_skip=c.clip_skip), ""
         base = self._texts(backbone, "negative_prompt", c.negative, b, c, image, c.negative_2)
@@ -145,7 +123,7 @@ class LEditsPP(
         return base, self._texts(backbone, "source_prompt", c.source, b, c, image, clip_skip=c.clip_skip)
 
     def _texts(
-        self, backbone: LatentUNet, name: str, given: Any, b: int, conditioning: Conditioning,
+        self, backbone: NetworkBackbone, name: str, given: Any, b: int, conditioning: Conditioning,
         image: adapters.ImagePrompts | None, second: Any = None, clip_skip: int | None = None,
     ) -> tuple[PromptEmbedding, ...]:  # fmt: skip
         """One embedded prompt a picture, each an object of its own, from one for all or from b of them."""
@@ -159,21 +137,14 @@ class LEditsPP(
         with adapters.lora_scaled(self, conditioning.attention):
             for pair in zip(*pairs, strict=True):
                 if pair not in embedded:
-                    text = pair[0]
-                    if isinstance(text, PromptEmbedding):
-                        embedded[pair] = moving.embedding(text, self._execution_device, self.unet.dtype)
-                    else:
-                        embedded[pair] = self._embed(backbone.prompts, text, pair[1], clip_skip)
+                    text, ready = pair[0], isinstance(pair[0], PromptEmbedding)
+                    text = text if ready else self._embed(backbone.prompts, text, pair[1], clip_skip)
+                    embedded[pair] = moving.embedding(text, self._execution_device, backbone.dtype)
         return tuple(replace(embedded[pair], image=image) for pair in zip(*pairs, strict=True))
-
-    def _converted(self, text: str, tokenizer: Any) -> str:
-        """The text with every token of a textual inversion written out, one word a vector."""
-        with TOKENIZING:
-            return cast("str", self.maybe_convert_prompt(text, tokenizer))
 
     def _given_inversion(
         self, inversion: LEditsPPInversionPipelineOutput | None, changes: Mapping[str, Any]
-    ) -> tuple[LatentUNet, LEditsPPInversionPipelineOutput, int]:
+    ) -> tuple[NetworkBackbone, LEditsPPInversionPipelineOutput, int]:
         """The backbone and the inversion to replay, where the pipeline runs now, and the network evaluations it took.
 
         The path does not depend on the conditioning. Where the call has another one, or the network another precision
@@ -184,8 +155,8 @@ class LEditsPP(
         changes = {name: value for name, value in changes.items() if value is not None}
         conditioning = replace(given.conditioning, **changes)
         backbone = self._backbone(conditioning)
-        path = moving.moved(given.inversion, self._execution_device, self.unet.dtype)
-        as_computed = moving.precision(given.inversion) == self.unet.dtype
+        path = moving.moved(given.inversion, self._execution_device, backbone.dtype)
+        as_computed = moving.precision(given.inversion) == backbone.dtype
         if as_computed and moving.equal(conditioning, given.conditioning):
             return backbone, replace(given, inversion=path), 0
         base, source = self._base_and_source(backbone, len(given.sizes), conditioning)
@@ -198,7 +169,7 @@ class LEditsPP(
     def _edit(
         self, inversion: LEditsPPInversionPipelineOutput | None, changes: Mapping[str, Any], edits: inputs.Edits,
         image: Any = None, stop: Callable[[Schedule], int] = len,
-    ) -> tuple[LatentUNet, LEditsPPInversionPipelineOutput, Tensor, LEditsPPDiffusionPipelineOutput]:  # fmt: skip
+    ) -> tuple[NetworkBackbone, LEditsPPInversionPipelineOutput, Tensor, LEditsPPDiffusionPipelineOutput]:  # fmt: skip
         """The backbone, the inversion used, the edited latents (b c h w), and an output with all but pictures.
 
         `changes` to the inversion's conditioning, `image` for IP-Adapters, `stop` the number of steps to replay.
@@ -209,7 +180,7 @@ class LEditsPP(
         inputs.check_mode(edits, captioned)
         # Copies of the base prompts, for a callback may change them and the inversion is used again.
         base = tuple(replace(text) for text in cast("tuple[PromptEmbedding, ...]", given.inversion.base_prompt))
-        image_prompts = adapters.image_prompts(self, image, self._execution_device)
+        image_prompts = self._image_prompts(image)
         adapters.check(base[0].image, image_prompts)
         path = replace(given.inversion, base_prompt=base)
         concepts = self._concepts(backbone, given, edits, image_prompts)
@@ -250,7 +221,7 @@ class LEditsPP(
         )  # fmt: skip
 
     def _concepts(
-        self, backbone: LatentUNet, given: LEditsPPInversionPipelineOutput, edits: inputs.Edits,
+        self, backbone: NetworkBackbone, given: LEditsPPInversionPipelineOutput, edits: inputs.Edits,
         image: adapters.ImagePrompts | None,
     ) -> list[Concept]:  # fmt: skip
         if edits.prompts is not None and edits.embedded is not None:

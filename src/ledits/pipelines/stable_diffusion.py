@@ -1,6 +1,5 @@
 """LEDITS++ with Stable Diffusion 1.x and 2.x, as diffusers names it."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -16,12 +15,11 @@ from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.pipelines import inputs
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
-from ledits.pipelines.shared import LEditsPP, Timesteps
+from ledits.pipelines.shared import Timesteps
+from ledits.pipelines.unet import LEditsPPUNet
 
-logger = logging.getLogger(__name__)
 
-
-class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
+class LEditsPPPipelineStableDiffusion(LEditsPPUNet, StableDiffusionLoraLoaderMixin):
     """LEDITS++ with Stable Diffusion 1.x and 2.x.
 
     Args:
@@ -52,10 +50,7 @@ class LEditsPPPipelineStableDiffusion(LEditsPP, StableDiffusionLoraLoaderMixin):
         map_scale: int | None = None,
     ) -> None:
         super().__init__()
-        if safety_checker is not None and feature_extractor is None:
-            raise ValueError("a safety_checker needs a feature_extractor: give both, or safety_checker=None")
-        if safety_checker is None and requires_safety_checker:
-            logger.warning("the safety checker is off: do not show unfiltered results to the public")
+        inputs.check_safety_checker(safety_checker, feature_extractor, required=requires_safety_checker)
         self.register_modules(
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=self._set_up(scheduler),
             safety_checker=safety_checker, feature_extractor=feature_extractor, image_encoder=image_encoder,

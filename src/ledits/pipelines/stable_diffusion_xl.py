@@ -17,10 +17,11 @@ from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Schedule
 from ledits.pipelines import inputs
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
-from ledits.pipelines.shared import LEditsPP, Timesteps
+from ledits.pipelines.shared import Timesteps
+from ledits.pipelines.unet import LEditsPPUNet
 
 
-class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMixin):
+class LEditsPPPipelineStableDiffusionXL(LEditsPPUNet, StableDiffusionXLLoraLoaderMixin):
     """LEDITS++ with Stable Diffusion XL.
 
     Args:
@@ -179,10 +180,8 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPP, StableDiffusionXLLoraLoaderMix
             "crop": None if tuple(crops_coords_top_left) == (0, 0) else tuple(crops_coords_top_left),
             "target": None if target_size is None else tuple(target_size),
         }  # fmt: skip
-        if editing_prompt_embeddings is not None and editing_pooled_prompt_embeds is None:
-            raise ValueError("editing_prompt_embeddings need editing_pooled_prompt_embeds of the same prompts")
-        if negative_prompt_embeds is not None and negative_pooled_prompt_embeds is None:
-            raise ValueError("negative_prompt_embeds need negative_pooled_prompt_embeds of the same prompts")
+        inputs.check_pooled("editing_prompt_embeddings", editing_prompt_embeddings, editing_pooled_prompt_embeds)
+        inputs.check_pooled("negative_prompt_embeds", negative_prompt_embeds, negative_pooled_prompt_embeds)
 
         def stop(s: Schedule) -> int:
             train = int(self.scheduler.config.num_train_timesteps)
