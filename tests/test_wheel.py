@@ -47,7 +47,7 @@ def test_it_has_every_file_of_the_packages(names):
 def test_it_has_nothing_else(names):
     tops = {name.split("/")[0] for name in names}
     version = next(top for top in tops if top.endswith(".dist-info"))
-    assert tops == {"ledits", "ledits_bench", version}
+    assert tops == {"ledits", "ledits_bench", "leditspp", version}
     assert {f"{version}/licenses/LICENSE", f"{version}/entry_points.txt"} <= names
     kinds = {Path(name).suffix for name in names if not name.startswith(version)}
     assert kinds <= {".py", ".typed", ".c", ".json", ".safetensors", ".png", ".md", ".js", ".css", ".html", ".svg", ""}

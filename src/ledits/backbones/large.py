@@ -8,6 +8,8 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from diffusers.quantizers.pipe_quant_config import PipelineQuantizationConfig
+from diffusers.quantizers.quantization_config import GGUFQuantizationConfig
 
 OFFLOADS = ("model", "group", "sequential")
 # Which package does it.
@@ -52,7 +54,7 @@ def quantization(kind: str, index: Mapping[str, Any], dtype: torch.dtype) -> Any
     for part, (library, name) in ((part, found) for part, found in index.items() if isinstance(found, list)):
         if part in ("transformer", "unet") or (part.startswith("text_encoder") and name and "CLIP" not in name):
             mapping[part] = _config(libraries[library], kind, dtype)
-    return diffusers.PipelineQuantizationConfig(quant_mapping=mapping)
+    return PipelineQuantizationConfig(quant_mapping=mapping)
 
 
 def _config(library: Any, kind: str, dtype: torch.dtype) -> Any:
@@ -69,7 +71,7 @@ def one_file(path: Path, folder: Path, index: Mapping[str, Any], dtype: torch.dt
     if "transformer" not in index:
         raise ValueError(f"transformer {path.name!r}: a {index['_class_name']} has no transformer")
     kind = getattr(diffusers, index["transformer"][1])
-    how = {"quantization_config": diffusers.GGUFQuantizationConfig(dtype)} if path.suffix == ".gguf" else {}
+    how = {"quantization_config": GGUFQuantizationConfig(dtype)} if path.suffix == ".gguf" else {}
     return kind.from_single_file(
         str(path), config=str(folder), subfolder="transformer", torch_dtype=dtype, local_files_only=True, **how
     )
