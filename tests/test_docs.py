@@ -50,7 +50,7 @@ NEEDS = {
     "hub": "here, on networks of the same layout with random weights",
     "photograph": "here, on a picture of a scene",
     "network": "nobody",
-    "second stage": "test_pipelines_families",
+    "upscaler": "test_pipelines_families",
     "server": "test_serve_process",
     "theirs": "nobody: it is another package's code, shown to be compared with ours",
 }
