@@ -45,9 +45,13 @@ async def main(address: str, interrupt: int) -> dict[str, Any]:
             elif kind in ("execution_success", "execution_interrupted", "execution_error"):
                 told |= {"end": kind, "error": data.get("exception_message", "")}
                 break
-        async with session.get(f"/history/{sent['prompt_id']}") as answer:
-            told["outputs"] = (await answer.json()).get(sent["prompt_id"], {}).get("outputs", {})
-    return told
+        # The host says that it is done a moment before it writes that down.
+        for _ in range(100):
+            async with session.get(f"/history/{sent['prompt_id']}") as answer:
+                if (entry := (await answer.json()).get(sent["prompt_id"])) is not None:
+                    return told | {"outputs": entry["outputs"]}
+            await asyncio.sleep(0.1)
+    return told | {"outputs": {}}
 
 
 if __name__ == "__main__":
