@@ -58,13 +58,12 @@ def _outward(vae: Any, x: Tensor) -> Tensor:
 
 
 def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
-    r, _, h, w = x.shape
-    states = stack(texts)
+    states, (r, _, h, w) = stack(texts), x.shape
     text_ids = F.pad(torch.arange(states.shape[1], device=x.device)[:, None].float(), (3, 0))
-    guidance = torch.full((r,), GUIDANCE, device=x.device) if config.guidance_embeds else None
     tokens = net(
-        hidden_states=pack(x), timestep=time.to(x.dtype), guidance=guidance, encoder_hidden_states=states,
-        txt_ids=text_ids, img_ids=positions(h // 2, w // 2, 4, x.device),
+        hidden_states=pack(x), timestep=time.to(x.dtype), encoder_hidden_states=states, txt_ids=text_ids,
+        guidance=torch.full((r,), GUIDANCE, device=x.device) if config.guidance_embeds else None,
+        img_ids=positions(h // 2, w // 2, 4, x.device),
     ).sample  # fmt: skip
     return unpack(tokens, h, w)
 
