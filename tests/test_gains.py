@@ -230,7 +230,7 @@ def test_batches_follow_free_memory(make, monkeypatch):
     assert sizes == [1] * 40 + [6] * 6 + [4] + [32, 8]
     monkeypatch.setattr(network, "_CPU_ROOM", 20 * row)
     with model.denoiser(model.schedule(40, 0.0), maps=False) as denoise:
-        assert denoise._batch(torch.randn(40, 1, 4, 16, 16)) == 20
+        assert denoise._batch(torch.randn(40, 1, 4, 16, 16), tokens=8) == 20
 
 
 def test_cost_is_the_formula(make):
