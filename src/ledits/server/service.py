@@ -23,6 +23,9 @@ from ledits.server.settings import Settings
 from ledits.server.store import Store
 from ledits.settings import Settings as InvertSettings
 
+# Seconds between two steps that are told of: pages that draw each of them take the time from a fast edit itself.
+_PAUSE = 0.05
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -128,7 +131,7 @@ class Service:
         return work
 
     def edit(self, id: str, asked: Sequence[Asked], request: EditsIn) -> Work:
-        """Edit a kept inversion; each step is told, some of them with a preview."""
+        """Edit a kept inversion; steps are told, at most 20 a second, some of them with a preview."""
         editor = self.editor(self.store.entry(id).model)
 
         def work(job: Job) -> dict[str, Any]:
@@ -141,13 +144,18 @@ class Service:
                 return {"image": rebuilt, "masks": [None for _ in asked], "recipe": None, "network_evaluations": 0,
                         "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
             replay = replayed(inversion, heard, request.mask, request.composite)
-            shown, cost = 0.0, 0.0
+            shown, cost, told = 0.0, 0.0, 0.0
             for step in replay:
                 preview, now = None, time.monotonic()
                 # The first change at once, then as often as previews take a fifth of the time at most.
-                if request.previews and now - shown > 4 * cost and bool(step.step.guidance.any()):
+                due = request.previews and now - shown > max(4 * cost, _PAUSE) and bool(step.step.guidance.any())
+                if not due and now - told < _PAUSE:
+                    job.check()
+                    continue
+                if due:
                     preview = pictures.preview(step.preview())
                     shown, cost = time.monotonic(), time.monotonic() - now
+                told = now
                 job.send(
                     "step", {"i": step.index + 1, "n": step.total, "preview": preview,
                              "network_evaluations": step.network_evaluations},
