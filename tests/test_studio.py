@@ -142,8 +142,10 @@ def drag(page: Page, selector: str, *points: tuple[float, float]) -> None:
 
 
 def slide(page: Page, label: str, share: float) -> None:
-    """Drag a slider of the first card to a share of its length."""
-    drag(page, f"input[type=range][id^={label}]", (0.3, 0.5), (0.5, 0.5), (share, 0.5))
+    """Drag a slider of the first card to a share of its length, once it stands still: a result may still move it."""
+    slider = f"input[type=range][id^={label}]"
+    page.locator(slider).first.hover()
+    drag(page, slider, (0.3, 0.5), (0.5, 0.5), (share, 0.5))
 
 
 def open_file(page: Page, name: str, data: bytes, kind: str = "image/png") -> None:
