@@ -40,7 +40,7 @@ def test_the_commands_run_in_order(tmp_path, monkeypatch, capfd):
         assert stop.value.code == 0, (line, capfd.readouterr().err)
     written = {path.name for path in tmp_path.iterdir()}
     assert {
-        "dog.png",
+        "panda.png",
         "two.png",
         "masks.png",
         "kept.png",
@@ -49,7 +49,7 @@ def test_the_commands_run_in_order(tmp_path, monkeypatch, capfd):
         "again.png",
         "piped.png",
     } <= written
-    assert Path(tmp_path / "dog.png").read_bytes() == Path(tmp_path / "again.png").read_bytes()
+    assert Path(tmp_path / "panda.png").read_bytes() == Path(tmp_path / "again.png").read_bytes()
 
 
 def test_its_python_runs(tmp_path, monkeypatch):
@@ -66,5 +66,5 @@ def test_its_python_runs(tmp_path, monkeypatch):
     for block in blocks:
         if "from_pretrained" not in block:
             exec(compile(block, "README.md", "exec"), {})
-    assert (tmp_path / "cat-dog.png").exists()
+    assert (tmp_path / "cat-panda.png").exists()
     assert (tmp_path / "edited.png").exists()
