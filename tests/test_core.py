@@ -340,7 +340,7 @@ def test_an_edit_moves_with_its_scale(random_model):
     [
         ({"scale": float("nan")}, "finite"),
         ({"scale": float("inf")}, "finite"),
-        ({"threshold": 0.0}, "between 0 and 1"),
+        ({"threshold": -0.1}, "between 0 and 1"),
         ({"threshold": 1.0}, "between 0 and 1"),
         ({"threshold": 2.0}, "between 0 and 1"),
         ({"warmup": -1}, "begin at 0"),

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import ledits
-from ledits import Editor
-from ledits.recipe import Recipe
-from ledits.testing import ToyBackbone
+from ledits import Editor, concepts
+from ledits.recipe import Recipe, parse
+from ledits.testing import DEFAULTS, ToyBackbone
 
 from conftest import picture
 
@@ -295,3 +295,54 @@ def test_what_can_not_be_is_said_before_the_picture_is_inverted(editor, name, mo
     with pytest.raises(ValueError, match=words) as error:
         editor.edit(picture(), *edits, **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("edits", "caption", "prompts"),
+    [
+        (["cat->dog"], "a cat", ["a dog"]),
+        (["cat->an owl", "red fox->dog"], "a cat and a red fox", ["an owl and a red fox", "a cat and a dog"]),
+        (["cat->an empty beach"], "a cat", ["an empty beach"]),
+        (["cat->dog", "-owl"], "a cat and an owl", ["a dog and an owl", "a cat"]),
+        (["-sunglasses"], "sunglasses", [""]),
+        (["cat->dog", "+sunglasses"], "a cat", ["a dog", "a cat and sunglasses"]),
+        (["+a crown", "+in the snow"], "", ["a crown", "in the snow"]),
+        (["dress->skirt"], "a dress", ["a skirt"]),
+    ],
+)
+def test_edits_by_words_imply_a_caption(edits, caption, prompts):
+    asked = [parse(edit) for edit in edits]
+    assert concepts.implied(asked) == caption
+    grouped = concepts.by_implied_caption(asked, DEFAULTS)
+    assert [[c.prompt for c in group] for group in grouped] == [[prompt] for prompt in prompts]
+
+
+def test_located_edits_by_words_are_edits_with_the_caption_that_they_imply(editor):
+    """The same path under the same caption, whether it is asked at once or after an inversion without one."""
+    edits = ["cat->dog:3", "fox->owl@0.8"]
+    inversion = editor.invert(picture(), **STEPS)
+    inversion.edit("+hat", mask="located")  # asks along the path too, under no caption
+    located = inversion.edit(*edits, mask="located")
+    captioned = editor.edit(picture(), *edits, source="a cat and a fox", **STEPS)
+    assert png(located.image) == png(captioned.image) != png(located.reconstruction)
+    assert located.recipe.mask == "located"
+    assert png(editor.repeat(picture(), located.recipe).image) == png(located.image)
+
+
+def test_only_a_model_with_a_scale_for_it_locates_edits_by_words_of_itself():
+    plain, tuned = (Editor(ToyBackbone(defaults=d)) for d in ({}, {"located_scale": 3.0}))
+    assert plain.edit(picture(), "cat->dog").recipe.mask == "intersect"
+    by_itself = tuned.edit(picture(), "cat->dog")
+    assert by_itself.recipe.mask == "located"
+    assert png(by_itself.image) == png(plain.edit(picture(), "cat->dog:3", mask="located").image)
+    assert tuned.edit(picture(), "cat->dog", mask="noise").recipe.mask == "noise"
+    assert tuned.edit(picture(), "cat->dog", negative="blurry").recipe.mask == "intersect"
+    assert tuned.edit(picture(), "cat->dog", source="a cat").recipe.mask is None
+    with pytest.raises(ValueError, match="choose another mask, such as intersect"):
+        tuned.edit(picture(), "cat->dog", mask="located", negative="blurry")
+
+
+def test_a_threshold_of_0_leaves_nothing_alone(case):
+    inversion, edit = case
+    edited = inversion.edit(edit.partition("@")[0] + "@0")
+    assert all(np.asarray(mask).min() == 255 for mask in edited.masks)

@@ -27,7 +27,7 @@ Inverted = io.Custom("LEDITS_INVERSION")  # a list of ledits.editor.Inversion, o
 Edits = io.Custom("LEDITS_EDITS")  # a tuple of (ledits.recipe.Edit, mask (b H W) or None)
 
 CATEGORY = "LEDITS++"
-MASKS = ["auto", "intersect", "attention", "noise", "none"]
+MASKS = ["auto", "located", "intersect", "attention", "noise", "none"]
 GRAMMAR = "+hat adds, -hat removes, cat->dog swaps. Of a captioned picture also: ->the whole new caption. One a line."
 
 

@@ -163,7 +163,7 @@ class LeditsApplyInvocation(BaseInvocation, WithMetadata, WithBoard):
     inversion: LeditsInversionField = InputField(description="The picture taken apart", input=Input.Connection)
     edits: LeditsEditsField = InputField(description="What to change", input=Input.Connection)
     composite: bool = InputField(default=True, description="Outside the masks keep the picture's own pixels, exactly")
-    mask: Literal["auto", "intersect", "attention", "noise", "none"] = InputField(
+    mask: Literal["auto", "located", "intersect", "attention", "noise", "none"] = InputField(
         default="auto", description="How edits by words find their places; a captioned picture needs auto"
     )
 

@@ -1,11 +1,12 @@
 """From edits as people type them to the concepts that the method is asked for, in either mode.
 
 By words (the paper) an edit is its own words, added or taken away. With a caption an edit is the whole caption with
-that edit alone.
+that edit alone. Where edits by words are located before editing, what goes makes a caption: "cat->dog, fox->owl" says
+that there are a cat and a fox.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ledits.recipe import Edit
@@ -45,6 +46,36 @@ def by_words(edit: Edit, defaults: Mapping[str, float]) -> "list[Concept]":
             )
         )
     return concepts
+
+
+def implied(edits: Sequence[Edit]) -> str:
+    """The caption that edits by words imply: what goes, all of it; "" where everything is added."""
+    return " and ".join(_named(edit.old) for edit in edits if edit.old)
+
+
+def by_implied_caption(edits: Sequence[Edit], defaults: Mapping[str, float]) -> "list[list[Concept]]":
+    """The one concept of each edit that is located before editing: the implied caption after that edit alone."""
+    from ledits.method.core import Concept
+
+    result = list[list[Concept]]()
+    for k, edit in enumerate(edits):
+        after = [_named(other.new if j == k else other.old) for j, other in enumerate(edits)]
+        scale = defaults.get("located_scale", defaults["described_scale"]) if edit.scale is None else edit.scale
+        warmup = int(defaults["warmup"]) if edit.warmup is None else edit.warmup
+        concept = Concept(" and ".join(filter(None, after)), scale, edit.threshold, warmup, edit.cooldown)
+        result.append([concept])
+    return result
+
+
+def _named(words: str) -> str:
+    """Words as a caption has them: "a cat", "an owl", "sunglasses"; "in the snow" stays as it is."""
+    first = words.split(" ", 1)[0].lower()
+    if not words or first in _LEADING or re.search(r"[^s]s$", words):
+        return words
+    return f"{'an' if first[0] in 'aeiou' else 'a'} {words}"
+
+
+_LEADING = {"a", "an", "the", "some", "no", "two", "three", "in", "on", "at", "under", "with", "wearing"}
 
 
 def by_caption(edit: Edit, defaults: Mapping[str, float], source: str) -> "list[Concept]":

@@ -166,8 +166,9 @@ class Inversion:
     ) -> None:
         self.editor, self.picture, self.path, self.provenance = editor, picture, path, provenance
         self.network_evaluations = evaluations
-        # How far each prompt's predictions differ from the caption's: a change of scale does not ask again.
-        self._known: dict[core.Prompt, Tensor] = {}
+        # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
+        # of scale does not ask again.
+        self._asked: tuple[core.Inversion, dict[core.Prompt, Tensor]] = (path, {})
 
     @property
     def settings(self) -> Settings:
@@ -261,6 +262,25 @@ class Inversion:
         """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
         artifact.save(Path(path), self.path, self.provenance, overwrite=overwrite)
 
+    def captioned(self, denoise: core.Denoiser, base_prompt: str) -> tuple[core.Inversion, dict[core.Prompt, Tensor]]:
+        """The path with its predictions for another base prompt, and what `caption.locate` knows about it.
+
+        The levels are noised whatever the network says, so that a caption found later is asked along the same path.
+        """
+        path, known = self._asked
+        if path.base_prompt != base_prompt:
+            same = base_prompt == self.path.base_prompt
+            path, known = (
+                self.path
+                if same
+                else core.predict(
+                    denoise, self.path.schedule, self.path.x, base_prompt=base_prompt, source="", source_scale=0.0
+                ),
+                {},
+            )
+            self._asked = path, known
+        return path, known
+
     def latent_error(self) -> float:
         """|replayed - x0| / |x0| in latents, over a replay in which the network is asked again at every level.
 
@@ -332,15 +352,16 @@ class Replay:
 
     def _run(self) -> Generator[EditStep]:
         inversion, plan, asked = self.inversion, self.plan, self._concepts
-        path, total = inversion.path, len(inversion.path.schedule)
-        maps = plan.rule in ("intersect", "attention")
-        with inversion.editor.backbone.denoiser(path.schedule, maps=maps) as denoise:
-            if plan.rule is None:
-                asked = caption.locate(denoise, path, asked, inversion._known)  # pyright: ignore[reportPrivateUsage]
+        rule = plan.rule(inversion.editor.backbone.defaults)
+        backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
+        with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
+            if rule is None or rule == "located":
+                path, known = inversion.captioned(denoise, plan.base_prompt(backbone.defaults))
+                asked = caption.locate(denoise, path, asked, known)
                 spared = Thrifty(denoise, path, asked) if plan.drop_source_late else denoise
                 steps = caption.edit(spared, path, asked)
             else:
-                steps = core.edit(denoise, path, asked, plan.rule)
+                steps = core.edit(denoise, inversion.path, asked, rule)
             for step in steps:
                 self._x, self._evaluations = step.x, denoise.evaluations
                 if any(concept.active(step.i) for concept in asked):
@@ -392,7 +413,7 @@ class Edited:
         p, plan = self.inversion.provenance, self.plan
         return Recipe(
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
-            fingerprint=p.fingerprint, settings=p.settings, mask=plan.rule, composite=plan.composite,
+            fingerprint=p.fingerprint, settings=p.settings, mask=plan.rule(self.inversion.editor.backbone.defaults), composite=plan.composite,
             drop_source_late=plan.drop_source_late,
             dtype=str(self.inversion.editor.backbone.dtype).removeprefix("torch."),
             device=self.inversion.editor.backbone.device.type,

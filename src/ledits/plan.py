@@ -20,7 +20,7 @@ class Plan:
     edits: tuple[Edit, ...]
     masks: tuple[regions.Mask | None, ...]  # of each edit, (H W) float32 in 0..1; None: everywhere
     settings: Settings
-    rule: MaskRule | None  # None: mode "caption"
+    mask: MaskRule | None  # what was asked for; None: `rule`'s to choose
     composite: bool
     drop_source_late: bool
 
@@ -40,22 +40,46 @@ class Plan:
         captioned = settings.mode == "caption"
         if captioned and mask is not None:
             raise ValueError("--mask is for edits by words: with a source caption the regions are found without it")
+        if mask == "located" and (settings.negative or settings.source_scale):
+            raise ValueError(
+                "mask 'located' takes what the edits say as the caption: leave the negative prompt and the source's "
+                "scale out, or choose another mask, such as intersect"
+            )
         if drop_source_late and not captioned:
             raise ValueError("dropping the source late needs a source caption: give one with --source")
         return cls(
             edits=asked,
             masks=regions.each(region, asked, width, height),
             settings=settings,
-            rule=None if captioned else mask or "intersect",
+            mask=mask,
             composite=composite,
             drop_source_late=drop_source_late,
         )
 
+    def rule(self, defaults: Mapping[str, float]) -> MaskRule | None:
+        """How masks are made; None with a caption, which finds its regions. Only a model with a scale for it locates
+        edits by words of itself: all others do as the paper does.
+        """
+        if self.settings.mode == "caption" or self.mask is not None:
+            return self.mask
+        plain = not self.settings.negative and not self.settings.source_scale
+        return "located" if plain and "located_scale" in defaults else "intersect"
+
+    def base_prompt(self, defaults: Mapping[str, float]) -> str:
+        """What the edits start from: the caption, given or implied, or the negative prompt."""
+        if self.settings.mode == "caption":
+            return self.settings.source
+        return concepts.implied(self.edits) if self.rule(defaults) == "located" else self.settings.negative
+
     def grouped(self, defaults: Mapping[str, float]) -> "list[list[Concept]]":
         """The concepts of each edit."""
-        if self.settings.mode == "caption":
-            return [concepts.by_caption(edit, defaults, self.settings.source) for edit in self.edits]
-        return [concepts.by_words(edit, defaults) for edit in self.edits]
+        match self.rule(defaults):
+            case None:
+                return [concepts.by_caption(edit, defaults, self.settings.source) for edit in self.edits]
+            case "located":
+                return concepts.by_implied_caption(self.edits, defaults)
+            case _:
+                return [concepts.by_words(edit, defaults) for edit in self.edits]
 
     def check(self, defaults: Mapping[str, float]) -> None:
         """Raise ValueError for an edit that the method could not carry out, before a long inversion."""

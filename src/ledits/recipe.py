@@ -17,9 +17,10 @@ from typing import Any, Literal
 from ledits.settings import Settings
 
 Kind = Literal["add", "remove", "swap", "become"]
-# As `method.core` has them, which loads torch: recipes are read without it.
-MaskRule = Literal["intersect", "attention", "noise", "none"]
-MASK_RULES: tuple[MaskRule, ...] = ("intersect", "attention", "noise", "none")
+# "located": the region is found before editing, as with a caption. The others are the paper's, found anew in each
+# step, as `method.core` has them, which loads torch: recipes are read without it.
+MaskRule = Literal["located", "intersect", "attention", "noise", "none"]
+MASK_RULES: tuple[MaskRule, ...] = ("located", "intersect", "attention", "noise", "none")
 Box = tuple[int, int, int, int]
 FORMAT = 3
 
@@ -108,8 +109,11 @@ def _number(text: str, what: str, value: str | None) -> float | None:
         raise ValueError(f"edit {text!r}: its {what} {value!r} is no number, such as 8 or 0.5") from None
     if not math.isfinite(number):
         raise ValueError(f"edit {text!r}: its {what} {value!r} is not finite: give a number such as 8 or 0.5")
-    if what == "threshold" and not 0 < number < 1:
-        raise ValueError(f"edit {text!r}: threshold {value} must lie between 0 and 1, such as 0.9 for a small object")
+    if what == "threshold" and not 0 <= number < 1:
+        raise ValueError(
+            f"edit {text!r}: threshold {value} must lie between 0 and 1, 0 itself accepted, such as 0.9 for a small "
+            "object and 0 for a style"
+        )
     return number
 
 

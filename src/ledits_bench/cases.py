@@ -6,7 +6,7 @@ for them. VERSION changes whenever a case would; the cases of the kinds of versi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -77,6 +77,17 @@ class Case:
             return self.edits
         moved = self.source.move(self.twin.background).caption()
         return (*self.edits[:-1], Edit("become", new=moved, threshold=OBJECTS_SHARE))
+
+    def said(self) -> tuple[Edit, ...]:
+        """The edits by words alone, each one change: what goes with what is there in its place, and of a background or
+        a style how much of the picture stays.
+        """
+        if self.kind in ("remove", "accessory remove"):
+            return (Edit("swap", old=self.edits[0].old, new=self.edits[1].new),)
+        if self.kind == "style":
+            return (replace(self.edits[0], threshold=0.0),)
+        moved = self.source.background != self.twin.background
+        return (*self.edits[:-1], replace(self.edits[-1], threshold=OBJECTS_SHARE)) if moved else self.edits
 
     def wanted(self) -> list[Placed]:
         """The objects that the edit asks for."""

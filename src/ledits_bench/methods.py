@@ -17,6 +17,7 @@ from ledits.backbones.latent_unet import LatentUNet
 from ledits.method import caption as described
 from ledits.method import core
 from ledits.method.core import Concept, Denoiser, Prompt, Schedule
+from ledits.recipe import Edit
 from ledits_bench import attention_control, reference
 from ledits_bench.cases import Case
 from ledits_bench.settings import Settings
@@ -54,21 +55,39 @@ class Method:
 
 def ours(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """Edits of a described picture as `ledits edit --source` makes them."""
-    schedule = backbone.schedule(settings.steps, settings.skip)
     asked = [
         [
             concept
-            for e in case.described()
-            for concept in concepts.by_caption(
-                replace(e, scale=settings.scale, threshold=settings.threshold if e.threshold is None else e.threshold),
-                backbone.defaults,
-                case.source.caption(),
-            )
+            for edit in _set(case.described(), settings)
+            for concept in concepts.by_caption(edit, backbone.defaults, case.source.caption())
         ]
         for case in cases
     ]
+    return _located(backbone, cases, x0, settings, _captions(cases)[0], asked)
+
+
+def ours_by_words(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+    """Edits by words as `ledits edit --mask located` makes them: with the caption that they imply."""
+    said = [_set(case.said(), settings) for case in cases]
+    asked = [[c for group in concepts.by_implied_caption(each, backbone.defaults) for c in group] for each in said]
+    return _located(backbone, cases, x0, settings, tuple(map(concepts.implied, said)), asked)
+
+
+def _set(edits: Sequence[Edit], settings: Settings) -> list[Edit]:
+    """Edits with the settings' scale, and their threshold where an edit has none of its own."""
+    threshold = settings.threshold
+    return [
+        replace(e, scale=settings.scale, threshold=threshold if e.threshold is None else e.threshold) for e in edits
+    ]
+
+
+def _located(
+    backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings, base_prompt: Prompt,
+    asked: Sequence[Sequence[Concept]],
+) -> Outcome:  # fmt: skip
+    schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
-        inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=_captions(cases)[0])
+        inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base_prompt)
         located = described.locate(denoise, inversion, _together(asked))
         steps = list(described.edit(denoise, inversion, located))
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
@@ -238,11 +257,13 @@ REGIONS = tuple(Settings(threshold=t) for t in (*THRESHOLDS, None))
 # 12 settings for each: what masks or attention control leave to choose, the others get in finer steps of guidance.
 # A new background needs masks that leave less than half of the picture alone.
 _OURS = _grid((0.1, 0.3), (2.0, 3.0, 4.5), (None, 0.8))
+_SAID = _grid((0.1, 0.2), (2.0, 3.0, 4.5), (None, 0.8))
 _MASKED = _grid((0.1, 0.35), (3.0, 6.0, 10.0), (0.3, 0.75))
 _PLAIN = _grid((0.1, 0.25, 0.4), (2.0, 3.5, 5.0, 7.5))
 METHODS = {
     "ours": Method("ours", ours, 25, _OURS, REGIONS),
     "ours-composite": Method("ours, composite", ours, 25, _OURS, composite=True),
+    "ours-words": Method("ours, by words", ours_by_words, 25, _SAID),
     "words": Method("LEDITS++ by words, this package", words, 25, _MASKED, MASKS),
     "diffusers": Method("LEDITS++ in diffusers, as installed", installed, 1, _MASKED, own_attention=True),
     "diffusers-mended": Method("LEDITS++ in diffusers, final sigma mended", mended, 1, _MASKED, own_attention=True),

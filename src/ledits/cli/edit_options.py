@@ -51,7 +51,8 @@ MaskOption = Annotated[
     typer.Option(
         "--mask",
         rich_help_panel=PICTURE,
-        help="Without --source: which implicit mask keeps an edit in place. \\[default: intersect]",
+        help="Without --source: how an edit is kept in place. located finds the region before editing; the others are "
+        "the paper's implicit masks. \\[default: the model's; located for scenes, intersect elsewhere]",
     ),
 ]
 Composite = Annotated[

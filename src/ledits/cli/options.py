@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 class Mask(StrEnum):
+    located = "located"
     intersect = "intersect"
     attention = "attention"
     noise = "noise"

@@ -115,7 +115,7 @@ class Concept:
 
     prompt: Prompt
     scale: float = 5.0  # s_e of the paper
-    threshold: float | None = 0.9  # share of the picture left alone, in (0, 1); lambda of the paper; None: no threshold
+    threshold: float | None = 0.9  # share of the picture left alone, in [0, 1); lambda of the paper; None: no threshold
     warmup: int = 0  # first step that is guided
     cooldown: int | None = None  # first step that is guided no more; None: guided to the end
     region: Tensor | None = None  # (1 or b, 1, H, W) in 0..1, where this edit may act; any size, soft values allowed
@@ -123,10 +123,10 @@ class Concept:
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
             raise ValueError(f"scale {self.scale} of {self.prompt!r}: a finite number is needed, such as 5 or -5")
-        if self.threshold is not None and not 0 < self.threshold < 1:
+        if self.threshold is not None and not 0 <= self.threshold < 1:
             raise ValueError(
                 f"threshold {self.threshold} of {self.prompt!r}: it is the share of the picture left alone, "
-                "between 0 and 1 and neither, such as 0.5 for a style and 0.9 for an object"
+                "between 0 and 1, 0 itself accepted, such as 0 for a style and 0.9 for an object"
             )
         if self.warmup < 0 or (self.cooldown is not None and self.cooldown <= self.warmup):
             steps = f"steps {self.warmup} to {self.cooldown} of {self.prompt!r}"
