@@ -411,9 +411,10 @@ class Edited:
     def recipe(self) -> Recipe:
         """What makes the same result again from the same picture."""
         p, plan = self.inversion.provenance, self.plan
+        rule = plan.rule(self.inversion.editor.backbone.defaults)
         return Recipe(
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
-            fingerprint=p.fingerprint, settings=p.settings, mask=plan.rule(self.inversion.editor.backbone.defaults), composite=plan.composite,
+            fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
             drop_source_late=plan.drop_source_late,
             dtype=str(self.inversion.editor.backbone.dtype).removeprefix("torch."),
             device=self.inversion.editor.backbone.device.type,
