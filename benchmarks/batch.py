@@ -31,6 +31,7 @@ from ledits.batch.on_ray import OnRay
 from ledits.batch.places import Folder
 from ledits.batch.planning import Finished, Group, Planning
 from ledits.batch.run import Counts, Options, run
+from ledits.scenes.samples import SIDE
 
 RECIPES = ("cat->dog", "+hat", "-cat", "cat->fox", "+sun")
 
@@ -40,7 +41,7 @@ def manifest(folder: Path, pictures: int, recipes: int) -> Source:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for k in range(pictures):
-        Image.fromarray(scenes.sample(rng, 1).render()).save(folder / f"{k}.png")
+        Image.fromarray(scenes.sample(rng, 1).render(SIDE)).save(folder / f"{k}.png")
     path = folder / f"manifest-{pictures}-{recipes}.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -103,7 +104,7 @@ def plan(out: Path, rows: int) -> None:
     folder, output, pictures = out / "in", out / "out", max(1, rows // 10)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "first.png").write_bytes(b"")
-    Image.fromarray(scenes.sample(np.random.default_rng(0), 1).render()).save(folder / "first.png")
+    Image.fromarray(scenes.sample(np.random.default_rng(0), 1).render(SIDE)).save(folder / "first.png")
     start = (folder / "first.png").read_bytes()
     for k in range(pictures):
         # Every file another picture, as far as a hash can tell.

@@ -18,7 +18,7 @@ import time
 from playwright.sync_api import sync_playwright
 
 from ledits import Editor
-from ledits.scenes.samples import SAMPLES
+from ledits.scenes.samples import draw
 
 # Times of the events of one change, in the page: the slider's input and release, the first preview, the result.
 WATCH = """() => { window.seen = [];
@@ -61,7 +61,7 @@ def main() -> None:
 
 def edit_alone(runs: int) -> list[float]:
     """Seconds of an edit at a new scale, where the inversion has seen the edit's words before, as in the studio."""
-    inversion = Editor().invert(SAMPLES["cat"].render(), source="a cat on a meadow")
+    inversion = Editor().invert(draw("cat"), source="a cat on a meadow")
     inversion.edit("cat->dog")
     seconds: list[float] = []
     for k in range(runs):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ledits import Editor
 from ledits.files import image
+from ledits.scenes.samples import SIDE
 from ledits_bench.cases import PLAIN, SIZES, suite
 from ledits_bench.score import score
 
@@ -26,7 +27,7 @@ def main() -> None:
     for run in args.runs:
         rows = list[tuple[float, float, float]]()
         for case in suite("tuning", args.count, PLAIN):
-            source, picture = case.source.caption(), image.Picture(case.source.render(), None, "")
+            source, picture = case.source.caption(), image.Picture(case.source.render(SIDE), None, "")
             inversion = editor.invert(picture, source=source, steps=int(run.removesuffix("t")), seed=case.seed)
             edits = [replace(edit, scale=None) for edit in case.described()]
             done = inversion.edit(*edits, drop_source_late=run.endswith("t"))

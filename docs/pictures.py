@@ -91,12 +91,12 @@ def enlarged(picture: Image.Image) -> Image.Image:
 
 def samples(folder: Path) -> None:
     """What the pages' code reads: the demo's pictures, and one by the name of a photograph."""
-    from ledits.scenes.samples import SAMPLES
+    from ledits.scenes.samples import SAMPLES, draw
 
     (folder / "demo").mkdir()
-    for name, scene in SAMPLES.items():
-        Image.fromarray(scene.render()).save(folder / "demo" / f"{name}.png")
-    Image.fromarray(SAMPLES["cat"].render()).save(folder / "photo.jpg", quality=95)
+    for name in SAMPLES:
+        Image.fromarray(draw(name)).save(folder / "demo" / f"{name}.png")
+    Image.fromarray(draw("cat")).save(folder / "photo.jpg", quality=95)
 
 
 def main(names: list[str]) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from ledits.scenes.samples import SAMPLES
+from ledits.scenes.samples import SAMPLES, draw
 
 if __name__ == "__main__":
     folder = Path(__file__).parent / "pictures"
-    for name, scene in SAMPLES.items():
-        Image.fromarray(scene.render()).save(folder / f"{name}.png", optimize=True)
+    for name in SAMPLES:
+        Image.fromarray(draw(name)).save(folder / f"{name}.png", optimize=True)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ledits import scenes
+from ledits.scenes.samples import SIDE
 
 RECIPES = (
     {"edits": "cat->dog", "source": "a cat"}, {"edits": "+hat"}, {"edits": "-cat"}, {"edits": "cat->dog; +hat:6"},
@@ -25,7 +26,7 @@ def pictures(folder: Path, count: int) -> list[str]:
     rng, names = np.random.default_rng(7), list[str]()
     kinds = ("png", "jpg", "webp", "tiff", "bmp", "gif", "rgba.png", "grey.png", "wide.png", "16.png", "cmyk.jpg")
     for k, kind in zip(range(count), itertools.cycle(kinds)):
-        picture = Image.fromarray(scenes.sample(rng, 1).render())
+        picture = Image.fromarray(scenes.sample(rng, 1).render(SIDE))
         if kind.startswith("rgba"):
             picture.putalpha(200)
         picture = picture.convert("L") if kind.startswith("grey") else picture

@@ -15,6 +15,7 @@ from ledits import scenes
 from ledits.backbones import BUNDLED, load
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
+from ledits.scenes.samples import SIDE
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "src/ledits/models" / BUNDLED
 SCHEDULER = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -142,6 +143,6 @@ def bundled() -> LatentUNet:
 
 @pytest.fixture(scope="session")
 def scene_pictures() -> list[np.ndarray]:
-    """Three pictures of the bundled model's world, (64 64 3) uint8."""
+    """Three pictures of the bundled model's world, (128 128 3) uint8."""
     rng = np.random.default_rng(5)
-    return [scenes.sample(rng, 1).render() for _ in range(3)]
+    return [scenes.sample(rng, 1).render(SIDE) for _ in range(3)]

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from hosts import ROOT, called, free_port, running
-from ledits.scenes.samples import SAMPLES
+from ledits.scenes.samples import draw
 
 PACK = ROOT / "integrations/comfyui"
 COMFYUI = os.environ.get("COMFYUI_DIR", "")
@@ -85,10 +85,10 @@ def host(tmp_path_factory):
     for name in ("custom_nodes", "input", "output", "models/checkpoints", "user"):
         (folder / name).mkdir(parents=True)
     (folder / "custom_nodes/ledits_nodes").symlink_to(PACK)
-    Image.fromarray(SAMPLES["cat"].render()).save(folder / "input/cat.png")
-    mask = np.zeros((64, 64, 4), np.uint8)
-    mask[..., :3] = SAMPLES["cat"].render()
-    mask[:, 32:, 3] = 255  # ComfyUI's MASK is the picture's alpha, the other way round: the left half is open
+    Image.fromarray(draw("cat")).save(folder / "input/cat.png")
+    mask = np.zeros((128, 128, 4), np.uint8)
+    mask[..., :3] = draw("cat")
+    mask[:, 64:, 3] = 255  # ComfyUI's MASK is the picture's alpha, the other way round: the left half is open
     Image.fromarray(mask).save(folder / "input/left.png")
     port = free_port()
     command = [PYTHON, "main.py", "--cpu", "--disable-api-nodes", "--base-directory", folder, "--port", str(port),
@@ -101,12 +101,12 @@ def host(tmp_path_factory):
 @real
 def test_the_example_edits_the_sample(host):
     """Loaded, edited, saved; previews and progress arrive, and the second edit takes the inversion from the cache."""
-    given = SAMPLES["cat"].render()
+    given = draw("cat")
     asked = graph("edit")
     told = host.run(asked)
     assert told["end"] == "execution_success", told["error"]
     assert told["previews"]
-    assert all(size == [64, 64] for size in told["previews"])
+    assert all(size == [128, 128] for size in told["previews"])
     for kind in ("Invert", "Apply"):
         steps = [value / most for node, value, most in told["progress"] if node == of(asked, kind)]
         assert steps == sorted(steps)
@@ -126,7 +126,7 @@ def test_it_is_what_ledits_makes_by_itself(host):
     from ledits import Editor
 
     settings = {"source": "a cat on a meadow"}
-    ours = Editor(device="cpu", dtype="float32").edit(SAMPLES["cat"].render(), "cat->dog", composite=True, **settings)
+    ours = Editor(device="cpu", dtype="float32").edit(draw("cat"), "cat->dog", composite=True, **settings)
     told = host.run(graph("edit", Load={"dtype": "float32"}))
     assert np.abs(host.result(told).astype(int) - ours.rgb.astype(int)).max() <= 2
 
@@ -136,9 +136,9 @@ def test_a_mask_limits_it(host):
     nodes = graph("edit", Load={"dtype": "float32"})
     nodes["7"] = {"class_type": "LoadImage", "inputs": {"image": "left.png"}}
     nodes[of(nodes, "Edit")]["inputs"]["mask"] = ["7", 1]
-    edited, given = host.result(host.run(nodes)), SAMPLES["cat"].render()
+    edited, given = host.result(host.run(nodes)), draw("cat")
     assert (edited[:, 38:] == given[:, 38:]).all()
-    assert (edited[:, :32] != given[:, :32]).any()
+    assert (edited[:, :64] != given[:, :64]).any()
 
 
 @real
@@ -193,14 +193,14 @@ def test_the_hosts_own_model(host, checkpoint, caption):
         "UseModel": {}, "Invert": {"caption": caption, "steps": 4}, "CheckpointLoaderSimple": {"ckpt_name": checkpoint},
         "LoadImage": {"image": "left.png"}, "Edit": {"edit": "cat->dog" if caption else "+dog"},
     }  # fmt: skip
-    nodes, given = graph("edit with your checkpoint", **changed), SAMPLES["cat"].render()
+    nodes, given = graph("edit with your checkpoint", **changed), draw("cat")
     nodes["9"] = {"class_type": "LeditsSaveInversion", "inputs": {"inversion": ["4", 0], "name": f"own{caption[:1]}"}}
     told = host.run(nodes)
     assert told["end"] == "execution_success", told["error"]
     assert told["previews"]
     edited = host.result(told)
     assert (edited[:, 44:] == given[:, 44:]).all()
-    assert (edited[:, :32] != given[:, :32]).any()
+    assert (edited[:, :64] != given[:, :64]).any()
 
     nodes["4"] = {
         "class_type": "LeditsLoadInversion",

@@ -9,6 +9,7 @@ import torch
 from ledits import Editor, scenes
 from ledits.files import composite, image
 from ledits.frame import Frame
+from ledits.scenes.samples import SIDE
 
 FRAME = Frame(width=60, height=44, working_width=60, working_height=44, padded_width=64, padded_height=48)
 
@@ -61,7 +62,7 @@ def test_what_is_new_is_drawn_without_the_old_details():
 
 def test_an_edit_of_the_bundled_model_keeps_the_rest_of_the_picture(bundled):
     scene = scenes.Scene((scenes.Placed("red heart", 20, 32, 28),), "meadow", 7)
-    picture = image.Picture(scene.render(), None, "")
+    picture = image.Picture(scene.render(SIDE), None, "")
     inversion = Editor(bundled).invert(picture, steps=10, skip=0.4)
     steps = [step.step for step in inversion.steps("red heart->blue heart")]
     w = composite.weights([step.masks[:, 0] for step in steps], inversion.frame)

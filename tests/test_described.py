@@ -13,6 +13,7 @@ from ledits.method.core import Concept
 from ledits.recipe import parse
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise
+from ledits.scenes.samples import SIDE
 from ledits.settings import Settings
 
 STEPS = 5
@@ -182,12 +183,12 @@ def test_one_of_two_objects_changes_and_the_other_stays(bundled):
     seen, others, preserved = 0, 0, []
     for background, seed in (("white", 901), ("meadow", 902), ("snow", 903), ("gray", 904)):
         scene = Scene((Placed("cat", 17, 33, 26), Placed("red apple", 47, 31, 26)), background, seed)
-        done = editor.Editor(bundled).edit(scene.render(), "cat->dog", source=scene.caption(), steps=25, seed=seed)
+        done = editor.Editor(bundled).edit(scene.render(SIDE), "cat->dog", source=scene.caption(), steps=25, seed=seed)
         result, rebuilt = done.rgb.astype(float), np.asarray(done.reconstruction, float)
-        clean = scenes.background(background, seed)
+        clean = scenes.background(background, seed, SIDE)
         found = [recognise(result.astype(np.uint8), clean, near=placed)[0].name for placed in scene.objects]
         seen, others = seen + (found[0] == "dog"), others + (found[1] == "red apple")
-        outside = ~scene.mask(scene.swap(0, "dog"))
+        outside = ~scene.mask(scene.swap(0, "dog"), SIDE)
         preserved.append(10 * np.log10(255**2 / np.square(result[outside] - rebuilt[outside]).mean()))
     assert seen >= 3
     assert others == 4

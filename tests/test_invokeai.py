@@ -23,7 +23,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from hosts import ROOT, called, free_port, running
-from ledits.scenes.samples import SAMPLES
+from ledits.scenes.samples import draw
 
 from conftest import SCHEDULER, random_parts
 
@@ -104,7 +104,7 @@ def host(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cat(host):
-    return host.upload(SAMPLES["cat"].render())
+    return host.upload(draw("cat"))
 
 
 @real
@@ -113,14 +113,14 @@ def test_the_example_edits_the_sample(host, cat):
     told = host.run(graph("edit", invert={"image": cat}))
     assert told["end"] == "completed", told["error"]
     assert told["previews"]
-    assert all(size == [64, 64] for size in told["previews"])
+    assert all(size == [128, 128] for size in told["previews"])
     for kind in ("Inverting", "Editing"):
         done = [share for message, share in told["progress"] if message == kind]
         assert done == sorted(done)
         assert done[-1] == 1
     edited = host.picture(told["outputs"]["apply"]["image"])
-    assert edited.shape == (64, 64, 3)
-    assert (edited != SAMPLES["cat"].render()).any()
+    assert edited.shape == (128, 128, 3)
+    assert (edited != draw("cat")).any()
     assert host.picture(told["outputs"]["apply"]["where"]).max() == 255
 
     other = host.run(graph("edit", invert={"image": cat}, edit={"edit": "cat->rabbit"}))
@@ -130,12 +130,12 @@ def test_the_example_edits_the_sample(host, cat):
 
 @real
 def test_a_mask_limits_it(host, cat):
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:, :32] = 255
+    mask = np.zeros((128, 128), np.uint8)
+    mask[:, :64] = 255
     told = host.run(graph("edit", invert={"image": cat}, edit={"mask": host.upload(mask)}))
-    edited, given = host.picture(told["outputs"]["apply"]["image"]), SAMPLES["cat"].render()
+    edited, given = host.picture(told["outputs"]["apply"]["image"]), draw("cat")
     assert (edited[:, 38:] == given[:, 38:]).all()
-    assert (edited[:, :32] != given[:, :32]).any()
+    assert (edited[:, :64] != given[:, :64]).any()
 
 
 @real
@@ -216,8 +216,8 @@ def checkpoint(host, tmp_path_factory):
 @pytest.mark.parametrize("caption", ["", "a cat"], ids=["words", "caption"])
 def test_the_hosts_own_model(host, cat, checkpoint, caption):
     """From its model manager: reconstructed where nothing is asked for, edited within a mask where something is."""
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:, :32] = 255
+    mask = np.zeros((128, 128), np.uint8)
+    mask[:, :64] = 255
     changed = {
         "checkpoint": {"model": checkpoint}, "invert": {"image": cat, "caption": caption, "steps": 6},
         "edit": {"edit": "cat->dog" if caption else "+dog", "mask": host.upload(mask)},
@@ -225,9 +225,9 @@ def test_the_hosts_own_model(host, cat, checkpoint, caption):
     told = host.run(graph("edit with your model", **changed))
     assert told["end"] == "completed", told["error"]
     assert told["previews"]
-    edited, given = host.picture(told["outputs"]["apply"]["image"]), SAMPLES["cat"].render()
+    edited, given = host.picture(told["outputs"]["apply"]["image"]), draw("cat")
     assert (edited[:, 38:] == given[:, 38:]).all()
-    assert (edited[:, :32] != given[:, :32]).any()
+    assert (edited[:, :64] != given[:, :64]).any()
 
     changed["edit"]["edit"] += ":0"  # a scale of zero replays the path
     told = host.run(graph("edit with your model", **changed, apply={"composite": True}))

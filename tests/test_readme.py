@@ -11,7 +11,7 @@ import pytest
 from ledits import backbones, editor
 from ledits.cli import demo, main
 from ledits.files import image
-from ledits.scenes.samples import SAMPLES
+from ledits.scenes.samples import SAMPLES, draw
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -59,8 +59,8 @@ def test_its_python_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(editor, "load", lambda *_, **__: backbone)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
-    for name, scene in SAMPLES.items():
-        image.write(tmp_path / "demo" / f"{name}.png", scene.render())
+    for name in SAMPLES:
+        image.write(tmp_path / "demo" / f"{name}.png", draw(name))
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 3
     for block in blocks:

@@ -22,7 +22,7 @@ EDITS = {
     "background": ("rocket", "a rocket under a night sky", ["->a rocket at sunset@0.2"]),
     "two-at-once": ("pair", "a fox and a star on a blue background", ["fox->cat", "star->sunflower"]),
 }
-ZOOM, LABEL = 3, 22
+LABEL = 22
 
 
 def demo_command(
@@ -35,9 +35,9 @@ def demo_command(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{folder} can't be made a folder ({error.strerror}): choose another name") from None
-    from ledits.scenes.samples import SAMPLES
+    from ledits.scenes.samples import SAMPLES, draw
 
-    samples = {name: scene.render() for name, scene in SAMPLES.items()}
+    samples = {name: draw(name) for name in SAMPLES}
     for name in [*samples, *EDITS, "sheet"]:
         image.check_writable(folder / f"{name}.png", overwrite=force)
     for name, rgb in samples.items():
@@ -65,7 +65,7 @@ def demo_command(
 
 def sheet(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:
     """Two columns of labelled rows of four pictures."""
-    side, half = 64 * ZOOM, (len(rows) + 1) // 2
+    side, half = rows[0][1][0].width, (len(rows) + 1) // 2
     width, height = 4 * side + 16, side + LABEL + 10
     page = Image.new("RGB", (2 * width - 16, half * height), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(15)
@@ -73,6 +73,5 @@ def sheet(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:
         left, top = (k // half) * width, (k % half) * height
         draw.text((left + 2, top + 2), label, "black", font)
         for j, picture in enumerate(pictures):
-            cell = picture.resize((side, side), Image.Resampling.NEAREST)
-            page.paste(cell, (left + j * side, top + LABEL))
+            page.paste(picture, (left + j * side, top + LABEL))
     return page

@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ledits.editor import Editor
-from ledits.scenes.samples import SAMPLES
+from ledits.scenes.samples import SAMPLES, draw
 from ledits.server.errors import Refused
 
 STATIC = Path(__file__).parent / "static"
@@ -72,5 +72,5 @@ def page(editors: Mapping[str, Editor], picture: Path | None = None, caption: st
 @cache
 def _drawn(name: str) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(SAMPLES[name].render()).save(buffer, "PNG")
+    Image.fromarray(draw(name)).save(buffer, "PNG")
     return buffer.getvalue()
