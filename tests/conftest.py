@@ -25,7 +25,7 @@ def random_text(projection: bool = False) -> CLIPTextModel | CLIPTextModelWithPr
     tokenizer = CLIPTokenizer.from_pretrained(BUNDLED_FOLDER / "tokenizer")
     config = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=24, projection_dim=16, bos_token_id=tokenizer.bos_token_id,
+        max_position_embeddings=32, projection_dim=16, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()

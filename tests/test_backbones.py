@@ -170,8 +170,8 @@ def test_the_bundled_model_loads_with_stock_diffusers(bundled):
     pipe = StableDiffusionPipeline.from_pretrained(BUNDLED_FOLDER, use_safetensors=True)
     pipe.set_progress_bar_config(disable=True)
     picture = pipe("a cat on a meadow", num_inference_steps=3, generator=torch.Generator().manual_seed(0)).images[0]
-    assert picture.size == (64, 64)
-    inputs = torch.randn(2, 8, 16, 16), torch.tensor([100.0, 900.0]), torch.randn(2, 24, 128)
+    assert picture.size == (128, 128)
+    inputs = torch.randn(2, 16, 16, 16), torch.tensor([100.0, 900.0]), torch.randn(2, 24, 128)
     with torch.inference_mode():
         assert relative(bundled.unet(*inputs).sample, pipe.unet(*inputs).sample) < 1e-5
 

@@ -17,6 +17,7 @@ from ledits.backbones import load
 from ledits.files.atomic import alone
 from ledits.recipe import Edit
 from ledits.scenes import ACCESSORIES, Placed, Scene
+from ledits.scenes.samples import SIDE
 from ledits.scenes.style import STYLES
 from ledits_bench import attention_control, methods, run, stats
 from ledits_bench.cases import HELD_OUT, KINDS, PLAIN, QUICK, SIZES, Case, kinds_of, suite
@@ -30,7 +31,7 @@ SCENE = Scene((Placed("cat", 18, 32, 26), Placed("star", 46, 32, 26)), "beach", 
 
 
 def encoded(backbone, cases: list[Case]) -> torch.Tensor:
-    pictures = np.stack([case.source.render() for case in cases])
+    pictures = np.stack([case.source.render(SIDE) for case in cases])
     return backbone.encode(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1)
 
 
@@ -64,8 +65,8 @@ def test_every_kind_is_in_the_quick_suite_and_has_pairs_held_out():
 
 
 def test_a_model_is_asked_for_what_it_has_words_for(bundled):
-    assert kinds_of(bundled.prompts.tokenizer) == PLAIN
-    assert kinds_of(lambda word, **_: SimpleNamespace(input_ids=[7])) == KINDS
+    assert kinds_of(bundled.prompts.tokenizer) == KINDS
+    assert kinds_of(lambda word, **_: SimpleNamespace(input_ids=[7, 8])) == PLAIN
 
 
 @pytest.mark.parametrize("kind", KINDS[len(PLAIN) :])
@@ -276,7 +277,7 @@ def test_each_method_edits_and_leaves_the_network_as_it_was(bundled, name):
     processors = bundled.unet.attn_processors
     with torch.inference_mode():
         outcome = METHODS[name].run(bundled, cases, encoded(bundled, cases), Settings(steps=4, scale=5.0))
-    assert outcome.x.shape == (2, 8, 16, 16)
+    assert outcome.x.shape == (2, 16, 16, 16)
     assert outcome.x.isfinite().all()
     assert (outcome.x - encoded(bundled, cases)).abs().amax((1, 2, 3)).min() > 0.1
     assert outcome.evaluations == 2 * EVALUATIONS[name]
@@ -287,8 +288,8 @@ def test_each_method_edits_and_leaves_the_network_as_it_was(bundled, name):
 # Of a swap in 4 steps, inversion first. By words: 4 and 4 * 3, less the null prediction that the inversion holds
 # already; ours: 4, 2 to find the place, and 4 * 2 less one.
 EVALUATIONS = {
-    "ours": 13, "ours-composite": 13, "words": 15, "diffusers": 16, "diffusers-mended": 16, "edit-friendly": 16,
-    "sdedit": 8, "ddim": 12, "prompt-to-prompt": 16,
+    "ours": 13, "ours-composite": 13, "ours-words": 13, "words": 15, "diffusers": 16, "diffusers-mended": 16,
+    "edit-friendly": 16, "sdedit": 8, "ddim": 12, "prompt-to-prompt": 16,
 }  # fmt: skip
 
 
@@ -296,6 +297,7 @@ EVALUATIONS = {
     ("name", "settings", "low", "high"),
     [
         ("ours", Settings(steps=15, scale=0.0), 0, 1e-5),
+        ("ours-words", Settings(steps=15, scale=0.0), 0, 1e-5),
         ("words", Settings(steps=15, scale=0.0, threshold=0.8), 0, 1e-5),
         ("edit-friendly", Settings(steps=15, scale=3.5), 0, 1e-5),
         ("diffusers-mended", Settings(steps=15, scale=0.0), 0, 1e-3),

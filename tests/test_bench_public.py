@@ -28,8 +28,8 @@ from ledits_bench.public.suites import SUITES, pie_bench_plus_plus_row
 
 from conftest import BUNDLED_FOLDER
 
-FULL = [0, 64 * 64]
-HALF = [32 * 64, 32 * 64]  # the lower half of a 64x64 picture
+FULL = [0, 128 * 128]
+HALF = [64 * 128, 64 * 128]  # the lower half of a 128x128 picture
 
 
 @pytest.fixture(autouse=True, scope="module")

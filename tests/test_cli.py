@@ -73,8 +73,9 @@ def test_edit_writes_a_picture_and_says_how(ledits, cat, tmp_path):
     }  # fmt: skip
     assert answer["edits"] == ["cat->dog", "+crown:5@0.8[1..]"]
     assert (answer["steps"], answer["seed"], answer["model"], answer["output"]) == (3, 4, "scenes", str(out))
-    # 3 to invert; cat and dog at 3 levels, crown at 2, the null prompt at all but the first
-    assert answer["network_evaluations"] == 3 + 6 + 2 + 2
+    # 3 to invert, 3 for the caption that the edits imply, 2 levels each to locate them; dog at 3 levels, crown at 2,
+    # the caption at all but the first
+    assert answer["network_evaluations"] == 3 + 3 + 4 + 3 + 2 + 2
     assert pixels(out).shape == pixels(cat).shape
     assert (pixels(out) != pixels(cat)).any()
 
@@ -136,7 +137,9 @@ def test_a_thrifty_edit_is_cheaper_and_its_recipe_repeats_it(ledits, cat, tmp_pa
 def test_what_a_source_costs(ledits, cat, tmp_path):
     """A description finds its edits' places at every second level and takes the place of the null prompt."""
     found = []
-    for k, options in enumerate(([], ["--source", "a cat and a dog"], ["--source", "a cat", "--source-scale", "2"])):
+    for k, options in enumerate(
+        (["--mask", "intersect"], ["--source", "a cat and a dog"], ["--source", "a cat", "--source-scale", "2"])
+    ):
         out = tmp_path / f"{k}.png"
         found.append(json.loads(ledits("edit", cat, "cat->owl", "-o", out, "--json", *options, *FAST)[1]))
     assert [answer["network_evaluations"] for answer in found] == [3 + 8, 3 + 2 + 5, 6 + 8 + 2]
@@ -148,7 +151,7 @@ def test_a_saved_inversion_gives_what_a_fresh_one_does(ledits, cat, tmp_path):
     assert ledits("edit", cat, "+dog", "-o", fresh, "--save-inversion", kept, "--seed", "3", *FAST)[0] == 0
     code, text, _ = ledits("edit", cat, "+dog", "-o", reused, "--inversion", kept, "--json")
     assert code == 0
-    assert json.loads(text)["network_evaluations"] == 2 * 3 - 1
+    assert json.loads(text)["network_evaluations"] == 2 + 2 * 3 - 1
     assert fresh.read_bytes() == reused.read_bytes()
 
 
@@ -169,7 +172,7 @@ def test_info_tells_pictures_from_inversions(ledits, cat, tmp_path):
     out, kept = tmp_path / "out.png", tmp_path / "cat.safetensors"
     ledits("edit", cat, "+dog", "-o", out, "--save-inversion", kept, *FAST)
     answer = json.loads(ledits("info", out, "--json")[1])
-    assert (answer["width"], answer["height"], answer["recipe"]["edits"]) == (64, 64, ["+dog"])
+    assert (answer["width"], answer["height"], answer["recipe"]["edits"]) == (128, 128, ["+dog"])
     answer = json.loads(ledits("info", kept, "--json")[1])
     assert (answer["kind"], answer["steps"], answer["model"]) == ("inversion", 3, "scenes")
     assert "recipe: None" in ledits("info", cat)[1]
@@ -202,14 +205,15 @@ def test_any_size_comes_back_in_its_size(ledits, tmp_path, width, height):
 
 def test_alpha_and_orientation_survive(ledits, tmp_path, scene_pictures):
     path, out = tmp_path / "p.png", tmp_path / "o.png"
-    rgba = np.dstack([scene_pictures[1][:48], np.arange(64 * 48, dtype=np.uint16).reshape(48, 64).astype(np.uint8)])
+    alpha = np.arange(128 * 96, dtype=np.uint16).reshape(96, 128).astype(np.uint8)
+    rgba = np.dstack([scene_pictures[1][:96], alpha])
     turned = Image.fromarray(rgba)
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(path, exif=exif)
     assert ledits("edit", path, "+dog", "-o", out, "--steps", "2", "--anyway")[0] == 0
     back = Image.open(out)
-    assert back.size == (48, 64)
+    assert back.size == (96, 128)
     assert (np.asarray(back)[..., 3] == np.rot90(rgba[..., 3], -1)).all()
 
 
@@ -256,7 +260,7 @@ def test_an_inversion_of_another_picture_is_refused(ledits, cat, tmp_path, scene
     refuses(ledits("edit", other, "+dog", "--inversion", kept, "-o", tmp_path / "o.png"))
 
 
-@pytest.mark.parametrize("words", [["+sunglasses"], ["cat->wibblefrotz"], ["+dog", "--source", "a cat on a sofa"]])
+@pytest.mark.parametrize("words", [["+monocle"], ["cat->wibblefrotz"], ["+dog", "--source", "a cat on a sofa"]])
 def test_a_word_that_the_bundled_model_does_not_know_is_refused_unless_told(ledits, cat, tmp_path, words):
     result = ledits("edit", cat, *words, "-o", tmp_path / "o.png", *FAST)
     refuses(result)
@@ -294,7 +298,8 @@ def test_models_lists_the_words_and_what_is_in_the_cache(ledits, tmp_path, monke
         ("b/flux", False),
     ]
     assert "panda" in models[0]["words"]
-    assert "sunglasses" not in models[0]["words"]
+    assert "sunglasses" in models[0]["words"]
+    assert "monocle" not in models[0]["words"]
     assert "panda" in ledits("models")[1]
 
 
@@ -303,7 +308,7 @@ def test_standard_input_to_standard_output(cat):
     done = subprocess.run(command, input=cat.read_bytes(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     with Image.open(io.BytesIO(done.stdout)) as result:
-        assert (result.format, result.size) == ("PNG", (64, 64))
+        assert (result.format, result.size) == ("PNG", (128, 128))
     # Nothing else is said there, by this package or by another.
     assert done.stderr.decode().count("\n") == 1
 
@@ -321,17 +326,17 @@ def test_several_pictures_go_into_a_folder_in_their_own_formats(ledits, cat, tmp
 
 def test_a_region_and_a_box_limit_an_edit(ledits, cat, tmp_path):
     region, by_file, by_box = (tmp_path / name for name in ("region.png", "file.png", "box.png"))
-    mask = np.zeros((64, 64), np.uint8)
-    mask[8:40, 4:28] = 255
+    mask = np.zeros((128, 128), np.uint8)
+    mask[16:80, 8:56] = 255
     Image.fromarray(mask).save(region)
     edit = ["--mask", "none", "--composite", "--seed", "2", *FAST]
     assert ledits("edit", cat, "+dog", "--region", region, "-o", by_file, *edit)[0] == 0
-    assert ledits("edit", cat, "+dog|4,8,24,32", "-o", by_box, *edit)[0] == 0
+    assert ledits("edit", cat, "+dog|8,16,48,64", "-o", by_box, *edit)[0] == 0
     assert (pixels(by_file) == pixels(by_box)).all()
     changed = (pixels(by_box) != pixels(cat)).any(2)
-    assert changed[8:40, 4:28].any()
+    assert changed[16:80, 8:56].any()
     # The decoder carries a change one cell of the latents further, and the seam is soft over half of another.
-    changed[2:46, :34] = False
+    changed[4:92, :68] = False
     assert not changed.any()
 
 
