@@ -232,7 +232,7 @@ def test_pie_bench_plus_plus_rows(scene_pictures):
 def test_pie_bench_plus_plus_from_parquet(bench, tmp_path, scene_pictures):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    rows = [plus_plus_row(scene_pictures[0]), plus_plus_row(scene_pictures[1], id="2", mask="0 4096")]
+    rows = [plus_plus_row(scene_pictures[0]), plus_plus_row(scene_pictures[1], id="2", mask=f"0 {128 * 128}")]
     path = tmp_path / "pp/1_change_object_80/V1-00000-of-00001.parquet"
     path.parent.mkdir(parents=True)
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
@@ -563,8 +563,8 @@ def test_mask_policies(bench, pie, scene_pictures):
     assert rows["none"]["mask_share"] == 1
     assert rows["given"]["mask_share"] == pytest.approx(0.5)
     assert rows["implicit"]["mask_share"] < 0.5
-    assert (pictures["paste"][:32] == source[:32]).all()
-    assert (pictures["paste"][32:] == pictures["implicit"][32:]).all()
+    assert (pictures["paste"][:64] == source[:64]).all()
+    assert (pictures["paste"][64:] == pictures["implicit"][64:]).all()
     assert (rows["paste"]["metrics"]["psnr_unedit_part"], rows["paste"]["metrics"]["mse_unedit_part"]) == ("inf", 0)
     assert done["paste"].summary["metrics"]["psnr_unedit_part"]["mean"] == "inf"
     ceiling = bench("pie-bench", folder, wording="none").rows[0]
