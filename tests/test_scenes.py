@@ -128,7 +128,9 @@ def test_captions_say_what_is_worn_and_the_style():
         # A style is in every caption of a styled scene, and in no other.
         assert [style for style in STYLES if style in text] == [scene.style] * bool(scene.style), text
         worn_there = sorted(o.wearing for o in scene.objects if o.wearing)
-        worn_said = sorted(re.findall(rf"wearing (?:an? )?({'|'.join(ACCESSORIES)})", text))
+        # What is worn, or stands after a comma; a crown there without "wearing" is the object.
+        said_so = rf"(?:wearing (?:an? )?(crown)|(?:wearing |, )(?:an? )?({'|'.join(set(ACCESSORIES) - {'crown'})}))"
+        worn_said = sorted(one or two for one, two in re.findall(said_so, text))
         names = {o.name for o in scene.objects}
         if any(re.search(rf"\b{name}\b", text.split(" wearing ")[0]) for name in names):
             assert worn_said == worn_there, text

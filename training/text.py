@@ -13,7 +13,10 @@ WIDTH = 128
 
 
 def tokenizer(folder: Path) -> CLIPTokenizer:
-    """A byte-level BPE in which every word of a caption is one token, and any other text still has tokens."""
+    """A byte-level BPE in which every word of a caption is one token, and any other text still has tokens.
+
+    The trainer numbers letters in an order of its own each time, so that a model needs the one it began with.
+    """
     words = " ".join(
         [*scenes.OBJECTS, *map(scenes.noun, scenes.BACKGROUNDS), *map(scenes.where, scenes.BACKGROUNDS)]
         + ["a an and the on in at under to of left right middle empty no nothing without with colour photo picture of"]

@@ -50,7 +50,7 @@ def by_words(edit: Edit, defaults: Mapping[str, float]) -> "list[Concept]":
 
 def implied(edits: Sequence[Edit]) -> str:
     """The caption that edits by words imply: what goes, all of it; "" where everything is added."""
-    return " and ".join(_named(edit.old) for edit in edits if edit.old)
+    return _list([_named(edit.old) for edit in edits if edit.old])
 
 
 def by_implied_caption(edits: Sequence[Edit], defaults: Mapping[str, float]) -> "list[list[Concept]]":
@@ -62,7 +62,7 @@ def by_implied_caption(edits: Sequence[Edit], defaults: Mapping[str, float]) -> 
         after = [_named(other.new if j == k else other.old) for j, other in enumerate(edits)]
         scale = defaults.get("located_scale", defaults["described_scale"]) if edit.scale is None else edit.scale
         warmup = int(defaults["warmup"]) if edit.warmup is None else edit.warmup
-        concept = Concept(" and ".join(filter(None, after)), scale, edit.threshold, warmup, edit.cooldown)
+        concept = Concept(_list([name for name in after if name]), scale, edit.threshold, warmup, edit.cooldown)
         result.append([concept])
     return result
 
@@ -73,6 +73,10 @@ def _named(words: str) -> str:
     if not words or first in _LEADING or re.search(r"[^s]s$", words):
         return words
     return f"{'an' if first[0] in 'aeiou' else 'a'} {words}"
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 _LEADING = {"a", "an", "the", "some", "no", "two", "three", "in", "on", "at", "under", "with", "wearing"}

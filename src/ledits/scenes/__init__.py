@@ -128,12 +128,15 @@ class Scene:
         return self._styled("empty snow" if self.background == "snow" else f"an empty {noun(self.background)}")
 
     def captions(self, rng: np.random.Generator) -> str:
-        """One training caption: full, with positions, objects alone, what is worn alone, background or style alone.
+        """One training caption: full, with positions, objects alone, what is worn alone, background or style alone, or
+        with something after a comma, as "+bow" writes it.
 
         An object that is there is never left out of a caption that names another, nor what it wears out of one that
         names it, nor the style out of any: that would teach the model to ignore words. "an empty beach" is said of
         empty scenes only, so "beach" alone says nothing about objects.
         """
+        if rng.random() < 0.1 and (appended := self._appended(rng)):
+            return appended
         kind = rng.random()
         if self.style and rng.random() < 0.06:
             return self._styled()
@@ -158,6 +161,24 @@ class Scene:
         else:
             what = _list(names)
         return self._styled(what if kind < 0.35 else f"{what} {where(self.background)}")
+
+    def _appended(self, rng: np.random.Generator) -> str:
+        """The caption without one thing, and that thing after a comma; "" where there is nothing to leave out."""
+        whole = [(self.draw(""), self.style if rng.random() < 0.5 else _with_article(self.style))] if self.style else []
+        for i, placed in enumerate(self.objects):
+            if worn := placed.wearing:
+                alone = worn != "crown" and rng.random() < 0.7  # "a crown" is an object of its own
+                bare = self.put(i, placed._replace(wearing=""))
+                whole.append((bare, (worn if rng.random() < 0.5 else _with_article(worn)) if alone else wearing(worn)))
+            if len(self.objects) > 1:
+                whole.append((self.remove(i), placed.words() if rng.random() < 0.5 else a(placed.words())))
+        if not whole:
+            return ""
+        rest, left_out = whole[int(rng.integers(len(whole)))]
+        if not rest.objects:
+            return f"{rest.empty()}, {left_out}"
+        named = _list([a(o.words()) for o in rest.objects])
+        return f"{rest.caption() if rng.random() < 0.6 else rest._styled(named)}, {left_out}"
 
     def _backdrop(self, rng: np.random.Generator) -> str:
         if not self.style:
