@@ -6,7 +6,7 @@ The rate is constant, then falls over the last --decay steps; what is measured a
 weights. Resumes from RUN/last.pt, to the sample: what a step draws follows from its number. Writes RUN/log.jsonl,
 RUN/samples.png (scenes above, reconstructions below) and RUN/vae, in diffusers' layout. The decoder alone can be
 trained on with --decoder-only: the latents, and with them a denoiser trained on them, stay valid. `--from
-training/state/vae` starts from saved weights.
+src/ledits/models/scenes/vae` starts from saved weights.
 """
 
 import argparse

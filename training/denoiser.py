@@ -5,7 +5,7 @@
 The rate is constant after a warm-up, so that training can always go on; what is evaluated and shipped is the running
 average of the weights. `--decay N` lets it fall to zero over the last N of --steps. Resumes to the sample from
 RUN/last.pt (weights, optimiser, averages, position in the data); stop it at any time, or with --minutes, and run it
-again. `--from training/state` starts from saved weights and fresh optimiser state. Writes RUN/log.jsonl,
+again. `--from src/ledits/models/scenes` starts from saved weights and fresh optimiser state. Writes RUN/log.jsonl,
 RUN/samples-STEP.png (one row a prompt, two seeds) and RUN/model, the averaged weights in diffusers' layout.
 """
 

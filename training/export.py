@@ -1,7 +1,6 @@
 """Keep a trained model: its averaged weights in half precision, in diffusers' layout.
 
     python training/export.py --run runs/unet/model --to src/ledits/models/scenes --settings training/scenes.json
-    python training/export.py --run runs/unet/model --to training/state      # to go on from: --from training/state
 
 The VAE may be newer than the one in the run (--vae), where only its decoder was trained on. --settings becomes the
 checkpoint's ledits.json: which attention maps to use, and the defaults of `ledits edit` that benchmarks/ found best.

@@ -22,7 +22,7 @@ async function start() {
   stage.start();
   brush.start();
   stack.start({ captioned });
-  sheet.start(captioned);
+  sheet.start();
   strips.start(choose);
   keys.start(choose);
   listen();

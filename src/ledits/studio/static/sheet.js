@@ -2,27 +2,27 @@
 import { $, el, say, toast } from "./dom.js";
 import { events } from "./api.js";
 import { engine } from "./engine.js";
-import { usual } from "./stack.js";
+import { locates, usual } from "./stack.js";
 import { work } from "./work.js";
 
 const FACTORS = [0.5, 0.75, 1, 1.5, 2];
 const FOCUS = [0.6, 0.75, 0.9];
 let controller = null;
 
-export function start(captioned) {
-  $("sheet-button").addEventListener("click", () => open(captioned()));
+export function start() {
+  $("sheet-button").addEventListener("click", open);
   $("sheet").addEventListener("close", () => controller?.abort());
 }
 
-async function open(captioned) {
+async function open() {
   const picture = work.picture;
   const request = engine.request(picture);
   if (!request) return;
   const heard = work.now.edits.find((edit) => !edit.muted);
   const normal = heard.scale ?? usual(heard);
   const scales = FACTORS.map((factor) => Math.max(0.1, Math.round(factor * normal * 10) / 10));
-  // With a caption the method finds the regions by itself; a threshold takes a share of the picture instead.
-  const thresholds = captioned ? [null, 0.75, 0.9] : FOCUS;
+  // Where the method finds the regions by itself, a threshold takes a share of the picture instead.
+  const thresholds = locates() ? [null, 0.75, 0.9] : FOCUS;
   const cells = thresholds.map((threshold) => scales.map((scale) => {
     const label = `strength ${scale}, ${threshold === null ? "region found" : `focus ${threshold}`}`;
     return el("button", { class: "cell", type: "button", disabled: true, "aria-label": label, onclick: () => take(scale, threshold) }, el("span", {}, String(scale)));

@@ -8,7 +8,7 @@ import { report } from "./words.js";
 const KINDS = { add: "Add", remove: "Remove", swap: "Swap", become: "Rewrite" };
 const HINTS = { add: ["", "a crown"], remove: ["the hat", ""], swap: ["cat", "dog"], become: ["", "a cat in the snow"] };
 // The share of the picture that is left alone: a style changes half of it, a face's feature a twentieth.
-const PRESETS = [["Style", 0.5], ["Object", 0.9], ["Face", 0.95]];
+const PRESETS = [["Everything", 0], ["Style", 0.5], ["Object", 0.9], ["Face", 0.95]];
 
 const cards = new Map();
 let defaults = {}; // of the model
@@ -43,8 +43,12 @@ export function remove(key) {
 }
 
 /** The strength that an edit has where none is set. */
+/** Whether regions are found by themselves: with a caption, and by words where the model is tuned to it. */
+export const locates = () => captioned() || "located_scale" in defaults;
+
 export function usual(edit) {
   if (captioned()) return defaults.described_scale ?? 2;
+  if (locates()) return defaults.located_scale;
   return defaults[`${edit.kind === "swap" ? "swap_new" : edit.kind}_scale`] ?? defaults.scale ?? 7;
 }
 
@@ -150,7 +154,7 @@ function build(key) {
     mute.title = label;
     const normal = usual(edit);
     scale.update(edit.scale, normal, 0, Math.max(3 * normal, edit.scale ?? 0));
-    threshold.update(edit.threshold, captioned() ? null : defaults[`${edit.kind === "swap" ? "swap_new" : edit.kind}_threshold`] ?? 0.8, 0.05, 0.99);
+    threshold.update(edit.threshold, locates() ? null : defaults[`${edit.kind === "swap" ? "swap_new" : edit.kind}_threshold`] ?? 0.8, 0, 0.99);
     presets.forEach((chip, k) => chip.setAttribute("aria-pressed", String(edit.threshold === PRESETS[k][1])));
     first.value = edit.first ?? "";
     last.value = edit.last ?? "";
