@@ -318,6 +318,21 @@ def test_history_goes_back_to_an_earlier_result(dog: Page) -> None:
     assert dog.input_value("[aria-label='What comes']") == "dog"
 
 
+def test_history_is_there_after_a_reload(dog: Page) -> None:
+    made = pixels(dog, "#after")
+    dog.fill("[aria-label='What comes']", "fox")
+    dog.keyboard.press("Enter")
+    fox = "#history [aria-label='Go back to cat→fox']"
+    dog.wait_for_selector(fox)
+    dog.reload()
+    dog.wait_for_selector(f"{fox}[aria-pressed='true'] img")
+    again = changed(dog, "")
+    dog.click("#history [aria-label='Go back to cat→dog']")
+    changed(dog, again)
+    assert (pixels(dog, "#after") == made).all()
+    assert dog.locator("#history [aria-pressed='true']").get_attribute("aria-label") == "Go back to cat→dog"
+
+
 def test_a_strength_is_taken_from_the_sheet(dog: Page) -> None:
     before = shown(dog)
     dog.click("#sheet-button")

@@ -4,23 +4,46 @@ import { engine } from "./engine.js";
 import { named, work } from "./work.js";
 
 const MOST = 40;
-const history = []; // {snapshot, url, label, key}
+const SIDE = 128; // pixels of a thumbnail's longer side
+const KEPT = "ledits-history"; // in this tab alone, and over a reload
+let history = []; // {snapshot, from, thumb, label}: from is what the result was made from
 
 export function start(open) {
+  history = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
   work.addEventListener("change", draw);
   engine.addEventListener("result", ({ detail }) => {
-    if (detail.fresh) remember(detail.result);
+    if (detail.fresh) remember(detail.result).then(draw);
     draw();
   });
   engine.addEventListener("inverted", draw);
   $("strips").addEventListener("click", (event) => event.target.closest(".new") && open());
 }
 
-function remember(result) {
+const madeFrom = (picture) => picture && engine.resultKey(picture, engine.request(picture));
+
+async function remember(result) {
   const snapshot = work.now;
   const label = snapshot.edits.filter((edit) => !edit.muted).map(named).join(", ");
-  history.unshift({ snapshot, url: result.url, label });
-  history.splice(MOST);
+  const from = madeFrom(work.picture);
+  const thumb = await small(result.blob);
+  history = [{ snapshot, from, thumb, label }, ...history.filter((entry) => entry.from !== from)].slice(0, MOST);
+  // Painted regions are large: where there is no room for all, the latest are kept.
+  for (let most = history.length; most; most = Math.floor(most / 2)) {
+    try {
+      return sessionStorage.setItem(KEPT, JSON.stringify(history.slice(0, most)));
+    } catch (error) {
+      if (error.name !== "QuotaExceededError") throw error;
+    }
+  }
+}
+
+async function small(blob) {
+  const bitmap = await createImageBitmap(blob);
+  const share = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
+  const canvas = el("canvas", { width: Math.ceil(bitmap.width * share), height: Math.ceil(bitmap.height * share) });
+  canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  return canvas.toDataURL("image/webp", 0.9);
 }
 
 function draw() {
@@ -38,9 +61,10 @@ function draw() {
     el("button", { class: "thumb new", "aria-label": "Add a picture", title: "Add a picture: it gets the same edits" }, icon("plus")),
     ...(pictures.length > 1 ? [el("button", { class: "button small", id: "edit-all", onclick: editAll, disabled: !engine.request(work.picture) }, "Edit all")] : []),
   );
-  $("history").replaceChildren(...history.filter(({ snapshot }) => snapshot.active === active).map(({ snapshot, url, label }) => el("button", {
-    class: "thumb", title: label, "aria-label": `Go back to ${label}`, "aria-pressed": String(engine.shown?.url === url), onclick: () => work.restore(snapshot),
-  }, el("img", { src: url, alt: "" }))));
+  const now = madeFrom(work.picture);
+  $("history").replaceChildren(...history.filter(({ snapshot }) => snapshot.active === active).map(({ snapshot, from, thumb, label }) => el("button", {
+    class: "thumb", title: label, "aria-label": `Go back to ${label}`, "aria-pressed": String(from === now), onclick: () => work.restore(snapshot),
+  }, el("img", { src: thumb, alt: "" }))));
   $("history").closest(".strip").hidden = !$("history").children.length;
   $("save-all").hidden = pictures.length < 2;
 }
