@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ledits import suits
 from ledits.editor import Editor
 from ledits.files import image
 from ledits.server.settings import Limits, Settings, folder
@@ -52,6 +53,20 @@ def test_an_inversion_says_what_it_is_and_is_listed(http: httpx2.Client) -> None
     assert http.get(f"/v1/inversions/{made['id']}").json() == made
     assert http.get("/v1/inversions").json()["inversions"][0] == made
     assert inverted(http)["mode"] == "words"
+
+
+def test_an_inversion_says_whether_the_model_can_draw_the_picture(
+    http: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("no such picture")
+
+    assert inverted(http)["suits"] is True
+    monkeypatch.setattr(suits, "check_picture", refuse)
+    made = inverted(http)
+    assert made["suits"] is False
+    monkeypatch.undo()
+    assert http.get(f"/v1/inversions/{made['id']}").json()["suits"] is False
 
 
 def test_progress_comes_as_events(http: httpx2.Client) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledits import scenes
+from ledits import scenes, suits
 from ledits.checkpoints import World
 from serving import Served, png, served
 
@@ -428,6 +428,18 @@ def test_an_unknown_word_is_said_with_the_known_ones(cat: Page) -> None:
     cat.click(".card .word >> text='sunflower'")
     assert cat.input_value("[aria-label='What comes']") == "sunflower"
     assert cat.is_hidden(".card .note")
+
+
+def test_a_photograph_that_the_small_model_can_not_draw_is_said_so(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("no such picture")
+
+    monkeypatch.setattr(suits, "check_picture", refuse)
+    open_file(page, "photo.png", png(8, 64, 64))
+    page.wait_for_selector("#picture-note:visible >> text=a photograph becomes a smear")
+    monkeypatch.undo()
+    open_file(page, "scene.png", png(9, 64, 64))
+    page.wait_for_selector("#picture-note", state="hidden")
 
 
 def test_a_picture_that_is_none_gets_one_sentence(page: Page) -> None:

@@ -188,6 +188,17 @@ class Inversion:
         """The inverted picture through the autoencoder: what an edit that changes nothing gives."""
         return Image.fromarray(self.decoded(self.path.x[-1]))
 
+    @cached_property
+    def suits(self) -> bool:
+        """False where a model of a small world, as the bundled one, can't even give the picture back: edits of it will
+        be smears.
+        """
+        try:
+            suits.check_picture(self.editor.backbone, self.frame, self.picture.rgb)
+        except ValueError:
+            return False
+        return True
+
     def decoded(self, x: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
         """Latents (1 c h w) as a picture of the original's size, (H W 3) uint8."""
         return self.frame.picture(self.editor.backbone.decode(x)[0])

@@ -46,6 +46,7 @@ class Entry:
     seed: int
     network_evaluations: int
     seconds: float
+    suits: bool = True  # False: of a picture that a model of a small world can't draw
 
     def shown(self) -> dict[str, Any]:
         """What the caller sees."""
@@ -76,7 +77,7 @@ class Store:
         for path in self._folder.glob("*.json"):
             with suppress(ValueError, TypeError, KeyError):
                 value = json.loads(path.read_text())
-                entry = Entry(**{field.name: value[field.name] for field in fields(Entry)})
+                entry = Entry(**{field.name: value[field.name] for field in fields(Entry) if field.name in value})
                 if entry.id == path.stem and _ID.fullmatch(entry.id) and self._path(entry.id, ".safetensors").exists():
                     found.append((path.stat().st_mtime, entry))
         for _, entry in sorted(found, key=lambda pair: pair[0]):
@@ -107,6 +108,7 @@ class Store:
                 id=id, owner=owner, created=time.time(), bytes=size, model=inversion.editor.backbone.name,
                 width=frame.width, height=frame.height, source=s.source, mode=s.mode, steps=s.steps, skip=s.skip,
                 seed=s.seed, network_evaluations=inversion.network_evaluations, seconds=round(seconds, 3),
+                suits=inversion.suits,
             )  # fmt: skip
             self._shrink(size)
             with atomic.written(about, overwrite=False) as temporary:

@@ -7,6 +7,7 @@ from typing import Any
 from ledits import scenes
 from ledits.checkpoints import World
 from ledits.recipe import Edit
+from ledits.scenes.style import STYLES
 from ledits.server.errors import Refused
 
 
@@ -14,7 +15,7 @@ def known(world: World | None) -> dict[str, Any]:
     """{"words": single words, "things": what can be named}; both null for a model of the open world."""
     if world is None:
         return {"words": None, "things": None}
-    things = [*scenes.OBJECTS, *map(scenes.noun, scenes.BACKGROUNDS)]
+    things = dict.fromkeys([*scenes.OBJECTS, *scenes.ACCESSORIES, *STYLES, *map(scenes.noun, scenes.BACKGROUNDS)])
     return {"words": sorted(world.words), "things": [each for each in things if set(each.split()) <= world.words]}
 
 

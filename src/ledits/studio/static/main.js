@@ -141,6 +141,7 @@ function draw() {
   showing = picture ? file.url : null;
   const inversion = engine.inversion(picture);
   $("name").textContent = picture ? `${picture.name}${file.width ? ` · ${file.width} × ${file.height}` : ""}` : "";
+  $("picture-note").hidden = inversion?.suits !== false;
   $("undo").disabled = !work.canUndo;
   $("redo").disabled = !work.canRedo;
   $("link").disabled = !inversion;
