@@ -97,7 +97,7 @@ def batch_command(
     skip: SkipOption = None,
     seed: SeedOption = None,
     mask: Annotated[
-        Mask | None, typer.Option("--mask", help="Which implicit mask keeps an edit by words in place.")
+        Mask | None, typer.Option("--mask", help="How edits by words are kept in place, as in `ledits edit`.")
     ] = None,
     composite: Annotated[bool, typer.Option("--composite", help="Change nothing outside the used masks.")] = False,
     thrifty: Annotated[
