@@ -11,16 +11,20 @@ from ledits.cli.options import DeviceOption, DtypeOption, ForceOption, QuietOpti
 from ledits.cli.progress import progress
 from ledits.files import image
 
-# Name: picture, what it shows, edits.
+# Name: picture, what it shows ("": edited by words alone), edits.
 EDITS = {
     "swap": ("cat", "a cat on a meadow", ["cat->dog"]),
     "swap-far": ("rocket", "a rocket under a night sky", ["rocket->balloon"]),
     "one-of-two": ("pair", "a fox and a star on a blue background", ["fox->owl"]),
+    "two-at-once": ("pair", "a fox and a star on a blue background", ["fox->cat", "star->sunflower"]),
     "colour": ("heart", "a red heart on a white background", ["red heart->blue heart"]),
-    "addition": ("panda", "a panda in the snow", ["->a crown to the right of a panda in the snow"]),
+    "by-words": ("cat", "", ["+sunglasses"]),
+    "hat": ("panda", "a panda in the snow", ["->a panda wearing a top hat in the snow"]),
+    "addition": ("panda", "a panda in the snow", ["->a tree to the right of a panda in the snow"]),
     "removal": ("gift", "a gift on a beach", ["->an empty beach"]),
     "background": ("rocket", "a rocket under a night sky", ["->a rocket at sunset@0.2"]),
-    "two-at-once": ("pair", "a fox and a star on a blue background", ["fox->cat", "star->sunflower"]),
+    "sketch": ("cat", "a cat on a meadow", ["->a pencil sketch of a cat on a meadow@0"]),
+    "black-and-white": ("tree", "a tree at sunset", ["->a black and white photo of a tree at sunset@0"]),
 }
 LABEL = 22
 
