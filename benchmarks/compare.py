@@ -332,7 +332,7 @@ def cases(edits: list[int], steps: int) -> list[Case]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["scenes", "sd15", "sdxl"], default="scenes")
-    parser.add_argument("--size", type=int, help="of the pictures in pixels; 64, 512 and 1024 are usual")
+    parser.add_argument("--size", type=int, help="of the pictures in pixels; 128, 512 and 1024 are usual")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
     parser.add_argument(
@@ -349,7 +349,7 @@ def main() -> None:
     if args.quick:
         args.edits, args.pictures, args.repeats = [1], 1, 1
     device = torch.device(args.device)
-    size = args.size or {"scenes": 64, "sd15": 512, "sdxl": 1024}[args.model]
+    size = args.size or {"scenes": 128, "sd15": 512, "sdxl": 1024}[args.model]
     widest = {"scenes": 192, "sd15": 1280, "sdxl": 1280}[args.model]
     kinds = [precision.best(device, widest) if name == "auto" else getattr(torch, name) for name in args.also]
     field = contenders(args.model, device, getattr(torch, args.dtype), kinds)

@@ -21,10 +21,10 @@ from matplotlib import pyplot as plt
 
 from ledits.cpu import precision
 
-USUAL = {"steps": 20, "edits at once": 1, "pictures": 1, "side of the picture, pixels": 64}
+USUAL = {"steps": 20, "edits at once": 1, "pictures": 1, "side of the picture, pixels": 128}
 AXES = {
     "steps": [5, 10, 20, 40], "edits at once": [1, 2, 3, 4], "pictures": [1, 2, 4, 8],
-    "side of the picture, pixels": [64, 96, 128, 192],
+    "side of the picture, pixels": [128, 192, 256, 384],
 }  # fmt: skip
 COLOURS = {
     "diffusers, float32": "#999999", "ours, float32": "#0b6e4f", "ours, bfloat16": "#3aa87c",
@@ -54,7 +54,7 @@ def main() -> None:
                     unet.set_attn_processor(dict(fused))
             seconds = {name: statistics.median(each.seconds for each in taken) for name, taken in runs.items()}
             evaluations = {name: taken[0].evaluations for name, taken in runs.items()}
-            once = flop(unet, at["side of the picture, pixels"] // ours.pipe.vae_scale_factor, 24)
+            once = flop(unet, at["side of the picture, pixels"] // ours.pipe.vae_scale_factor, 32)
             seconds["floor, float32"] = evaluations["ours, float32"] * once / ours.peak
             rows.append({"axis": axis, "value": value, "seconds": seconds, "evaluations": evaluations})
             print(axis, value, {name: round(s, 2) for name, s in seconds.items()}, evaluations, flush=True)

@@ -129,7 +129,7 @@ def made(folder: Path, side: int, edit: str, seed: int) -> tuple[bytes, str, int
     """A picture, its edit, and what the command line makes of it."""
     rng = np.random.default_rng(seed)
     scene = scenes.Scene((scenes.Placed("cat", 32 + seed, 32, 32),), "beach", seed)
-    picture = Image.fromarray(scene.render()).resize(
+    picture = Image.fromarray(scene.render(128)).resize(
         (side, round(side * rng.uniform(0.7, 1))), Image.Resampling.BICUBIC
     )
     path, output = folder / f"{seed}.png", folder / f"{seed}-edited.png"

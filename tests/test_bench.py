@@ -322,16 +322,32 @@ def test_tokens_that_stand_for_each_other():
     assert attention_control.correspondence([1, 2], [1, 4, 2]) == [0, -1, 1]  # one more
 
 
-def test_attention_that_is_taken_over_keeps_the_source(bundled):
-    """With all attention of another prompt taken from the source, the result is nearer to it than with none."""
-    case = next(case for case in SCORED if case.kind == "swap" and len(case.source.objects) == 1)
-    x0 = encoded(bundled, [case])
-    with torch.inference_mode():
-        none, all_of_it = (
-            METHODS["prompt-to-prompt"].run(bundled, [case], x0, Settings(steps=6, scale=3.5, threshold=share)).x
-            for share in (0.0, 1.0)
+@pytest.mark.parametrize("name", ["attn1", "attn2"])
+def test_attention_that_is_taken_over_is_the_sources(bundled, name):
+    """Of rows source, null and target, the target attends as the source does to what it has itself."""
+    layer = bundled.unet.mid_block.attentions[0].transformer_blocks[0].get_submodule(name)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(3, 16, layer.to_q.in_features, generator=generator)
+    context = torch.randn(3, 32, 128, generator=generator) if name == "attn2" else states
+    stands = torch.arange(32)[None].clone()
+    control = attention_control._Control(stands, cells=16)
+
+    def attended(query: int, value: int) -> torch.Tensor:
+        """Attention of the row `query`, over the values of the row `value`."""
+        q, k, v = (
+            f(x).unflatten(-1, (layer.heads, -1)).transpose(0, 1)
+            for f, x in ((layer.to_q, states[query]), (layer.to_k, context[query]), (layer.to_v, context[value]))
         )
-    assert (all_of_it - x0).norm() < (none - x0).norm()
+        mixed = (q @ k.mT * layer.scale).softmax(-1) @ v
+        return layer.to_out[0](mixed.transpose(0, 1).flatten(1))
+
+    inner = None if name == "attn1" else context
+    with torch.inference_mode():
+        assert torch.allclose(control(layer, states, inner)[2], attended(2, 2), atol=1e-5)
+        control.cross = control.own = True
+        out = control(layer, states, inner)
+        assert torch.allclose(out[2], attended(0, 2), atol=1e-5)
+        assert torch.allclose(out[0], attended(0, 0), atol=1e-5)
 
 
 def test_backgrounds_are_seen_behind_any_light():

@@ -142,11 +142,11 @@ MODELS = {
 
 EDITS = [
     "", " ", "+", "-", "+ ", "->", "cat->", "->:3", "+cat->dog", "-cat->dog", "+hat:nan", "+hat:inf", "+hat:-inf",
-    "+hat:big", "+hat:", "+hat@", "+hat@0", "+hat@1", "+hat@2", "+hat@-1", "+hat@nan", "+hat@x", "+hat[", "+hat[3",
+    "+hat:big", "+hat:", "+hat@", "+hat@1", "+hat@2", "+hat@-1", "+hat@nan", "+hat@x", "+wig[", "+wig[3",
     "+hat[3]", "+hat[3..2]", "+hat[1..1]", "+hat[x..]", "+hat[..x]", "+hat[-1..]", "+hat[1.5..]", "+hat[..0]",
     "+hat[9999999999..]", "+hat:1:2", "+hat@0.5@0.6", "+hat[1..][2..]", "+hat|", "+hat|1,2,3", "+hat|1,2,3,4,5",
     "+hat|a,b,c,d", "+hat|1,2,0,4", "+hat|1,2,3,0", "+hat|-1,2,3,4", "+hat|1.5,2,3,4", "+hat|64,0,9,9", "+hat|0,64,9,9",
-    "+hat|1,2,3,4|1,2,3,4", "+sunglasses", "+wibblefrotz", "cat->unicorn", "-hat", "->a cat", "+кошка", "hat", "cat",
+    "+hat|1,2,3,4|1,2,3,4", "+monocle", "+wibblefrotz", "cat->unicorn", "-wig", "->a cat", "+кошка", "hat", "cat",
     "+crown:5@0.9@0.8",
 ]  # fmt: skip
 OPTIONS = [

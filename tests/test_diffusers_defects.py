@@ -495,4 +495,4 @@ def test_row_12_latents_of_any_width():
     mine.invert(image=image, num_inversion_steps=3, generator=seeded())
     out = mine(editing_prompt="dog", edit_threshold=0.7)
     assert out.masks.shape == (3, 1, 1, 16, 16)
-    assert out.images[0].size == (64, 64)
+    assert out.images[0].size == (128, 128)

@@ -303,6 +303,7 @@ def test_outputs(ours):
     inversion = pipe.invert(image=picture(width=40, height=36), num_inversion_steps=4, generator=seeded())
     assert inversion.images[0].size == inversion.vae_reconstruction_images[0].size == (40, 36)
     call = {"editing_prompt": ["cat", "dog"], "edit_warmup_steps": [1, 2], "use_cross_attn_mask": True}
+    call["edit_threshold"] = 0.5
     out = {kind: pipe(**call, output_type=kind) for kind in ("pil", "np", "pt", "latent")}
     assert isinstance(out["pil"], ledits.LEditsPPDiffusionPipelineOutput)
     assert out["np"].images.shape == (1, 36, 40, 3)

@@ -25,12 +25,13 @@ STATIC = Path(__file__).parent / "static"
 
 # Edits that the bundled model does well on its sample pictures.
 SUGGESTED = {
-    "cat": ("cat->dog", "cat->fox", "cat->rabbit"),
+    "cat": ("+sunglasses", "cat->dog", "cat->owl"),
     "heart": ("red heart->blue heart", "red heart->yellow heart", "red heart->star"),
     "pair": ("fox->owl", "star->sunflower", "fox->cat, star->sunflower"),
     "rocket": ("->a rocket at sunset@0.2", "rocket->balloon"),
-    "panda": ("->a crown to the right of a panda in the snow", "panda->penguin"),
-    "gift": ("->an empty beach", "gift->ball"),
+    "panda": ("+sunglasses", "->a crown to the right of a panda in the snow", "panda->penguin"),
+    "tree": ("tree->mushroom", "->a pencil sketch of a tree at sunset@0"),
+    "gift": ("gift->ball",),
 }
 
 
