@@ -137,7 +137,7 @@ def test_a_mask_limits_it(host):
     nodes["7"] = {"class_type": "LoadImage", "inputs": {"image": "left.png"}}
     nodes[of(nodes, "Edit")]["inputs"]["mask"] = ["7", 1]
     edited, given = host.result(host.run(nodes)), draw("cat")
-    assert (edited[:, 38:] == given[:, 38:]).all()
+    assert (edited[:, 76:] == given[:, 76:]).all()
     assert (edited[:, :64] != given[:, :64]).any()
 
 
@@ -199,7 +199,7 @@ def test_the_hosts_own_model(host, checkpoint, caption):
     assert told["end"] == "execution_success", told["error"]
     assert told["previews"]
     edited = host.result(told)
-    assert (edited[:, 44:] == given[:, 44:]).all()
+    assert (edited[:, 76:] == given[:, 76:]).all()
     assert (edited[:, :64] != given[:, :64]).any()
 
     nodes["4"] = {

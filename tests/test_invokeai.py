@@ -134,7 +134,7 @@ def test_a_mask_limits_it(host, cat):
     mask[:, :64] = 255
     told = host.run(graph("edit", invert={"image": cat}, edit={"mask": host.upload(mask)}))
     edited, given = host.picture(told["outputs"]["apply"]["image"]), draw("cat")
-    assert (edited[:, 38:] == given[:, 38:]).all()
+    assert (edited[:, 76:] == given[:, 76:]).all()
     assert (edited[:, :64] != given[:, :64]).any()
 
 
@@ -226,7 +226,7 @@ def test_the_hosts_own_model(host, cat, checkpoint, caption):
     assert told["end"] == "completed", told["error"]
     assert told["previews"]
     edited, given = host.picture(told["outputs"]["apply"]["image"]), draw("cat")
-    assert (edited[:, 38:] == given[:, 38:]).all()
+    assert (edited[:, 76:] == given[:, 76:]).all()
     assert (edited[:, :64] != given[:, :64]).any()
 
     changed["edit"]["edit"] += ":0"  # a scale of zero replays the path
