@@ -147,8 +147,8 @@ class Service:
             shown, cost, told = 0.0, 0.0, 0.0
             for step in replay:
                 preview, now = None, time.monotonic()
-                # The first change at once, then as often as previews take a fifth of the time at most.
-                due = request.previews and now - shown > max(4 * cost, _PAUSE) and bool(step.step.guidance.any())
+                # The first change at once, then as often as previews take a tenth of the time at most.
+                due = request.previews and now - shown > max(9 * cost, _PAUSE) and bool(step.step.guidance.any())
                 if not due and now - told < _PAUSE:
                     job.check()
                     continue
