@@ -280,15 +280,11 @@ class Inversion:
         """
         path, known = self._asked
         if path.base_prompt != base_prompt:
-            same = base_prompt == self.path.base_prompt
-            path, known = (
-                self.path
-                if same
-                else core.predict(
-                    denoise, self.path.schedule, self.path.x, base_prompt=base_prompt, source="", source_scale=0.0
-                ),
-                {},
-            )
+            path, known = self.path, {}
+            if path.base_prompt != base_prompt:
+                path = core.predict(
+                    denoise, path.schedule, path.x, base_prompt=base_prompt, source="", source_scale=0.0
+                )
             self._asked = path, known
         return path, known
 

@@ -42,10 +42,10 @@ export function remove(key) {
   (next ? cards.get(next.key).element.querySelector(".words input:not([hidden])") : $("instruction")).focus();
 }
 
-/** The strength that an edit has where none is set. */
 /** Whether regions are found by themselves: with a caption, and by words where the model is tuned to it. */
 export const locates = () => captioned() || "located_scale" in defaults;
 
+/** The strength that an edit has where none is set. */
 export function usual(edit) {
   if (captioned()) return defaults.described_scale ?? 2;
   if (locates()) return defaults.located_scale;
