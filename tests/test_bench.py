@@ -65,8 +65,9 @@ def test_every_kind_is_in_the_quick_suite_and_has_pairs_held_out():
 
 
 def test_a_model_is_asked_for_what_it_has_words_for(bundled):
-    assert kinds_of(bundled.prompts.tokenizer) == KINDS
-    assert kinds_of(lambda word, **_: SimpleNamespace(input_ids=[7, 8])) == PLAIN
+    assert kinds_of(bundled.prompts) == KINDS
+    spelt = SimpleNamespace(embed=lambda _: SimpleNamespace(words=torch.tensor([False, True, True])))
+    assert kinds_of(spelt) == PLAIN
 
 
 @pytest.mark.parametrize("kind", KINDS[len(PLAIN) :])
@@ -172,15 +173,18 @@ def test_tuning_picks_the_setting_of_the_highest_worth():
 
 def test_tuning_some_keeps_the_choices_of_the_others():
     new = {"settings": {"skip": 0.2}, "worth": 0.6, "cases": 2}
-    found = merged({"ours": {"swap": new}})
-    assert found["ours"]["swap"] == new
-    assert set(found) == {name for name, method in METHODS.items() if not method.composite}
-    assert all(set(kinds) == set(KINDS) for kinds in found.values())
+    for flow in (False, True):
+        found = merged({"ours": {"swap": new}}, flow=flow)
+        assert found["ours"]["swap"] == new
+        assert set(found) == {name for name in running_on(flow=flow) if not METHODS[name].composite}
+        assert all(set(kinds) == set(KINDS) for kinds in found.values())
 
 
 def test_all_methods_are_tuned_by_as_many_settings():
     assert {len(method.grid) for method in METHODS.values()} == {12}
-    assert all(chosen(name, kind) in METHODS[name].grid for name in METHODS for kind in KINDS)
+    for flow in (False, True):
+        names = running_on(flow=flow)
+        assert all(chosen(name, kind, flow=flow) in METHODS[name].grid for name in names for kind in KINDS)
 
 
 @pytest.fixture

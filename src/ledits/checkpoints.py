@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# In the package: the one that is used where none is named, and all of them.
 BUNDLED = "scenes"
+IN_PACKAGE = (BUNDLED, "scenes-flow")
 FAMILIES = (
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "LEditsPPPipelineStableDiffusion",
     "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "LEditsPPPipelineStableDiffusionXL",
@@ -44,8 +46,8 @@ def find(model: str) -> Path | None:
         raise ValueError(f"the model's name is empty: give {BUNDLED!r}, a folder, or a hub id such as owner/name")
     if len(model) > 1000:
         raise ValueError(f"the model's name has {len(model)} letters: give a folder, or a hub id such as owner/name")
-    if model == BUNDLED:
-        return Path(__file__).parent / "models" / BUNDLED
+    if model in IN_PACKAGE:
+        return Path(__file__).parent / "models" / model
     try:
         path = Path(model).expanduser()
         if path.is_dir():

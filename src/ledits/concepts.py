@@ -67,6 +67,32 @@ def by_implied_caption(edits: Sequence[Edit], defaults: Mapping[str, float]) -> 
     return result
 
 
+def together(edits: Sequence[Edit], source: str) -> tuple[str, list[str]] | None:
+    """`source` after all edits, and after all but each; None for one edit, and where no caption can say them all."""
+    if len(edits) < 2 or sum(edit.kind == "become" for edit in edits) > 1:
+        return None
+    try:
+        return _after(edits, source), [_after([*edits[:k], *edits[k + 1 :]], source) for k in range(len(edits))]
+    except ValueError:  # one edit takes away the words that another one needs
+        return None
+
+
+def _after(edits: Sequence[Edit], source: str) -> str:
+    # In an order of their own, that of the edits must not matter: a new caption first, then changes of it.
+    for edit in sorted(edits, key=lambda edit: (edit.kind != "become", str(edit))):
+        source = target(edit, source)
+    return source
+
+
+def implied_together(edits: Sequence[Edit]) -> tuple[str, list[str]] | None:
+    """The implied caption after all edits, and after all but each; None for one edit."""
+    if len(edits) < 2:
+        return None
+    after = [[_named(edit.old if j == k else edit.new) for j, edit in enumerate(edits)] for k in range(-1, len(edits))]
+    first, *others = (_list([name for name in names if name]) for names in after)
+    return first, others
+
+
 def _named(words: str) -> str:
     """Words as a caption has them: "a cat", "an owl", "sunglasses"; "in the snow" stays as it is."""
     first = words.split(" ", 1)[0].lower()

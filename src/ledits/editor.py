@@ -26,6 +26,7 @@ from ledits.frame import Frame, overlay
 from ledits.method import caption, core
 from ledits.method.core import Concept, Step
 from ledits.method.thrift import Thrifty
+from ledits.method.together import Together
 from ledits.plan import Plan
 from ledits.recipe import Edit, MaskRule, Recipe, parse
 from ledits.regions import Regions
@@ -365,7 +366,9 @@ class Replay:
             if rule is None or rule == "located":
                 path, known = inversion.captioned(denoise, plan.base_prompt(backbone.defaults))
                 asked = caption.locate(denoise, path, asked, known)
-                spared = Thrifty(denoise, path, asked) if plan.drop_source_late else denoise
+                told = plan.together(backbone.defaults)
+                joined = denoise if told is None else Together(denoise, path, asked, *told)
+                spared = Thrifty(joined, path, asked) if plan.drop_source_late else joined
                 steps = caption.edit(spared, path, asked)
             else:
                 steps = core.edit(denoise, inversion.path, asked, rule)

@@ -81,6 +81,16 @@ class Plan:
             case _:
                 return [concepts.by_words(edit, defaults) for edit in self.edits]
 
+    def together(self, defaults: Mapping[str, float]) -> tuple[str, list[str]] | None:
+        """The captions after all edits and after all but each, where regions are found and captions can say them."""
+        match self.rule(defaults):
+            case None:
+                return concepts.together(self.edits, self.settings.source)
+            case "located":
+                return concepts.implied_together(self.edits)
+            case _:
+                return None
+
     def check(self, defaults: Mapping[str, float]) -> None:
         """Raise ValueError for an edit that the method could not carry out, before a long inversion."""
         from ledits.method.core import check_windows

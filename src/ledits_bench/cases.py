@@ -8,11 +8,12 @@ for them. VERSION changes whenever a case would; the cases of the kinds of versi
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from ledits import scenes
+from ledits.backbones.texts import Prompts
 from ledits.recipe import Edit
 from ledits.scenes import ACCESSORIES, BACKGROUNDS, COLOURED, HEADS, OBJECTS, SIDE, Mask, Placed, Scene
 from ledits.scenes.style import STYLES
@@ -123,9 +124,9 @@ def checked(split: Split, count: int | None, kinds: Sequence[Kind] = KINDS) -> i
     return size if count is None else count
 
 
-def kinds_of(tokenizer: Callable[..., Any]) -> tuple[Kind, ...]:
+def kinds_of(prompts: Prompts) -> tuple[Kind, ...]:
     """The kinds of edits that a model has words for: what a tokenizer has to spell was in no caption of scenes."""
-    known = all(len(tokenizer(word, add_special_tokens=False).input_ids) == 1 for word in ("sunglasses", "sketch"))
+    known = all(int(prompts.embed(word).words.sum()) == 1 for word in ("sunglasses", "sketch"))
     return KINDS if known else PLAIN
 
 

@@ -23,8 +23,7 @@ from ledits.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from ledits.backbones.latent_unet import LatentUNet
-    from ledits_bench.cases import Kind
+    from ledits.backbones.network import NetworkBackbone
     from ledits_bench.run import Job
 
 
@@ -79,12 +78,13 @@ def scenes_command(
     from ledits_bench import cases, run
 
     cases.checked("scored", count)  # at best, before a model is loaded
-    names = ["ours"] if quick and methods is None else _names(methods)
+    flow = _is_flow(model)
+    names = ["ours"] if quick and methods is None else _names(methods, flow=flow)
     backbone = _backbone(model, device, dtype, names)
-    kinds = _kinds(backbone)
+    kinds = cases.kinds_of(backbone.prompts)
     suite = cases.suite("scored", cases.QUICK * len(kinds) if quick else count, kinds)
-    jobs = run.plan(suite, names) + (run.sweep(suite, names) if sweep else [])
-    errors = _perform(backbone, out, jobs, run.stamp_of_settings())
+    jobs = run.plan(suite, names, flow=flow) + (run.sweep(suite, names) if sweep else [])
+    errors = _perform(backbone, out, jobs, run.stamp_of_settings(flow=flow))
     _report(out)
     if errors:
         raise typer.Exit(1)
@@ -101,7 +101,8 @@ def tune_command(
 ) -> None:
     """Try every setting of every method on the tuning split, and write the best of each to FOLDER/settings.json.
 
-    Copied to src/ledits_bench/settings.json, they are what `ledits bench scenes` runs with.
+    Copied to src/ledits_bench/settings.json, of a flow to settings_flow.json, they are what `ledits bench scenes` runs
+    with.
     """
     _check_folder(out)
     from ledits.files.atomic import written
@@ -109,9 +110,10 @@ def tune_command(
     from ledits_bench.settings import merged
 
     cases.checked("tuning", count)
-    names = _names(methods)
+    flow = _is_flow(model)
+    names = _names(methods, flow=flow)
     backbone = _backbone(model, device, dtype, names)
-    suite = cases.suite("tuning", count, _kinds(backbone))
+    suite = cases.suite("tuning", count, cases.kinds_of(backbone.prompts))
     jobs = [
         run.Job(case, name, settings, False)
         for name in names
@@ -121,16 +123,21 @@ def tune_command(
     ]
     errors = _perform(backbone, out, jobs, "tuning")
     with written(out / "settings.json", overwrite=True) as path:
-        path.write_text(json.dumps(merged(run.tuned(run.results(out))), indent=1) + "\n")
+        path.write_text(json.dumps(merged(run.tuned(run.results(out)), flow=flow), indent=1) + "\n")
     typer.echo(out / "settings.json")
     if errors:
         raise typer.Exit(1)
 
 
 @app.command("report")
-def report_command(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of results.")]) -> None:
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of results.")],
+    beside: Annotated[
+        Path | None, typer.Option("--beside", help="Results of another model, for a table of both, case by case.")
+    ] = None,
+) -> None:
     """Write FOLDER/report.md and FOLDER/report.html: tables, curves, best and worst cases."""
-    _report(folder)
+    _report(folder, beside)
 
 
 @app.command("editeval", help="EditEval_v1: 50 pictures, seven kinds of edits.")
@@ -192,47 +199,61 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"--out {folder} is a file, and results need a folder: choose another name")
 
 
-def _report(folder: Path) -> None:
-    if not (folder / "run.json").is_file():
-        raise ValueError(f"{folder} holds no results of `ledits bench scenes`: name a folder that has run.json")
+def _report(folder: Path, beside: Path | None = None) -> None:
+    for each in (folder, beside):
+        if each is not None and not (each / "run.json").is_file():
+            raise ValueError(f"{each} holds no results of `ledits bench scenes`: name a folder that has run.json")
     from ledits_bench.report import write
 
-    for path in write(folder):
+    for path in write(folder, beside):
         typer.echo(path)
 
 
-def _names(methods: str | None) -> list[str]:
-    from ledits_bench.methods import METHODS
+def _is_flow(model: str | None) -> bool:
+    """Whether a model is a flow transformer, by its model_index.json alone; ValueError for one that has to be loaded
+    from a hub first, or that can't run scenes.
+    """
+    from ledits import checkpoints
 
-    names = list(METHODS) if methods is None else [name.strip() for name in methods.split(",")]
+    name = model or checkpoints.BUNDLED
+    if (folder := checkpoints.find(name)) is None:
+        raise ValueError(f"--model {name}: scenes are drawn by models of this machine: give a folder, or leave it out")
+    kind = checkpoints.index(folder, name)["_class_name"]
+    if kind not in ("StableDiffusionPipeline", "StableDiffusion3Pipeline"):
+        raise ValueError(
+            f"model {name!r} is a {kind}: scenes are edited by models in the layout of Stable Diffusion or of Stable "
+            "Diffusion 3, such as scenes and scenes-flow"
+        )
+    return kind == "StableDiffusion3Pipeline"
+
+
+def _names(methods: str | None, *, flow: bool) -> list[str]:
+    from ledits_bench.methods import METHODS, running_on
+
+    names = running_on(flow=flow) if methods is None else [name.strip() for name in methods.split(",")]
     if unknown := [name for name in names if name not in METHODS]:
         raise ValueError(f"--methods {', '.join(unknown)}: {', '.join(METHODS)} are known")
+    if foreign := [name for name in names if name not in running_on(flow=flow)]:
+        what = "flow transformers" if flow else "UNets"
+        raise ValueError(
+            f"--methods {', '.join(foreign)}: {', '.join(running_on(flow=flow))} are those that run on {what}"
+        )
     return names
 
 
-def _kinds(backbone: "LatentUNet") -> "tuple[Kind, ...]":
-    from ledits.backbones.stable_diffusion import ClipPrompts
-    from ledits_bench.cases import kinds_of
-
-    assert isinstance(backbone.prompts, ClipPrompts)  # _backbone takes no others
-    return kinds_of(backbone.prompts.tokenizer)
-
-
-def _backbone(model: str | None, device: str | None, dtype: str | None, names: list[str]) -> "LatentUNet":
+def _backbone(model: str | None, device: str | None, dtype: str | None, names: list[str]) -> "NetworkBackbone":
     """The model for these methods: its layers are diffusers' own, for all of them, where one needs that."""
     from ledits.backbones import BUNDLED, load
-    from ledits.backbones.latent_unet import LatentUNet
-    from ledits.backbones.stable_diffusion import ClipPrompts
+    from ledits.backbones.network import NetworkBackbone
     from ledits_bench.methods import METHODS
 
     own_attention = any(METHODS[name].own_attention for name in names)
     backbone = load(model or BUNDLED, device=device or "auto", dtype=dtype or "auto", packed=not own_attention)
-    if not isinstance(backbone, LatentUNet) or not isinstance(backbone.prompts, ClipPrompts):
-        raise ValueError(f"model {model!r}: the methods of the comparison are written for Stable Diffusion's layout")
+    assert isinstance(backbone, NetworkBackbone)
     return backbone
 
 
-def _perform(backbone: "LatentUNet", folder: Path, jobs: "list[Job]", stamp: str) -> int:
+def _perform(backbone: "NetworkBackbone", folder: Path, jobs: "list[Job]", stamp: str) -> int:
     """Run the jobs under a progress bar; how many rows of them are errors."""
     from ledits_bench import run
 

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from ledits import concepts, editor
 from ledits.backbones.latent_unet import LatentUNet
+from ledits.backbones.network import NetworkBackbone
 from ledits.method import caption as described
 from ledits.method import core
 from ledits.method.core import Concept, Denoiser, Prompt, Schedule
+from ledits.method.together import Together
 from ledits.recipe import Edit
 from ledits_bench import attention_control, reference
 from ledits_bench.cases import Case
@@ -32,7 +34,7 @@ class Outcome:
     evaluations: int
 
 
-Run = Callable[[LatentUNet, Sequence[Case], Tensor, Settings], Outcome]
+Run = Callable[[NetworkBackbone, Sequence[Case], Tensor, Settings], Outcome]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Method:
     grid: tuple[Settings, ...]  # what tuning chooses from: as many settings for each method
     masks: tuple[Settings, ...] = ()  # each threshold of its masks at the model's own scales
     composite: bool = False  # the result is laid onto the source's own pixels
-    own_attention: bool = False  # it puts attention of its own into the network
+    own_attention: bool = False  # it puts attention of its own into a UNet, and runs on no other network
+    flows: bool = False  # it is of flows alone
 
     def curve(self) -> tuple[Settings, ...]:
         """The settings of success against preservation: the grid, and part of it at fewer and at more steps."""
@@ -53,7 +56,7 @@ class Method:
         return self.grid + tuple(replace(s, steps=steps) for steps in (10, 50) for s in few)
 
 
-def ours(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def ours(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """Edits of a described picture as `ledits edit --source` makes them."""
     asked = [
         [
@@ -63,14 +66,16 @@ def ours(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Sett
         ]
         for case in cases
     ]
-    return _located(backbone, cases, x0, settings, _captions(cases)[0], asked)
+    told = [concepts.together(case.described(), case.source.caption()) for case in cases]
+    return _located(backbone, cases, x0, settings, _captions(cases)[0], asked, told)
 
 
-def ours_by_words(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def ours_by_words(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """Edits by words as `ledits edit --mask located` makes them: with the caption that they imply."""
     said = [_set(case.said(), settings) for case in cases]
     asked = [[c for group in concepts.by_implied_caption(each, backbone.defaults) for c in group] for each in said]
-    return _located(backbone, cases, x0, settings, tuple(map(concepts.implied, said)), asked)
+    told = list(map(concepts.implied_together, said))
+    return _located(backbone, cases, x0, settings, tuple(map(concepts.implied, said)), asked, told)
 
 
 def _set(edits: Sequence[Edit], settings: Settings) -> list[Edit]:
@@ -82,18 +87,23 @@ def _set(edits: Sequence[Edit], settings: Settings) -> list[Edit]:
 
 
 def _located(
-    backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings, base_prompt: Prompt,
-    asked: Sequence[Sequence[Concept]],
+    backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings, base_prompt: Prompt,
+    asked: Sequence[Sequence[Concept]], told: Sequence[tuple[str, list[str]] | None],
 ) -> Outcome:  # fmt: skip
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base_prompt)
         located = described.locate(denoise, inversion, _together(asked))
-        steps = list(described.edit(denoise, inversion, located))
+        joined: Denoiser = denoise
+        # Of one edit each has none, of several each has them.
+        if len(found := [captions for captions in told if captions is not None]) == len(cases):
+            others = list(zip(*(others for _, others in found), strict=True))
+            joined = Together(denoise, inversion, located, tuple(after_all for after_all, _ in found), others)
+        steps = list(described.edit(joined, inversion, located))
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
 
 
-def words(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def words(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """LEDITS++ of the paper, told the edits' words alone, as this package does it."""
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
@@ -106,19 +116,20 @@ def words(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Set
     return Outcome(steps[-1].x, acted, evaluations)
 
 
-def installed(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def installed(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """LEDITS++ as diffusers does it, with the scheduler its pipeline makes of a Stable Diffusion checkpoint's."""
     return _diffusers(backbone, cases, x0, settings, "zero")
 
 
-def mended(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def mended(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """The same with a schedule that ends at the smallest noise instead of none, which makes its inversion exact."""
     return _diffusers(backbone, cases, x0, settings, "sigma_min")
 
 
 def _diffusers(
-    backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings, final_sigma: str
+    backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings, final_sigma: str
 ) -> Outcome:
+    assert isinstance(backbone, LatentUNet)
     done: list[tuple[Tensor, Tensor, int]] = []
     for case, x in zip(cases, x0, strict=True):
         concepts = [
@@ -139,7 +150,7 @@ def _diffusers(
     return Outcome(torch.cat(x), torch.cat(acted), sum(evaluations))
 
 
-def edit_friendly(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def edit_friendly(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """Edit-friendly DDPM inversion (Huberman-Spiegelglas et al. 2023): the source's noise maps under the target.
 
     The source's caption guides the inversion by 3.5, as published.
@@ -154,7 +165,7 @@ def edit_friendly(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, setti
         return Outcome(x, None, denoise.evaluations)
 
 
-def sdedit(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def sdedit(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """SDEdit (Meng et al. 2022): noise the picture, then sample the target from there (DDIM)."""
     schedule = backbone.schedule(settings.steps, settings.skip)
     x = schedule.alpha[0] * x0 + schedule.sigma[0] * _noise(schedule, cases, x0)[0]
@@ -162,7 +173,7 @@ def sdedit(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Se
         return Outcome(_ddim(denoise, schedule, x, cases, settings), None, denoise.evaluations)
 
 
-def ddim(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def ddim(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """DDIM inversion of the source's caption (Song et al. 2021), then DDIM for the target's with guidance."""
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
@@ -170,7 +181,7 @@ def ddim(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Sett
         return Outcome(_ddim(denoise, schedule, x, cases, settings), None, denoise.evaluations)
 
 
-def prompt_to_prompt(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def prompt_to_prompt(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """Attention control in the way of Prompt-to-Prompt (Hertz et al. 2022), after DDIM inversion."""
     schedule = backbone.schedule(settings.steps, settings.skip)
     sources, targets = _captions(cases)
@@ -178,13 +189,35 @@ def prompt_to_prompt(backbone: LatentUNet, cases: Sequence[Case], x0: Tensor, se
         x = _ddim_inverse(denoise, schedule, x0, cases)
         evaluations = denoise.evaluations
     share = 0.8 if settings.threshold is None else settings.threshold
+    assert isinstance(backbone, LatentUNet)
     x, more = attention_control.edit(
         backbone, schedule, x, sources, targets, scale=_scale(settings), share=share
     )  # fmt: skip
     return Outcome(x, None, evaluations + more)
 
 
-def _concepts(backbone: LatentUNet, cases: Sequence[Case], settings: Settings) -> list[Concept]:
+def flowedit(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+    """FlowEdit (Kulikov et al. 2024, arXiv 2412.08629, Algorithm 1): from the source to the target with no inversion.
+
+    In each step new noise, the source with it, and the edited picture with it; their velocities' difference moves the
+    picture. The source's caption guides by 1 plus a fifth of what the target's exceeds 1, as published for SD3 (3.5 and
+    13.5).
+    """
+    schedule = backbone.schedule(settings.steps, settings.skip)
+    (sources, targets), noise, x = _captions(cases), _noise(schedule, cases, x0), x0
+    scale = _scale(settings)
+    with backbone.denoiser(schedule, maps=False) as denoise:
+        for i in range(len(schedule)):
+            alpha, sigma = schedule.alpha[i], schedule.sigma[i]
+            source = alpha * x0 + sigma * noise[i]
+            edited = source + x - x0
+            before = (source - _guided(denoise, source, i, sources, 1 + (scale - 1) / 5)) / sigma
+            after = (edited - _guided(denoise, edited, i, targets, scale)) / sigma
+            x = x + (schedule.sigma[i + 1] - sigma) * (after - before)
+        return Outcome(x, None, denoise.evaluations)
+
+
+def _concepts(backbone: NetworkBackbone, cases: Sequence[Case], settings: Settings) -> list[Concept]:
     """What LEDITS++ is asked for by words."""
     return _together(
         [
@@ -273,4 +306,10 @@ METHODS = {
     "prompt-to-prompt": Method(
         "Prompt-to-Prompt", prompt_to_prompt, 10, _grid((0.1, 0.25, 0.4), (3.5, 7.5), (0.4, 0.8)), own_attention=True
     ),
+    "flowedit": Method("FlowEdit", flowedit, 16, _PLAIN, flows=True),
 }
+
+
+def running_on(*, flow: bool) -> list[str]:
+    """The methods that run on a flow transformer, or on a UNet."""
+    return [name for name, method in METHODS.items() if not (method.own_attention if flow else method.flows)]

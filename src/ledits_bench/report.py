@@ -58,12 +58,16 @@ class Figure:
     png: bytes
 
 
-def write(folder: Path) -> list[Path]:
-    """Write FOLDER/report.md, its pictures, and FOLDER/report.html."""
+def write(folder: Path, beside: Path | None = None) -> list[Path]:
+    """Write FOLDER/report.md, its pictures, and FOLDER/report.html; with a table of what the results of another model,
+    which lie in `beside`, are on the same cases.
+    """
     rows, about = results(folder), about_of(folder)
     if not rows:
         raise ValueError(f"{folder} holds no results yet")
-    parts = _parts(folder, rows)
+    parts = _parts(folder, rows, flow=bool(about.get("flow")))
+    if beside is not None:
+        parts.insert(1, _beside(rows, about, results(beside), about_of(beside)))
     made = {"report.md": _markdown(about, parts).encode(), "report.html": _html(about, parts).encode()}
     made |= {part.name: part.png for part in parts if isinstance(part, Figure)}
     for name, content in made.items():
@@ -72,7 +76,7 @@ def write(folder: Path) -> list[Path]:
     return [folder / "report.md", folder / "report.html"]
 
 
-def _parts(folder: Path, rows: Sequence[Row]) -> list[Table | Figure]:
+def _parts(folder: Path, rows: Sequence[Row], *, flow: bool) -> list[Table | Figure]:
     good = [row for row in rows if not row["error"]]
     kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if any(row["kind"] == kind for row in rows))
     main = [row for row in good if row["chosen"]]
@@ -84,7 +88,7 @@ def _parts(folder: Path, rows: Sequence[Row]) -> list[Table | Figure]:
     parts += [_eye(cases), *_curves(good), *_masks(good)]
     if "ours" in methods:
         parts += _pictures(folder, main, cases, methods)
-    parts += [_settings(main, methods, kinds), _errors(rows)]
+    parts += [_settings(main, methods, kinds, flow=flow), _errors(rows)]
     return parts
 
 
@@ -110,6 +114,27 @@ def _success(rows: Sequence[Row], methods: Sequence[str], kinds: Sequence[Kind])
         "cases agree, the bootstrap shows no width; the truth may be up to 3 / n away."
     )
     return Table("Success", note, ("method", "cases", "all kinds", *kinds, "bystanders", "worth"), lines)
+
+
+def _beside(rows: Sequence[Row], about: Row, others: Sequence[Row], other: Row) -> Table:
+    """One method, two models, on the cases that both were given."""
+    keys = [{(r["method"], r["case"]) for r in group if r["chosen"] and not r["error"]} for group in (rows, others)]
+    both = keys[0] & keys[1]
+    lines: list[tuple[str, ...]] = []
+    for name in METHODS:
+        for model, group in ((about["model"], rows), (other["model"], others)):
+            mine = [r for r in group if r["method"] == name and r["chosen"] and (name, r["case"]) in both]
+            if mine:
+                by_kind = [_percent([r["success"] for r in mine if r["kind"] == kind]) for kind in KINDS]
+                whole = _percent([r["success"] for r in mine])
+                decibels = _number([r["psnr_rebuilt"] for r in mine], 1)
+                lines.append((TITLES[name], str(model), str(len(mine)), whole, *by_kind, decibels))
+    note = (
+        "Success, in %, and PSNR outside the true mask to the reconstruction, of each method on both models, on the "
+        "cases that both were given."
+    )
+    header = ("method", "model", "cases", "all kinds", *KINDS, "PSNR, dB")
+    return Table("Two models", note, header, lines)
 
 
 def _measures(rows: Sequence[Row], methods: Sequence[str]) -> Table:
@@ -283,14 +308,15 @@ def _side(folder: Path) -> int:
     return SIDE
 
 
-def _settings(rows: Sequence[Row], methods: Sequence[str], kinds: Sequence[Kind]) -> Table:
+def _settings(rows: Sequence[Row], methods: Sequence[str], kinds: Sequence[Kind], *, flow: bool) -> Table:
     lines: list[tuple[str, ...]] = []
     for name in methods:
         for kind in kinds if name not in CONTROLS else ():
             found = next((r["settings"] for r in rows if r["method"] == name and r["kind"] == kind), None)
             if found:
                 lines.append((TITLES[name], kind, *("" if value is None else f"{value}" for value in found.values())))
-    least = tuned_on(kinds)
+    edited = [name for name in methods if name not in CONTROLS]
+    least = tuned_on(kinds, edited, flow=flow) if edited else 0
     note = (
         f"Chosen on at least {least} cases of a kind of the tuning split by the highest worth, out of "
         f"{len(METHODS['ours'].grid)} settings for each method."

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ledits.backbones.latent_unet import LatentUNet
+from ledits.backbones.network import NetworkBackbone
 from ledits.files import composite
 from ledits.files.atomic import alone, written
 from ledits.scenes import Scene
 from ledits_bench.cases import VERSION, Case
 from ledits_bench.methods import METHODS
 from ledits_bench.score import score
-from ledits_bench.settings import FILE, Settings, chosen
+from ledits_bench.settings import Settings, chosen, file_of
 
 Row = dict[str, Any]
 # Answers that need no network: the best and the worst there can be, and the best through the autoencoder.
@@ -48,10 +48,10 @@ class Job:
         return json.dumps([self.case.id, self.method, self.settings.to_json()])
 
 
-def plan(cases: Sequence[Case], methods: Iterable[str]) -> list[Job]:
-    """Each case with each method at its chosen settings, and the controls."""
+def plan(cases: Sequence[Case], methods: Iterable[str], *, flow: bool = False) -> list[Job]:
+    """Each case with each method at its chosen settings, those for a flow or for a UNet, and the controls."""
     controls = [Job(case, name, Settings(), True) for name in CONTROLS for case in cases]
-    return controls + [Job(case, name, chosen(name, case.kind), True) for name in methods for case in cases]
+    return controls + [Job(case, name, chosen(name, case.kind, flow=flow), True) for name in methods for case in cases]
 
 
 def sweep(cases: Sequence[Case], methods: Iterable[str]) -> list[Job]:
@@ -61,7 +61,7 @@ def sweep(cases: Sequence[Case], methods: Iterable[str]) -> list[Job]:
 
 
 def perform(
-    backbone: LatentUNet, folder: Path, jobs: Sequence[Job], command: str, stamp: str
+    backbone: NetworkBackbone, folder: Path, jobs: Sequence[Job], command: str, stamp: str
 ) -> Generator[tuple[int, int]]:
     """Do what of `jobs` the folder doesn't hold yet; yields (done, of) as it goes. A failed job is a row too.
 
@@ -72,7 +72,7 @@ def perform(
 
 
 def _perform(
-    backbone: LatentUNet, folder: Path, jobs: Sequence[Job], command: str, stamp: str
+    backbone: NetworkBackbone, folder: Path, jobs: Sequence[Job], command: str, stamp: str
 ) -> Generator[tuple[int, int]]:
     rows = _begin(backbone, folder, command, stamp)
     done = {row["key"] for row in rows}
@@ -122,7 +122,7 @@ def about_of(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / 'run.json'}, which says what the results are of, can't be read: {error}") from None
 
 
-def _begin(backbone: LatentUNet, folder: Path, command: str, stamp: str) -> list[Row]:
+def _begin(backbone: NetworkBackbone, folder: Path, command: str, stamp: str) -> list[Row]:
     """Make the folder, or take up where it was left."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     about = folder / "run.json"
@@ -137,6 +137,7 @@ def _begin(backbone: LatentUNet, folder: Path, command: str, stamp: str) -> list
     with written(about, overwrite=True) as path:
         value = {
             **now,
+            "flow": bool(getattr(backbone, "flow", False)),
             "device": f"{backbone.device}, {backbone.dtype}",
             "machine": platform.processor() or platform.machine(),
             "python": platform.python_version(),
@@ -151,7 +152,7 @@ def _begin(backbone: LatentUNet, folder: Path, command: str, stamp: str) -> list
     return results(folder)
 
 
-def _rows(backbone: LatentUNet, folder: Path, jobs: Sequence[Job]) -> list[Row]:
+def _rows(backbone: NetworkBackbone, folder: Path, jobs: Sequence[Job]) -> list[Row]:
     """The rows of a batch; where one case breaks it, each goes alone, so that only that one is an error."""
     try:
         return _batch(backbone, folder, jobs)
@@ -161,7 +162,7 @@ def _rows(backbone: LatentUNet, folder: Path, jobs: Sequence[Job]) -> list[Row]:
         return [_head(jobs[0]) | {"error": f"{type(error).__name__}: {error}"}]
 
 
-def _batch(backbone: LatentUNet, folder: Path, jobs: Sequence[Job]) -> list[Row]:
+def _batch(backbone: NetworkBackbone, folder: Path, jobs: Sequence[Job]) -> list[Row]:
     cases, name, settings = [job.case for job in jobs], jobs[0].method, jobs[0].settings
     side = round(backbone.area**0.5)
     sources, twins = (np.stack([scene.render(side) for scene in scenes]) for scenes in _scenes(cases))
@@ -228,9 +229,9 @@ def _pictures(images: Tensor) -> NDArray[np.uint8]:
     return ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def stamp_of_settings() -> str:
+def stamp_of_settings(*, flow: bool = False) -> str:
     """A name for the settings that tuning chose."""
-    return sha256(FILE.read_bytes()).hexdigest()[:16]
+    return sha256(file_of(flow=flow).read_bytes()).hexdigest()[:16]
 
 
 def tuned(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:

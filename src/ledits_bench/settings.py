@@ -10,7 +10,8 @@ from typing import Any
 from ledits.method.core import MaskRule
 from ledits_bench.cases import Kind
 
-FILE = Path(__file__).parent / "settings.json"
+# Of the UNet's, and of flow transformers: noise levels of one are not those of the other.
+FILE, FLOW_FILE = (Path(__file__).parent / name for name in ("settings.json", "settings_flow.json"))
 
 
 @dataclass(frozen=True)
@@ -27,21 +28,27 @@ class Settings:
         return asdict(self)
 
 
-def chosen(method: str, kind: Kind) -> Settings:
+def file_of(*, flow: bool) -> Path:
+    """Where the choices of tuning lie."""
+    return FLOW_FILE if flow else FILE
+
+
+def chosen(method: str, kind: Kind, *, flow: bool = False) -> Settings:
     """What tuning chose for a method and a kind of edit."""
-    return Settings(**_chosen()[method.removesuffix("-composite")][kind]["settings"])
+    return Settings(**_chosen(flow)[method.removesuffix("-composite")][kind]["settings"])
 
 
-def tuned_on(kinds: Sequence[Kind]) -> int:
+def tuned_on(kinds: Sequence[Kind], methods: Sequence[str], *, flow: bool = False) -> int:
     """The least number of tuning cases that a method's choice for one of these was made on; 0: it was set by hand."""
-    return min(choices[kind]["cases"] for choices in _chosen().values() for kind in kinds)
+    names = {method.removesuffix("-composite") for method in methods}
+    return min(_chosen(flow)[name][kind]["cases"] for name in names for kind in kinds)
 
 
-def merged(tuned: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def merged(tuned: Mapping[str, Mapping[str, Any]], *, flow: bool = False) -> dict[str, dict[str, Any]]:
     """The present choices with those of a new tuning, which may be of some methods and kinds only."""
-    return {name: {**kinds, **tuned.get(name, {})} for name, kinds in _chosen().items()}
+    return {name: {**kinds, **tuned.get(name, {})} for name, kinds in _chosen(flow).items()}
 
 
 @cache
-def _chosen() -> dict[str, dict[str, Any]]:
-    return json.loads(FILE.read_text())
+def _chosen(flow: bool) -> dict[str, dict[str, Any]]:
+    return json.loads(file_of(flow=flow).read_text())

@@ -7,7 +7,18 @@ from typing import Any
 
 import torch
 
-from ledits.backbones import deepfloyd_if, flux, flux_2, gemma, large, pixart, qwen_image, stable_diffusion_3, z_image
+from ledits.backbones import (
+    deepfloyd_if,
+    flux,
+    flux_2,
+    gemma,
+    large,
+    pixart,
+    qwen_image,
+    stable_diffusion_3,
+    z_image,
+    zeros,
+)  # fmt: skip
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -107,5 +118,7 @@ def read(
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
+    if index["_class_name"] == "StableDiffusion3Pipeline" and pipe.text_encoder_3 is None:
+        zeros.merge(pipe.transformer)
     large.place(pipe, offload, device)
     return from_pipe(pipe, name=name, fingerprint=fingerprint, settings=settings)

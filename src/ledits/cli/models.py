@@ -1,4 +1,4 @@
-"""`ledits models`: what can be named with --model without a download, and the words of the bundled model."""
+"""`ledits models`: what can be named with --model without a download, and the words of the bundled models."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,15 @@ from ledits.cli.progress import answer
 
 
 def models_command(as_json: JsonOption = False) -> None:
-    """List the models that are here: the bundled one, with the words it knows, and those in the hub's cache."""
-    bundled = checkpoints.find(checkpoints.BUNDLED)
-    assert bundled is not None
-    listed = [_said(checkpoints.BUNDLED, bundled), *(_said(name, folder) for name, folder in checkpoints.cached())]
-    lines = list[str]()
+    """List the models that are here: the bundled ones, with the words they know, and those in the hub's cache."""
+    bundled = [(name, folder) for name in checkpoints.IN_PACKAGE if (folder := checkpoints.find(name))]
+    listed = [_said(name, folder) for name, folder in (*bundled, *checkpoints.cached())]
+    lines, before = list[str](), None
     for model in listed:
         lines.append(f"{model['name']}  {model['family']}{'' if model['works'] else ', which ledits can not load'}")
-        if model["words"]:
+        if model["words"] and model["words"] == before:
+            lines.append("    the same small scenes")
+        elif before := model["words"]:
             lines.append(f"    small scenes of these words only: {', '.join(model['words'])}")
     lines.append("Any other: ledits edit PICTURE EDIT --model FOLDER, or --model OWNER/NAME of the hub.")
     answer({"models": listed}, "\n".join(lines), as_json=as_json)

@@ -1,0 +1,149 @@
+"""Several captioned edits at once: what each is told of the others, when, and what that may not change."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from ledits import Editor, concepts
+from ledits import editor as module
+from ledits.method import caption
+from ledits.method.core import Concept
+from ledits.method.together import Together
+from ledits.recipe import parse
+
+from test_described import inverted
+
+SOURCE, OWN = "a cat", ("a dog", "a star")
+CAPTIONS = ("a dog and a star", ["a star and no cat", "a dog and no sky"])
+
+
+class Heard:
+    """A denoiser that writes down what it is asked for; a prompt's prediction is its place in `seen`."""
+
+    precision = 1e-6
+
+    def __init__(self, x) -> None:
+        self.evaluations, self.asked, self.like, self.seen = 0, [], x, {}
+
+    def __call__(self, x, levels, prompts):
+        self.asked.append((levels[0], list(prompts)))
+        self.evaluations += len(prompts) * len(levels)
+        values = [self.seen.setdefault(prompt, float(len(self.seen) + 1)) for prompt in prompts]
+        return torch.stack([torch.full_like(x, value) for value in values]), None
+
+
+def halves():
+    left = torch.zeros(1, 1, 16, 16)
+    left[..., :8] = 1
+    return left, 1 - left
+
+
+def run(model, inversion, asked, captions=CAPTIONS):
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        steps = list(caption.edit(Together(denoise, inversion, asked, *captions), inversion, asked))
+        return steps[-1].x, denoise.evaluations
+
+
+def test_each_begins_alone_and_is_then_told_of_the_others(random_model):
+    inversion = inverted(random_model())
+    asked = [Concept(text, 3.0, None, region=region) for text, region in zip(OWN, halves(), strict=True)]
+    heard = Heard(inversion.x[0])
+    list(caption.edit(Together(heard, inversion, asked, *CAPTIONS), inversion, asked))
+    joined = {CAPTIONS[0], *CAPTIONS[1]}
+    alone = [i for i, prompts in heard.asked if set(prompts) <= {SOURCE, *OWN}]
+    together = [i for i, prompts in heard.asked if set(prompts) == joined]
+    assert alone == [0, 1]
+    assert together == [2, 3, 4]
+    assert heard.evaluations == 2 + 4 * 3  # in the first step the source is known; then one for each edit and one more
+
+
+def test_each_region_is_moved_from_the_caption_without_its_own_edit(random_model):
+    inversion = inverted(random_model())
+    asked = [Concept(text, 3.0, None, region=region) for text, region in zip(OWN, halves(), strict=True)]
+    heard = Heard(inversion.x[0])
+    denoise = Together(heard, inversion, asked, *CAPTIONS)
+    (base, dog, star), _ = denoise(inversion.x[3][None].float(), [3], [SOURCE, *OWN])
+    assert torch.equal(dog, star)
+    assert (dog == heard.seen[CAPTIONS[0]]).all()
+    assert (base[..., :8] == heard.seen[CAPTIONS[1][0]]).all()
+    assert (base[..., 8:] == heard.seen[CAPTIONS[1][1]]).all()
+
+
+def test_an_edit_of_scale_0_changes_nothing_and_nothing_changes_outside(random_model):
+    inversion, (left, right) = inverted(random_model()), halves()
+    still = [Concept(OWN[0], 0.0, None, region=left), Concept(OWN[1], 0.0, None, region=right)]
+    x, _ = run(random_model(), inversion, still)
+    assert torch.equal(x, inversion.x[-1])
+    right[..., 12:] = 0
+    moved = [dataclasses.replace(c, scale=3.0, region=region) for c, region in zip(still, (left, right), strict=True)]
+    x, _ = run(random_model(), inversion, moved)
+    assert torch.equal(x[..., 12:], inversion.x[-1][..., 12:])
+    assert (x[..., :12] != inversion.x[-1][..., :12]).float().mean() > 0.9
+
+
+def test_the_order_of_edits_is_irrelevant_and_a_batch_equals_one_by_one(random_model):
+    inversion, (left, right) = inverted(random_model(), 2), halves()
+    asked = [Concept(OWN[0], 3.0, None, region=left), Concept(OWN[1], 2.0, None, region=right)]
+    both, _ = run(random_model(), inversion, asked)
+    back, _ = run(random_model(), inversion, asked[::-1], (CAPTIONS[0], CAPTIONS[1][::-1]))
+    assert (both - back).abs().max() <= 1e-5
+    for k in range(2):
+        alone, _ = run(random_model(), inverted(random_model(), seed=k), asked)
+        assert (alone[0] - both[k]).abs().max() <= 1e-4
+
+
+def test_an_edit_that_acts_for_a_while_leaves_the_captions_as_they_were(random_model):
+    inversion = inverted(random_model())
+    asked = [Concept(OWN[0], 3.0, None, region=halves()[0]), Concept(OWN[1], 3.0, None, 0, 3, halves()[1])]
+    heard = Heard(inversion.x[0])
+    list(caption.edit(Together(heard, inversion, asked, *CAPTIONS), inversion, asked))
+    told = {i: set(prompts) for i, prompts in heard.asked}
+    assert told[2] == {CAPTIONS[0], *CAPTIONS[1]}
+    assert told[3] == told[4] == {SOURCE, OWN[0]}
+
+
+@pytest.mark.parametrize(
+    ("edits", "source", "expected"),
+    [
+        (["cat->dog"], "a cat on a beach", None),
+        (
+            ["cat->dog", "-hat"], "a cat and a hat on a beach",
+            ("a dog on a beach", ["a cat on a beach", "a dog and a hat on a beach"]),
+        ),
+        (
+            ["cat->dog", "->a cat in the snow"], "a cat on a beach",
+            ("a dog in the snow", ["a cat in the snow", "a dog on a beach"]),
+        ),
+        (["->a dog", "->a star"], "a cat", None),
+        (["->a star", "cat->dog"], "a cat", None),
+    ],
+)  # fmt: skip
+def test_captions_after_all_edits_and_after_all_but_each(edits, source, expected):
+    parsed = [parse(edit) for edit in edits]
+    assert concepts.together(parsed, source) == expected
+    back = concepts.together(parsed[::-1], source)
+    assert back == (expected and (expected[0], expected[1][::-1]))
+
+
+def test_implied_captions_after_all_edits_and_after_all_but_each():
+    edits = [parse(text) for text in ("cat->dog", "fox->owl", "+a star")]
+    assert concepts.implied_together(edits) == (
+        "a dog, an owl and a star", ["a cat, an owl and a star", "a dog, a fox and a star", "a dog and an owl"],
+    )  # fmt: skip
+    assert concepts.implied_together(edits[:1]) is None
+
+
+def test_the_editor_tells_them(random_model, monkeypatch):
+    """Both with a caption and by words that are located; and one edit alone as ever."""
+    made = []
+    monkeypatch.setattr(module, "Together", lambda denoise, path, asked, *told: made.append(told) or denoise)
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    edit = Editor(random_model()).edit
+    edit(picture, "cat->dog", "hat->crown", source="a cat and a hat", steps=3)
+    edit(picture, "cat->dog", "hat->crown", mask="located", steps=3)
+    edit(picture, "cat->dog", source="a cat and a hat", steps=3)
+    edit(picture, "cat->dog", "hat->crown", steps=3)
+    both = ("a dog and a crown", ["a cat and a crown", "a dog and a hat"])
+    assert made == [both, both]
