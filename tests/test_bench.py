@@ -21,7 +21,7 @@ from ledits.scenes.samples import SIDE
 from ledits.scenes.style import STYLES
 from ledits_bench import attention_control, methods, run, stats
 from ledits_bench.cases import HELD_OUT, KINDS, PLAIN, QUICK, SIZES, Case, kinds_of, suite
-from ledits_bench.methods import METHODS
+from ledits_bench.methods import METHODS, running_on
 from ledits_bench.report import write
 from ledits_bench.score import eye, iou, psnr, score, ssim, worst
 from ledits_bench.settings import Settings, chosen, merged
@@ -275,7 +275,41 @@ def test_the_report_stands_alone_and_draws_curves(bundled, stub, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.fixture(scope="module")
+def flow():
+    return load("scenes-flow", device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("name", running_on(flow=True))
+def test_each_method_that_needs_no_attention_of_its_own_edits_with_a_flow(flow, name):
+    cases = [case for case in SCORED if case.kind == "swap"][:2]
+    x0 = encoded(flow, cases)
+    with torch.inference_mode():
+        outcome = METHODS[name].run(flow, cases, x0, Settings(steps=4, scale=5.0))
+    assert outcome.x.isfinite().all()
+    assert (outcome.x - x0).abs().amax((1, 2, 3)).min() > 0.1
+    assert outcome.evaluations == 2 * EVALUATIONS[name]
+
+
+def test_flowedit_moves_nothing_where_the_captions_are_one(flow):
+    source = Scene((Placed("cat", 32, 32, 36),), "beach", 3)
+    case = Case("", "swap", 1, source, (Edit("swap", old="cat", new="dog"),), source, "")
+    x0 = encoded(flow, [case])
+    with torch.inference_mode():
+        x = METHODS["flowedit"].run(flow, [case], x0, Settings(steps=6, scale=1.0)).x
+    assert torch.equal(x, x0)
+
+
+def test_methods_are_those_of_the_networks_kind(tmp_path, capsys):
+    for words in (["--methods", "diffusers", "--model", "scenes-flow"], ["--methods", "flowedit"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["bench", "scenes", "--out", str(tmp_path / "new"), *words])
+        assert end.value.code == 2
+        assert "those that run on" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", running_on(flow=False))
 def test_each_method_edits_and_leaves_the_network_as_it_was(bundled, name):
     cases = [case for case in SCORED if case.kind == "swap"][:2]
     processors = bundled.unet.attn_processors
@@ -293,7 +327,7 @@ def test_each_method_edits_and_leaves_the_network_as_it_was(bundled, name):
 # already; ours: 4, 2 to find the place, and 4 * 2 less one.
 EVALUATIONS = {
     "ours": 13, "ours-composite": 13, "ours-words": 13, "words": 15, "diffusers": 16, "diffusers-mended": 16,
-    "edit-friendly": 16, "sdedit": 8, "ddim": 12, "prompt-to-prompt": 16,
+    "edit-friendly": 16, "sdedit": 8, "ddim": 12, "prompt-to-prompt": 16, "flowedit": 16,
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from ledits import Editor, concepts
 from ledits import editor as module
 from ledits.method import caption
 from ledits.method.core import Concept
+from ledits.method.thrift import Thrifty
 from ledits.method.together import Together
 from ledits.recipe import parse
 
@@ -147,3 +148,14 @@ def test_the_editor_tells_them(random_model, monkeypatch):
     edit(picture, "cat->dog", "hat->crown", steps=3)
     both = ("a dog and a crown", ["a cat and a crown", "a dog and a hat"])
     assert made == [both, both]
+
+
+def test_the_source_can_be_dropped_late_of_several_edits_too(random_model):
+    """In the second half one answer for all edits is all that is asked for."""
+    inversion = inverted(random_model())
+    asked = [Concept(text, 3.0, None, region=region) for text, region in zip(OWN, halves(), strict=True)]
+    heard = Heard(inversion.x[0])
+    denoise = Thrifty(Together(heard, inversion, asked, *CAPTIONS), inversion, asked)
+    list(caption.edit(denoise, inversion, asked))
+    assert [prompts for i, prompts in heard.asked if 2 * i >= len(inversion.schedule)] == [[CAPTIONS[0]]] * 2
+    assert denoise.evaluations == heard.evaluations

@@ -210,7 +210,7 @@ def flowedit(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, setti
         for i in range(len(schedule)):
             alpha, sigma = schedule.alpha[i], schedule.sigma[i]
             source = alpha * x0 + sigma * noise[i]
-            edited = source + x - x0
+            edited = source + (x - x0)
             before = (source - _guided(denoise, source, i, sources, 1 + (scale - 1) / 5)) / sigma
             after = (edited - _guided(denoise, edited, i, targets, scale)) / sigma
             x = x + (schedule.sigma[i + 1] - sigma) * (after - before)
@@ -289,14 +289,13 @@ MASKS = tuple(Settings(threshold=t, mask=rule) for rule in RULES for t in THRESH
 REGIONS = tuple(Settings(threshold=t) for t in (*THRESHOLDS, None))
 # 12 settings for each: what masks or attention control leave to choose, the others get in finer steps of guidance.
 # A new background needs masks that leave less than half of the picture alone.
-_OURS = _grid((0.1, 0.3), (2.0, 3.0, 4.5), (None, 0.8))
-_SAID = _grid((0.1, 0.2), (2.0, 3.0, 4.5), (None, 0.8))
+_OURS = _grid((0.05, 0.1), (1.5, 2.0, 3.0), (None, 0.8))
 _MASKED = _grid((0.1, 0.35), (3.0, 6.0, 10.0), (0.3, 0.75))
 _PLAIN = _grid((0.1, 0.25, 0.4), (2.0, 3.5, 5.0, 7.5))
 METHODS = {
     "ours": Method("ours", ours, 25, _OURS, REGIONS),
     "ours-composite": Method("ours, composite", ours, 25, _OURS, composite=True),
-    "ours-words": Method("ours, by words", ours_by_words, 25, _SAID),
+    "ours-words": Method("ours, by words", ours_by_words, 25, _OURS),
     "words": Method("LEDITS++ by words, this package", words, 25, _MASKED, MASKS),
     "diffusers": Method("LEDITS++ in diffusers, as installed", installed, 1, _MASKED, own_attention=True),
     "diffusers-mended": Method("LEDITS++ in diffusers, final sigma mended", mended, 1, _MASKED, own_attention=True),

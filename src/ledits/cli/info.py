@@ -12,13 +12,14 @@ from ledits.files import header, image
 
 
 def info_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture, an inversion, or a model's folder.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture, an inversion, a model's folder, or scenes.")],
     as_json: JsonOption = False,
 ) -> None:
     """Say what a picture, an inversion or a model's folder holds."""
     values: dict[str, object] = {"file": str(file)}
-    if file.is_dir():
-        values |= {"kind": "model", **_model(file)}
+    named = checkpoints.find(str(file)) if str(file) in checkpoints.IN_PACKAGE and not file.exists() else None
+    if named or file.is_dir():
+        values |= {"kind": "model", **_model(named or file)}
     elif file.suffix == header.ENDING:
         found = header.header(file)
         levels = found.get("t")
