@@ -1,9 +1,11 @@
-"""Keep a trained model: its averaged weights in half precision, in diffusers' layout.
+r"""Keep a trained model: its averaged weights in half precision, in diffusers' layout.
 
-    python training/export.py --run runs/unet/model --to src/ledits/models/scenes --settings training/scenes.json
+    python training/export.py --run runs/unet/model --to src/ledits/models/scenes \
+        --settings training/scenes.json --card training/scenes.md
 
 The VAE may be newer than the one in the run (--vae), where only its decoder was trained on. --settings becomes the
 checkpoint's ledits.json: which attention maps to use, and the defaults of `ledits edit` that benchmarks/ found best.
+--card becomes its README.md.
 """
 
 import argparse
@@ -14,15 +16,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-HERE = Path(__file__).parent
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="a model that denoiser.py has written")
     parser.add_argument("--to", type=Path, required=True, help="the folder to write; one that is there is replaced")
     parser.add_argument("--vae", type=Path, help="[default: the run's own]")
-    parser.add_argument("--settings", type=Path, help="becomes ledits.json, and the model card goes with it")
+    parser.add_argument("--settings", type=Path, help="becomes ledits.json")
+    parser.add_argument("--card", type=Path, help="becomes README.md")
     args = parser.parse_args()
     if not (args.run / "model_index.json").exists():
         parser.error(f"--run {args.run} holds no model_index.json: name the model folder of a run of denoiser.py")
@@ -46,7 +47,8 @@ def main() -> None:
         save_file(halves, weights, {"format": "pt"})
     if args.settings:
         shutil.copy(args.settings, args.to / "ledits.json")
-        shutil.copy(HERE / "MODEL_CARD.md", args.to / "README.md")
+    if args.card:
+        shutil.copy(args.card, args.to / "README.md")
     size = sum(path.stat().st_size for path in args.to.rglob("*") if path.is_file())
     print(f"{args.to}: {size / 1e6:.1f} MB")
 
