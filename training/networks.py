@@ -105,7 +105,7 @@ class Flow:
     et al. 2024).
     """
 
-    def __init__(self, tokens: CLIPTokenizer, channels: int, layers: int = 8, width: int = 256) -> None:
+    def __init__(self, tokens: CLIPTokenizer, channels: int, layers: int = 7, width: int = 192) -> None:
         net = SD3Transformer2DModel(
             sample_size=LATENT_SIDE,
             patch_size=2,
