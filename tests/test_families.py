@@ -63,7 +63,7 @@ def test_one_forward_is_that_of_diffusers_own_pipeline(name, loaded):
     x = torch.randn(1, 4, 16, 32, generator=torch.Generator().manual_seed(2))
     with backbone.denoiser(backbone.schedule(1, 0.0, 32, 64), maps=False) as denoise:
         found = denoise(x[None], [0], ["a cat"])[0][0, 0]
-    packed = name in ("flux", "qwen_image")
+    packed = name in ("flux", "chroma", "qwen_image")
     told = {
         "qwen_image": {"true_cfg_scale": 1.0}, "z_image": {"guidance_scale": 0.0}, "flux": {"guidance_scale": 1.5},
         "flux_2_dev": {"guidance_scale": 1.5}, "sana": {"guidance_scale": 1.0, "use_resolution_binning": False},

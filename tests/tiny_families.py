@@ -8,6 +8,8 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -108,6 +110,19 @@ def flux() -> FluxPipeline:
         scheduler=FlowMatchEulerDiscreteScheduler(
             shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, max_image_seq_len=4096
         ),
+    )  # fmt: skip
+
+
+def chroma() -> ChromaPipeline:
+    net = ChromaTransformer2DModel(
+        in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=(4, 4, 8), approximator_num_channels=16, approximator_hidden_dim=32,
+        approximator_layers=1,
+    )  # fmt: skip
+    tokenizer, encoder = t5(32)
+    return ChromaPipeline(
+        transformer=net, vae=vae(4, 0.1), text_encoder=encoder, tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )  # fmt: skip
 
 
@@ -260,8 +275,9 @@ def deepfloyd_if() -> IFPipeline:
 
 
 MAKE = {
-    "deepfloyd_if": deepfloyd_if, "sd3": sd3, "flux": flux, "z_image": z_image, "qwen_image": qwen_image,
-    "flux_2_klein": flux_2_klein, "flux_2_dev": flux_2_dev, "sana": sana, "pixart": pixart, "lumina_2": lumina_2,
+    "deepfloyd_if": deepfloyd_if, "sd3": sd3, "flux": flux, "chroma": chroma, "z_image": z_image,
+    "qwen_image": qwen_image, "flux_2_klein": flux_2_klein, "flux_2_dev": flux_2_dev, "sana": sana, "pixart": pixart,
+    "lumina_2": lumina_2,
 }  # fmt: skip
 
 

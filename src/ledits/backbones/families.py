@@ -7,7 +7,18 @@ from typing import Any
 
 import torch
 
-from ledits.backbones import deepfloyd_if, flux, flux_2, gemma, large, pixart, qwen_image, stable_diffusion_3, z_image
+from ledits.backbones import (
+    chroma,
+    deepfloyd_if,
+    flux,
+    flux_2,
+    gemma,
+    large,
+    pixart,
+    qwen_image,
+    stable_diffusion_3,
+    z_image,
+)
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -17,6 +28,7 @@ from ledits.backbones.transformer import LatentTransformer
 TRANSFORMERS = {
     "StableDiffusion3Pipeline": stable_diffusion_3.FAMILY,
     "FluxPipeline": flux.FAMILY,
+    "ChromaPipeline": chroma.FAMILY,
     "ZImagePipeline": z_image.FAMILY,
     "QwenImagePipeline": qwen_image.FAMILY,
     "Flux2KleinPipeline": flux_2.KLEIN,

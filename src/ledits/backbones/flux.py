@@ -60,11 +60,11 @@ def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) 
     return unpack(tokens, h, w)
 
 
-def _layers(net: Any) -> list[str]:
+def layers(net: Any) -> list[str]:
     return chosen(net, "transformer_blocks", _BEST)
 
 
 FAMILY = Family(
-    call=call, prompts=Prompts, layers=_layers, layout=text_first,
+    call=call, prompts=Prompts, layers=layers, layout=text_first,
     distilled=lambda net, scheduler, index: not net.config.guidance_embeds,
 )  # fmt: skip
