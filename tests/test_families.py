@@ -1,10 +1,13 @@
 """Flow transformers in the real layouts, of random weights, from disk: one contract for all of them."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Pipeline, StableDiffusion3Pipeline
 
 import ledits.backbones
 import tiny_families
@@ -74,6 +77,31 @@ def test_one_forward_is_that_of_diffusers_own_pipeline(name, loaded):
     if name == "flux_2_klein":  # it returns them as its autoencoder takes them
         found = backbone.codec._outward(backbone.codec.vae, found)
     assert relative(found, unpack(out, 16, 32) if packed or name == "flux_2_dev" else out) < 1e-5
+
+
+@pytest.mark.parametrize("prompt", ["A cat ", ""])
+def test_flux_2_devs_texts_are_those_of_its_own_processor(tmp_path, prompt):
+    """Made, it pads on the left; read from files that don't say where, on the right."""
+    pytest.importorskip("torchvision")
+    made = tiny_families.flux_2_dev_with_processor()
+    made.save_pretrained(tmp_path)
+    read, sides = Flux2Pipeline.from_pretrained(tmp_path), []
+    for pipe, backbone in ((made, ledits.backbones.from_pipe(made)), (read, load(str(tmp_path), device="cpu"))):
+        text = backbone.prompts.embed(prompt)
+        with torch.no_grad():
+            assert relative(text.states, pipe.encode_prompt(prompt)[0][0]) < 1e-6
+        assert text.words.sum() == len(prompt)  # the tiny tokenizer has a token for each letter
+        sides.append((pipe.tokenizer.tokenizer.padding_side, bool(text.words[510])))  # [/INST] is last, or padding is
+    assert sides == [("left", prompt != ""), ("right", False)]
+
+
+def test_a_processor_without_its_package_is_one_sentence(folders, tmp_path, monkeypatch):
+    copy = shutil.copytree(folders("flux_2_dev"), tmp_path / "dev")
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps({**index, "tokenizer": ["transformers", "PixtralProcessor"]}))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install torchvision"):
+        load(str(copy), device="cpu")
 
 
 @pytest.mark.parametrize("prompt", ["A cat ", ""])

@@ -96,6 +96,8 @@ def read(
     if index["_class_name"] == "IFPipeline":
         absent |= dict.fromkeys(("safety_checker", "feature_extractor", "watermarker"))
         absent |= {"requires_safety_checker": False}
+    if index.get("tokenizer") == ["transformers", "PixtralProcessor"]:  # FLUX.2 dev's
+        large.needs("torchvision", f"model {name!r}")
     how: dict[str, Any] = {}
     if quantize is not None:
         how["quantization_config"] = large.quantization(quantize, index, dtype)
