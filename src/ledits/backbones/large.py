@@ -81,11 +81,19 @@ def one_file(path: Path, folder: Path, index: Mapping[str, Any], dtype: torch.dt
 def place(pipe: Any, offload: str | None, device: torch.device) -> None:
     """Parts on the device, or where `offload` keeps them until they run."""
     ways: dict[str | None, Callable[[], Any]] = {
-        "model": lambda: pipe.enable_model_cpu_offload(device=device),
+        "model": lambda: _by_part(pipe, device),
         "sequential": lambda: pipe.enable_sequential_cpu_offload(device=device),
         "group": lambda: _by_group(pipe, device),
     }
     ways.get(offload, lambda: pipe.to(device))()
+
+
+def _by_part(pipe: Any, device: torch.device) -> None:
+    pipe.enable_model_cpu_offload(device=device)
+    if device.type == "cpu":
+        # Its "cpu:0" is another device than "cpu": each part's weights would be copied every time before it runs.
+        for part in pipe._all_hooks:
+            part.hook.execution_device = device
 
 
 def _by_group(pipe: Any, device: torch.device) -> None:
