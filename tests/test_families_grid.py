@@ -1,7 +1,7 @@
 """Every family in every number format: a replay through an edit of scale 0 ends on the picture, whatever the settings.
 
 By default each family and format has one combination of the others, chosen so that every two values of any two meet in
-one of them. All 72 for each of them, and hours on two cores where it is all families:
+one of them. All 72 for each family and format, two to four minutes of a core for a family:
 
     LEDITS_GRID=all pytest tests/test_families_grid.py -k sd3
 """
