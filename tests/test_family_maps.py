@@ -28,6 +28,7 @@ JOINT = ROWS * COLUMNS + TOKENS
 CASES = {
     "sd3": Looks("transformer_blocks.0.attn", "add_k_proj", JOINT, ("pos_embed.pos_embed",)),  # the picture first
     "flux": Looks("transformer_blocks.0.attn", "add_k_proj", JOINT),  # the text first
+    "chroma": Looks("transformer_blocks.0.attn", "add_k_proj", JOINT),
     "qwen_image": Looks("transformer_blocks.0.attn", "add_k_proj", JOINT),
     "flux_2_dev": Looks("transformer_blocks.0.attn", "add_k_proj", JOINT),
     # One stream; what mixes it before is put out.
@@ -70,7 +71,7 @@ def text(backbone: Any, pipe: Any) -> Text:
     words = torch.zeros(TOKENS, dtype=torch.bool)
     words[list(WORDS)] = True
     pooled = getattr(config, "pooled_projection_dim", None)
-    return Text("a cat", states, words, torch.zeros(pooled) if pooled else None)
+    return Text("a cat", states, words, torch.zeros(pooled) if pooled else None, mask=torch.ones(TOKENS))
 
 
 def place() -> Tensor:

@@ -1,10 +1,13 @@
 """Models that are larger than memory: variants, offloading, one file of a transformer, quantised weights."""
 
+import gc
 import shutil
+import weakref
 from functools import partial
 
 import pytest
 import torch
+from accelerate.hooks import CpuOffload
 from safetensors.torch import save_file
 
 import tiny_families
@@ -102,6 +105,47 @@ def test_offloaded_parts_give_the_same_numbers(folder, expected, offload):
     hooked = [any(hasattr(module, hook) for module in part for hook in hooks) for part in parts]
     assert hooked == [True, offload == "model"]
     assert relative(seen(backbone), expected) < 1e-5
+
+
+def test_offloading_on_a_cpu_copies_nothing(folder):
+    backbone = load(str(folder), device="cpu", offload="model")
+    parts = (backbone.prompts.t5[1], backbone.net, backbone.codec.vae)
+    before = [p.data_ptr() for part in parts for p in part.parameters()]
+    seen(backbone)
+    assert [p.data_ptr() for part in parts for p in part.parameters()] == before
+
+
+def test_language_models_and_the_network_are_never_on_the_device_together(folder, monkeypatch):
+    """With a set in the device's place: accelerate's hooks, which move parts, have two methods that do it there."""
+    there, together = set(), []
+    backbone = load(str(folder), device="cpu", offload="model")
+    encoder, net = backbone.prompts.t5[1], backbone.net
+
+    def pre_forward(hook, module, *inputs, **named):
+        if hook.prev_module_hook is not None:
+            there.discard(hook.prev_module_hook.model)
+        there.add(module)
+        together.append({encoder, net, backbone.prompts.clip[1]} & there)
+        return inputs, named
+
+    monkeypatch.setattr(CpuOffload, "pre_forward", pre_forward)
+    monkeypatch.setattr(CpuOffload, "init_hook", lambda hook, module: there.discard(module))
+    for _ in range(2):  # the second time the network has run already
+        seen(backbone)
+    assert {encoder} in together
+    assert {net} in together
+    assert max(map(len, together)) == 1
+
+
+@pytest.mark.parametrize("offload", [None, "model", "group"])
+def test_a_model_that_is_dropped_leaves_memory(folder, offload):
+    backbone = load(str(folder), device="cpu", offload=offload)
+    seen(backbone)
+    parts = (backbone.prompts.t5[1], backbone.net, backbone.codec.vae)
+    kept = [weakref.ref(p) for part in parts for p in part.parameters()]
+    del backbone, parts
+    gc.collect()
+    assert not any(each() is not None for each in kept)
 
 
 def test_a_pixel_network_has_no_autoencoder_to_offload(tmp_path):

@@ -8,6 +8,8 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -111,6 +113,19 @@ def flux() -> FluxPipeline:
     )  # fmt: skip
 
 
+def chroma() -> ChromaPipeline:
+    net = ChromaTransformer2DModel(
+        in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=(4, 4, 8), approximator_num_channels=16, approximator_hidden_dim=32,
+        approximator_layers=1,
+    )  # fmt: skip
+    tokenizer, encoder = t5(32)
+    return ChromaPipeline(
+        transformer=net, vae=vae(4, 0.1), text_encoder=encoder, tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )  # fmt: skip
+
+
 def z_image() -> ZImagePipeline:
     net = ZImageTransformer2DModel(
         all_patch_size=(2,), all_f_patch_size=(1,), in_channels=4, dim=32, n_layers=3, n_refiner_layers=1, n_heads=2,
@@ -189,12 +204,33 @@ def flux_2_klein() -> Flux2KleinPipeline:
 
 
 def flux_2_dev() -> Flux2Pipeline:
-    """The real one's tokenizer is inside a processor for pictures too, which needs torchvision."""
+    """The real one's tokenizer is inside a processor for pictures too, which needs torchvision: see below."""
     parts = flux_2_parts(30, guidance=True)
     vision = {"model_type": "pixtral", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
               "num_attention_heads": 1, "image_size": 16, "patch_size": 8, "head_dim": 8}  # fmt: skip
     config = Mistral3Config(text_config={"model_type": "mistral", **parts.pop("text")}, vision_config=vision)
     return Flux2Pipeline(text_encoder=Mistral3ForConditionalGeneration(config).eval(), **parts)
+
+
+def flux_2_dev_with_processor() -> Flux2Pipeline:
+    """Padded on the left, and begun by its template, as Mistral's tokenizer is."""
+    from transformers import LlamaTokenizer, PixtralImageProcessor, PixtralProcessor
+
+    marks = ["<unk>", "<s>", "</s>", "<pad>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]
+    marks += ["[IMG]", "[IMG_BREAK]", "[IMG_END]"]
+    pieces = [*marks, "▁", "\n", *(chr(code) for code in range(33, 127))]
+    tokenizer = LlamaTokenizer(
+        vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], pad_token="<pad>", add_bos_token=True,
+        additional_special_tokens=marks[4:],
+    )  # fmt: skip
+    template = (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}[SYSTEM_PROMPT]{{ m.content[0].text }}"
+        "[/SYSTEM_PROMPT]{% else %}[INST]{{ m.content[0].text }}[/INST]{% endif %}{% endfor %}"
+    )
+    pictures = PixtralImageProcessor(size={"longest_edge": 16}, patch_size={"height": 8, "width": 8})
+    pipe = make("flux_2_dev")
+    pipe.register_modules(tokenizer=PixtralProcessor(pictures, tokenizer, patch_size=8, chat_template=template))
+    return pipe
 
 
 def sana() -> SanaPipeline:
@@ -260,8 +296,9 @@ def deepfloyd_if() -> IFPipeline:
 
 
 MAKE = {
-    "deepfloyd_if": deepfloyd_if, "sd3": sd3, "flux": flux, "z_image": z_image, "qwen_image": qwen_image,
-    "flux_2_klein": flux_2_klein, "flux_2_dev": flux_2_dev, "sana": sana, "pixart": pixart, "lumina_2": lumina_2,
+    "deepfloyd_if": deepfloyd_if, "sd3": sd3, "flux": flux, "chroma": chroma, "z_image": z_image,
+    "qwen_image": qwen_image, "flux_2_klein": flux_2_klein, "flux_2_dev": flux_2_dev, "sana": sana, "pixart": pixart,
+    "lumina_2": lumina_2,
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ _OURS = {
 }  # fmt: skip
 # Read by way of diffusers' own pipelines.
 BY_PIPELINE = (
-    "IFPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ZImagePipeline", "QwenImagePipeline",
+    "IFPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ChromaPipeline", "ZImagePipeline", "QwenImagePipeline",
     "Flux2KleinPipeline", "Flux2Pipeline", "SanaPipeline", "PixArtSigmaPipeline", "Lumina2Pipeline",
 )  # fmt: skip
 

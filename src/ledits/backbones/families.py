@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ledits.backbones import (
+    chroma,
     deepfloyd_if,
     flux,
     flux_2,
@@ -18,7 +19,7 @@ from ledits.backbones import (
     stable_diffusion_3,
     z_image,
     zeros,
-)  # fmt: skip
+)
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
@@ -28,6 +29,7 @@ from ledits.backbones.transformer import LatentTransformer
 TRANSFORMERS = {
     "StableDiffusion3Pipeline": stable_diffusion_3.FAMILY,
     "FluxPipeline": flux.FAMILY,
+    "ChromaPipeline": chroma.FAMILY,
     "ZImagePipeline": z_image.FAMILY,
     "QwenImagePipeline": qwen_image.FAMILY,
     "Flux2KleinPipeline": flux_2.KLEIN,
@@ -95,6 +97,8 @@ def read(
     if index["_class_name"] == "IFPipeline":
         absent |= dict.fromkeys(("safety_checker", "feature_extractor", "watermarker"))
         absent |= {"requires_safety_checker": False}
+    if index.get("tokenizer") == ["transformers", "PixtralProcessor"]:  # FLUX.2 dev's
+        large.needs("torchvision", f"model {name!r}")
     how: dict[str, Any] = {}
     if quantize is not None:
         how["quantization_config"] = large.quantization(quantize, index, dtype)

@@ -28,16 +28,18 @@ class Prompts:
 
     @torch.no_grad()
     def embed(self, text: str) -> Text:
-        tokenizer, encoder = self.t5
-        # T5's mask is not used, so its padding is attended to, and has to be as long as it was in training.
-        ids, _, words = tokenize(tokenizer, text, self.tokens)
-        states = encoder(ids.to(self.device))[0][0]
+        # CLIP first, as its pipeline has them: where parts are offloaded, T5 sends CLIP away and the network T5.
         tokenizer, encoder = self.clip
         # CLIP gives only a summary: what does not fit into its 77 tokens is in T5's.
         longest = int(tokenizer.model_max_length)
         with TOKENIZING:
             short = tokenizer(text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
-        return Text(text, states, words, encoder(short.input_ids.to(self.device)).pooler_output[0].to(states))
+        pooled = encoder(short.input_ids.to(self.device)).pooler_output[0]
+        tokenizer, encoder = self.t5
+        # T5's mask is not used, so its padding is attended to, and has to be as long as it was in training.
+        ids, _, words = tokenize(tokenizer, text, self.tokens)
+        states = encoder(ids.to(self.device))[0][0]
+        return Text(text, states, words, pooled.to(states))
 
 
 def positions(height: int, width: int, axes: int, device: torch.device) -> Tensor:
@@ -60,11 +62,11 @@ def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) 
     return unpack(tokens, h, w)
 
 
-def _layers(net: Any) -> list[str]:
+def layers(net: Any) -> list[str]:
     return chosen(net, "transformer_blocks", _BEST)
 
 
 FAMILY = Family(
-    call=call, prompts=Prompts, layers=_layers, layout=text_first,
+    call=call, prompts=Prompts, layers=layers, layout=text_first,
     distilled=lambda net, scheduler, index: not net.config.guidance_embeds,
 )  # fmt: skip

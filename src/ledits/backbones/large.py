@@ -29,7 +29,7 @@ def check(device: torch.device, offload: str | None, quantize: str | None, trans
             raise ValueError(f"quantize {quantize!r}: {', '.join(_QUANTIZERS)} are accepted")
         if quantize == "nf4" and not torch.cuda.is_available():
             raise ValueError("quantize 'nf4' needs a CUDA device, and this PyTorch sees none: use int8")
-        _needs(_QUANTIZERS[quantize], f"quantize {quantize!r}")
+        needs(_QUANTIZERS[quantize], f"quantize {quantize!r}")
         if transformer is not None:
             raise ValueError(
                 "quantize is for weights as they are read from a folder: a file of a transformer has its own"
@@ -39,10 +39,11 @@ def check(device: torch.device, offload: str | None, quantize: str | None, trans
         if path.suffix not in (".gguf", ".safetensors") or not path.is_file():
             raise ValueError(f"transformer {str(transformer)!r}: a .gguf or .safetensors file is needed")
         if path.suffix == ".gguf":
-            _needs("gguf", f"transformer {path.name!r}")
+            needs("gguf", f"transformer {path.name!r}")
 
 
-def _needs(package: str, what: str) -> None:
+def needs(package: str, what: str) -> None:
+    """Raise ValueError, one sentence, where `package` is not installed, which `what` needs."""
     if importlib.util.find_spec(package) is None:
         raise ValueError(f"{what} needs the package {package}: pip install {package}")
 
@@ -80,11 +81,19 @@ def one_file(path: Path, folder: Path, index: Mapping[str, Any], dtype: torch.dt
 def place(pipe: Any, offload: str | None, device: torch.device) -> None:
     """Parts on the device, or where `offload` keeps them until they run."""
     ways: dict[str | None, Callable[[], Any]] = {
-        "model": lambda: pipe.enable_model_cpu_offload(device=device),
+        "model": lambda: _by_part(pipe, device),
         "sequential": lambda: pipe.enable_sequential_cpu_offload(device=device),
         "group": lambda: _by_group(pipe, device),
     }
     ways.get(offload, lambda: pipe.to(device))()
+
+
+def _by_part(pipe: Any, device: torch.device) -> None:
+    pipe.enable_model_cpu_offload(device=device)
+    if device.type == "cpu":
+        # Its "cpu:0" is another device than "cpu": each part's weights would be copied every time before it runs.
+        for part in pipe._all_hooks:
+            part.hook.execution_device = device
 
 
 def _by_group(pipe: Any, device: torch.device) -> None:

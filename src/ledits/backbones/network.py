@@ -227,6 +227,7 @@ class _Denoiser:
         if isinstance(prompt, Text):
             return prompt
         if prompt not in self._texts:
+            _send_away(self._backbone.net)
             self._texts[prompt] = self._backbone.prompts.embed(str(prompt))
         return self._texts[prompt]
 
@@ -241,6 +242,19 @@ class _Denoiser:
         memory.check(x.device, need, *(model.factor * side for side in x.shape[-2:]))
         room = memory.free(x.device) // 2
         return model.max_batch or max(1, min(32, (min(room, _CPU_ROOM) if x.device.type == "cpu" else room) // need))
+
+
+def _send_away(net: Any) -> None:
+    """Where whole parts are offloaded, the network leaves the device: a language model may not fit beside it.
+
+    A part of a pipeline sends away the one before it in the pipeline's order. Nobody sends the network away when words
+    come that are embedded after it has run, as those of an edit are.
+    """
+    if (hook := getattr(net, "_hf_hook", None)) is not None:
+        from accelerate.hooks import CpuOffload
+
+        if isinstance(hook, CpuOffload):
+            hook.init_hook(net)
 
 
 class _Uncompiled:

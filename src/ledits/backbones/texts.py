@@ -20,6 +20,7 @@ class Text:
     states: Tensor = field(repr=False)  # (tokens, d)
     words: Tensor = field(repr=False)  # (tokens,) bool, on the CPU: true for words, false for start, end and padding
     pooled: Tensor | None = field(default=None, repr=False)  # (d',) where the network takes it
+    mask: Tensor | None = field(default=None, repr=False)  # (tokens,) where the network takes it
     # An image prompt, (images, d'') for each adapter.
     image: tuple[Tensor, ...] | None = field(default=None, repr=False)
 
