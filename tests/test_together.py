@@ -13,7 +13,6 @@ from ledits.method.core import Concept
 from ledits.method.thrift import Thrifty
 from ledits.method.together import Together
 from ledits.recipe import parse
-
 from test_described import inverted
 
 SOURCE, OWN = "a cat", ("a dog", "a star")
