@@ -187,7 +187,7 @@ def test_it_is_what_ledits_makes_by_itself(host):
 
 
 def test_a_mask_limits_it(host):
-    nodes = graph("edit", Load={"dtype": "float32"})
+    nodes = graph("edit", Invert={"steps": 8})
     nodes["7"] = {"class_type": "LoadImage", "inputs": {"image": "left.png"}}
     nodes[of(nodes, "Edit")]["inputs"]["mask"] = ["7", 1]
     edited, given = host.result(host.run(nodes)), draw("cat")
@@ -196,10 +196,10 @@ def test_a_mask_limits_it(host):
 
 
 def test_interrupt_stops_it(host):
-    told = host.run(graph("edit", Invert={"seed": 7}), interrupt=1)
+    told = host.run(graph("edit", Invert={"seed": 7, "steps": 8}), interrupt=1)
     assert told["end"] == "execution_interrupted"
     assert not told["outputs"]
-    assert host.run(graph("edit", Invert={"seed": 7}))["end"] == "execution_success"
+    assert host.run(graph("edit", Invert={"seed": 7, "steps": 8}))["end"] == "execution_success"
 
 
 def test_what_is_wrong_is_said_in_a_sentence(host):
@@ -212,7 +212,7 @@ def test_what_is_wrong_is_said_in_a_sentence(host):
 
 
 def test_a_sheet_and_an_inversion_for_another_day(host):
-    nodes = graph("sheet", Sheet={"strengths": "0, 7.5"})
+    nodes = graph("sheet", Invert={"steps": 8}, Sheet={"strengths": "0, 7.5"})
     nodes["9"] = {"class_type": "LeditsSaveInversion", "inputs": {"inversion": ["3", 0], "name": "cat"}}
     told = host.run(nodes)
     assert told["end"] == "execution_success", told["error"]
