@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ledits import Editor, scenes
+from ledits import Editor, scenes, suits
 from ledits.files import image
+from ledits.frame import Frame
 from ledits.method import core
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise
@@ -56,6 +57,21 @@ def test_the_autoencoder_keeps_the_picture(bundled):
     x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
     error = (bundled.decode(bundled.encode(x)) - x).square().mean((1, 2, 3))
     assert (10 * torch.log10(4 / error)).mean() >= 35
+
+
+def test_it_says_which_pictures_it_would_smear(bundled):
+    """Scenes suit it; a texture does not, even one so faint that the error is small in dB."""
+
+    def check(rgb):
+        suits.check_picture(bundled, Frame.of(rgb.shape[1], rgb.shape[0], bundled.area, bundled.multiple), rgb)
+
+    rng = np.random.default_rng([5, 1])
+    for _ in range(10):
+        check(scenes.sample(rng, held_out=None).render(SIDE))
+    faint = (128 + 9 * rng.standard_normal((SIDE, SIDE, 3))).round().clip(0, 255).astype(np.uint8)
+    for rgb in (faint, rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)):
+        with pytest.raises(ValueError, match="can't draw such a picture"):
+            check(rgb)
 
 
 def test_a_heart_changes_its_colour(bundled):

@@ -35,6 +35,7 @@ class World:
 
     words: frozenset[str]
     least_psnr: float  # dB between a picture of this world and what the autoencoder makes of it
+    most_lost: float = 1.0  # share of the differences between its neighbouring pixels that are lost on the way
 
 
 def find(model: str) -> Path | None:
@@ -106,7 +107,7 @@ def world(folder: Path) -> World | None:
     """The small world that a model was made for; None for all other models."""
     try:
         said = json.loads((folder / "ledits.json").read_text(encoding="utf-8"))["world"]
-        return World(frozenset(map(str, said["words"])), float(said["least_psnr"]))
+        return World(frozenset(map(str, said["words"])), float(said["least_psnr"]), float(said["most_lost"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
