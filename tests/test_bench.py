@@ -275,6 +275,18 @@ def test_the_report_stands_alone_and_draws_curves(bundled, stub, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
+def test_two_models_stand_side_by_side_on_the_cases_that_both_were_given(bundled, stub, tmp_path):
+    for name, count in (("one", 2), ("other", 3)):
+        list(run.perform(bundled, tmp_path / name, run.plan(suite(count=count), ["ours"]), name, "s"))
+        about = json.loads((tmp_path / name / "run.json").read_text())
+        (tmp_path / name / "run.json").write_text(json.dumps({**about, "model": name}))
+    text = write(tmp_path / "one", tmp_path / "other")[0].read_text()
+    assert text.count("## Two models") == 1
+    assert "| ours | one | 2 | " in text
+    assert "| ours | other | 2 | " in text
+    assert "## Two models" not in write(tmp_path / "one")[0].read_text()
+
+
 @pytest.fixture(scope="module")
 def flow():
     return load("scenes-flow", device="cpu", dtype="float32")
