@@ -46,7 +46,7 @@ def blocks(path: Path) -> Iterator[Block]:
         yield Block(match[3], textwrap.dedent(match[4]), line, match[1] or "")
 
 
-def run(path: Path, without: Collection[str] = ("hub", "network", "server")) -> dict[str, Any]:
+def run(path: Path, without: Collection[str] = ("hub", "network", "photograph", "server")) -> dict[str, Any]:
     """The variables after a page's Python has run in this folder, but for blocks that need what is not here."""
     variables: dict[str, Any] = {}
     for block in blocks(path):
