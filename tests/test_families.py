@@ -276,3 +276,20 @@ def test_a_pipeline_of_no_known_family_is_one_sentence():
 
     with pytest.raises(ValueError, match="OddPipeline"):
         ledits.backbones.from_pipe(OddPipeline())
+
+
+def test_one_token_does_for_all_the_zeros_of_a_t5_that_was_left_out(tmp_path):
+    """A checkpoint from disk answers as diffusers' network does, which is told 256 of them; a pipeline stays as it is."""
+    pipe = tiny_families.make("sd3")
+    pipe.register_modules(text_encoder_3=None, tokenizer_3=None)
+    pipe.save_pretrained(tmp_path)
+    merged, plain = load(str(tmp_path), device="cpu", dtype="float32"), ledits.backbones.from_pipe(pipe)
+    x = torch.randn(1, 2, 4, 16, 24, generator=torch.Generator().manual_seed(3))
+    answers = []
+    for backbone in (merged, plain):
+        with backbone.denoiser(backbone.schedule(4, 0.1), maps=True) as denoise:
+            answers.append(denoise(x, [1], ["a cat", "a dog on a beach"]))
+    for one, all_of_them in zip(*answers, strict=True):
+        assert relative(one, all_of_them) < 1e-5
+    lengths = [len(backbone.prompts.embed("a cat").states) for backbone in (merged, plain)]
+    assert lengths[1] - lengths[0] == 255

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--every", type=float, default=8, help="minutes between checkpoints")
-    parser.add_argument("--compile", action="store_true", help="after a minute flow trains a third faster, a UNet a tenth")
+    parser.add_argument("--compile", action="store_true", help="after a minute, flow is a third faster, a UNet a tenth")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

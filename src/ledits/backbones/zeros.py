@@ -5,7 +5,7 @@ times: one key whose score is log(256) higher. A network of 64 picture tokens is
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ class _Merged(JointAttnProcessor2_0):
         attention_mask: Tensor | None = None,
     ) -> Any:  # fmt: skip
         if encoder_hidden_states is None:  # a second attention, of the picture alone
-            return super().__call__(attn, hidden_states)
+            return super().__call__(attn, cast("Any", hidden_states))
         layer: Any = attn
 
         def heads(x: Tensor, norm: Any = None) -> Tensor:
