@@ -247,7 +247,7 @@ def test_an_inversion_remembers_its_description(ledits, cat, tmp_path):
     """An edit from it is the edit made in one go."""
     kept, once, again = (tmp_path / name for name in ("cat.safetensors", "once.png", "again.png"))
     source = ["--source", "a cat on a meadow"]
-    assert ledits("invert", cat, "-o", kept, *source, *FAST, "--skip", "0.1")[0] == 0
+    assert ledits("invert", cat, "-o", kept, *source, *FAST, "--skip", "0.05")[0] == 0
     assert ledits("edit", cat, "cat->dog", "-o", once, *source, *FAST)[0] == 0
     assert ledits("edit", cat, "cat->dog", "-o", again, "--inversion", kept)[0] == 0
     assert np.array_equal(pixels(once), pixels(again))
@@ -294,13 +294,15 @@ def test_models_lists_the_words_and_what_is_in_the_cache(ledits, tmp_path, monke
     models = json.loads(ledits("models", "--json")[1])["models"]
     assert [(model["name"], model["works"]) for model in models] == [
         ("scenes", True),
+        ("scenes-flow", True),
         ("a/sd", True),
         ("b/flux", False),
     ]
     assert "panda" in models[0]["words"]
     assert "sunglasses" in models[0]["words"]
     assert "monocle" not in models[0]["words"]
-    assert "panda" in ledits("models")[1]
+    assert models[1]["words"] == models[0]["words"]
+    assert ledits("models")[1].count("panda") == 1
 
 
 def test_standard_input_to_standard_output(cat):

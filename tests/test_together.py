@@ -88,7 +88,7 @@ def test_the_order_of_edits_is_irrelevant_and_a_batch_equals_one_by_one(random_m
     asked = [Concept(OWN[0], 3.0, None, region=left), Concept(OWN[1], 2.0, None, region=right)]
     both, _ = run(random_model(), inversion, asked)
     back, _ = run(random_model(), inversion, asked[::-1], (CAPTIONS[0], CAPTIONS[1][::-1]))
-    assert (both - back).abs().max() <= 1e-5
+    assert (both - back).abs().max() <= 1e-4
     for k in range(2):
         alone, _ = run(random_model(), inverted(random_model(), seed=k), asked)
         assert (alone[0] - both[k]).abs().max() <= 1e-4
