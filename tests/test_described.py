@@ -186,7 +186,8 @@ def test_one_of_two_objects_changes_and_the_other_stays(bundled):
     seen, others, preserved = 0, 0, []
     for background, seed in (("white", 901), ("meadow", 902), ("snow", 903), ("gray", 904)):
         scene = Scene((Placed("cat", 17, 33, 26), Placed("red apple", 47, 31, 26)), background, seed)
-        done = editor.Editor(bundled).edit(scene.render(SIDE), "cat->dog", source=scene.caption(), steps=25, seed=seed, skip=0.1)
+        settings = {"source": scene.caption(), "steps": 25, "skip": 0.1, "seed": seed}
+        done = editor.Editor(bundled).edit(scene.render(SIDE), "cat->dog", **settings)
         result, rebuilt = done.rgb.astype(float), np.asarray(done.reconstruction, float)
         clean = scenes.background(background, seed, SIDE)
         found = [recognise(result.astype(np.uint8), clean, near=placed)[0].name for placed in scene.objects]

@@ -279,7 +279,7 @@ def test_a_pipeline_of_no_known_family_is_one_sentence():
 
 
 def test_one_token_does_for_all_the_zeros_of_a_t5_that_was_left_out(tmp_path):
-    """A checkpoint from disk answers as diffusers' network does, which is told 256 of them; a pipeline stays as it is."""
+    """A checkpoint from disk answers as diffusers' network does, which is told 256 of them."""
     pipe = tiny_families.make("sd3")
     pipe.register_modules(text_encoder_3=None, tokenizer_3=None)
     pipe.save_pretrained(tmp_path)
