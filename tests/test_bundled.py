@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ledits import Editor, scenes, suits
+from ledits.backbones import load
 from ledits.files import image
 from ledits.frame import Frame
 from ledits.method import core
@@ -48,6 +49,15 @@ def test_reconstruction_is_exact_with_the_bundled_model(bundled, scene_pictures,
     """Square at 5 and 20 steps, three of 128x96 at 10."""
     pictures = [picture[:96] for picture in scene_pictures] if steps == 10 else scene_pictures[:1]
     error = reconstruction_error(bundled, encoded(bundled, pictures), steps, skip, order, storage)
+    assert error <= (1e-5 if storage == torch.float32 else 1e-3)
+
+
+@pytest.mark.parametrize(("steps", "skip", "order"), [(5, 0, 1), (10, 0.05, 2), (20, 0.5, 2)])
+@pytest.mark.parametrize("storage", [torch.float32, torch.float16])
+def test_reconstruction_is_exact_with_the_bundled_flow(scene_pictures, steps, skip, order, storage):
+    flow = load("scenes-flow", device="cpu", dtype="float32")
+    pictures = [picture[:96] for picture in scene_pictures] if steps == 10 else scene_pictures[:1]
+    error = reconstruction_error(flow, encoded(flow, pictures), steps, skip, order, storage)
     assert error <= (1e-5 if storage == torch.float32 else 1e-3)
 
 
