@@ -16,7 +16,8 @@ from ledits.recipe import parse
 from test_described import inverted
 
 SOURCE, OWN = "a cat", ("a dog", "a star")
-CAPTIONS = ("a dog and a star", ["a star and no cat", "a dog and no sky"])
+BOTH, OTHERS = "a dog and a star", ["a star and no cat", "a dog and no sky"]
+CAPTIONS = (list(OWN), [BOTH, BOTH], OTHERS)
 
 
 class Heard:
@@ -51,7 +52,7 @@ def test_each_begins_alone_and_is_then_told_of_the_others(random_model):
     asked = [Concept(text, 3.0, None, region=region) for text, region in zip(OWN, halves(), strict=True)]
     heard = Heard(inversion.x[0])
     list(caption.edit(Together(heard, inversion, asked, *CAPTIONS), inversion, asked))
-    joined = {CAPTIONS[0], *CAPTIONS[1]}
+    joined = {BOTH, *OTHERS}
     alone = [i for i, prompts in heard.asked if set(prompts) <= {SOURCE, *OWN}]
     together = [i for i, prompts in heard.asked if set(prompts) == joined]
     assert alone == [0, 1]
@@ -66,9 +67,9 @@ def test_each_region_is_moved_from_the_caption_without_its_own_edit(random_model
     denoise = Together(heard, inversion, asked, *CAPTIONS)
     (base, dog, star), _ = denoise(inversion.x[3][None].float(), [3], [SOURCE, *OWN])
     assert torch.equal(dog, star)
-    assert (dog == heard.seen[CAPTIONS[0]]).all()
-    assert (base[..., :8] == heard.seen[CAPTIONS[1][0]]).all()
-    assert (base[..., 8:] == heard.seen[CAPTIONS[1][1]]).all()
+    assert (dog == heard.seen[BOTH]).all()
+    assert (base[..., :8] == heard.seen[OTHERS[0]]).all()
+    assert (base[..., 8:] == heard.seen[OTHERS[1]]).all()
 
 
 def test_an_edit_of_scale_0_changes_nothing_and_nothing_changes_outside(random_model):
@@ -87,11 +88,26 @@ def test_the_order_of_edits_is_irrelevant_and_a_batch_equals_one_by_one(random_m
     inversion, (left, right) = inverted(random_model(), 2), halves()
     asked = [Concept(OWN[0], 3.0, None, region=left), Concept(OWN[1], 2.0, None, region=right)]
     both, _ = run(random_model(), inversion, asked)
-    back, _ = run(random_model(), inversion, asked[::-1], (CAPTIONS[0], CAPTIONS[1][::-1]))
+    back, _ = run(random_model(), inversion, asked[::-1], tuple(captions[::-1] for captions in CAPTIONS))
     assert (both - back).abs().max() <= 1e-4
     for k in range(2):
         alone, _ = run(random_model(), inverted(random_model(), seed=k), asked)
         assert (alone[0] - both[k]).abs().max() <= 1e-4
+
+
+def test_early_too_an_edit_may_be_told_something_else(random_model):
+    inversion = inverted(random_model())
+    asked = [Concept(text, 3.0, None, region=region) for text, region in zip(OWN, halves(), strict=True)]
+    heard = Heard(inversion.x[0])
+    denoise = Together(heard, inversion, asked, ["a dog", "nothing"], [BOTH, "nothing"], OTHERS)
+    (base, dog, star), _ = denoise(inversion.x[0][None].float(), [0], [SOURCE, *OWN])
+    assert heard.asked == [(0, ["a dog", "nothing", SOURCE])]
+    assert (star == heard.seen["nothing"]).all()
+    assert (dog == heard.seen["a dog"]).all()
+    assert (base == heard.seen[SOURCE]).all()
+    (_, dog, star), _ = denoise(inversion.x[3][None].float(), [3], [SOURCE, *OWN])
+    assert (star == heard.seen["nothing"]).all()
+    assert (dog == heard.seen[BOTH]).all()
 
 
 def test_an_edit_that_acts_for_a_while_leaves_the_captions_as_they_were(random_model):
@@ -100,7 +116,7 @@ def test_an_edit_that_acts_for_a_while_leaves_the_captions_as_they_were(random_m
     heard = Heard(inversion.x[0])
     list(caption.edit(Together(heard, inversion, asked, *CAPTIONS), inversion, asked))
     told = {i: set(prompts) for i, prompts in heard.asked}
-    assert told[2] == {CAPTIONS[0], *CAPTIONS[1]}
+    assert told[2] == {BOTH, *OTHERS}
     assert told[3] == told[4] == {SOURCE, OWN[0]}
 
 
@@ -109,30 +125,50 @@ def test_an_edit_that_acts_for_a_while_leaves_the_captions_as_they_were(random_m
     [
         (["cat->dog"], "a cat on a beach", None),
         (
+            ["cat->dog", "hat->crown"], "a cat and a hat on a beach",
+            [
+                ("a dog and a hat on a beach", "a dog and a crown on a beach", "a cat and a crown on a beach"),
+                ("a cat and a crown on a beach", "a dog and a crown on a beach", "a dog and a hat on a beach"),
+            ],
+        ),
+        # What goes is told of the scene without anything that is edited, and of what is not as ever.
+        (
             ["cat->dog", "-hat"], "a cat and a hat on a beach",
-            ("a dog on a beach", ["a cat on a beach", "a dog and a hat on a beach"]),
+            [
+                ("a dog and a hat on a beach", "a dog on a beach", "a cat on a beach"),
+                ("an empty beach", "an empty beach", "a dog and a hat on a beach"),
+            ],
         ),
         (
-            ["cat->dog", "->a cat in the snow"], "a cat on a beach",
-            ("a dog in the snow", ["a cat in the snow", "a dog on a beach"]),
+            ["cat->dog", "-hat", "->a cat, a hat and a star in the snow"], "a cat, a hat and a star on a beach",
+            [
+                ("a dog, a hat and a star on a beach", "a dog and a star in the snow", "a cat and a star in the snow"),
+                ("a star on a beach", "a star in the snow", "a dog, a hat and a star in the snow"),
+                ("a cat, a hat and a star in the snow", "a dog and a star in the snow", "a dog and a star on a beach"),
+            ],
         ),
+        (["cat->dog", "-hat"], "a cat and a hat", [("a dog and a hat", "a dog", "a cat"), ("a cat", "a dog", "a dog and a hat")]),
         (["->a dog", "->a star"], "a cat", None),
         (["->a star", "cat->dog"], "a cat", None),
     ],
 )  # fmt: skip
-def test_captions_after_all_edits_and_after_all_but_each(edits, source, expected):
+def test_what_each_edit_is_told(edits, source, expected):
+    """Alone, after all edits, and after all the others; whatever the edits' order."""
     parsed = [parse(edit) for edit in edits]
-    assert concepts.together(parsed, source) == expected
-    back = concepts.together(parsed[::-1], source)
-    assert back == (expected and (expected[0], expected[1][::-1]))
+    for order, wanted in ((parsed, expected), (parsed[::-1], expected and expected[::-1])):
+        told = concepts.together(order, source)
+        assert (told and list(zip(*told, strict=True))) == wanted
 
 
-def test_implied_captions_after_all_edits_and_after_all_but_each():
-    edits = [parse(text) for text in ("cat->dog", "fox->owl", "+a star")]
-    assert concepts.implied_together(edits) == (
-        "a dog, an owl and a star", ["a cat, an owl and a star", "a dog, a fox and a star", "a dog and an owl"],
-    )  # fmt: skip
-    assert concepts.implied_together(edits[:1]) is None
+def test_what_each_edit_is_told_by_words():
+    told = concepts.implied_together([parse(text) for text in ("cat->dog", "fox->owl", "+a star")])
+    every = "a dog, an owl and a star"
+    assert list(zip(*told, strict=True)) == [
+        ("a dog and a fox", every, "a cat, an owl and a star"),
+        ("a cat and an owl", every, "a dog, a fox and a star"),
+        ("a cat, a fox and a star", every, "a dog and an owl"),
+    ]
+    assert concepts.implied_together([parse("cat->dog")]) is None
 
 
 def test_the_editor_tells_them(random_model, monkeypatch):
@@ -145,7 +181,8 @@ def test_the_editor_tells_them(random_model, monkeypatch):
     edit(picture, "cat->dog", "hat->crown", mask="located", steps=3)
     edit(picture, "cat->dog", source="a cat and a hat", steps=3)
     edit(picture, "cat->dog", "hat->crown", steps=3)
-    both = ("a dog and a crown", ["a cat and a crown", "a dog and a hat"])
+    own, every = ["a dog and a hat", "a cat and a crown"], ["a dog and a crown"] * 2
+    both = (own, every, own[::-1])
     assert made == [both, both]
 
 
@@ -156,5 +193,5 @@ def test_the_source_can_be_dropped_late_of_several_edits_too(random_model):
     heard = Heard(inversion.x[0])
     denoise = Thrifty(Together(heard, inversion, asked, *CAPTIONS), inversion, asked)
     list(caption.edit(denoise, inversion, asked))
-    assert [prompts for i, prompts in heard.asked if 2 * i >= len(inversion.schedule)] == [[CAPTIONS[0]]] * 2
+    assert [prompts for i, prompts in heard.asked if 2 * i >= len(inversion.schedule)] == [[BOTH]] * 2
     assert denoise.evaluations == heard.evaluations

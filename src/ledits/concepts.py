@@ -6,7 +6,7 @@ that there are a cat and a fox.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ledits.recipe import Edit
@@ -59,22 +59,42 @@ def by_implied_caption(edits: Sequence[Edit], defaults: Mapping[str, float]) -> 
 
     result = list[list[Concept]]()
     for k, edit in enumerate(edits):
-        after = [_named(other.new if j == k else other.old) for j, other in enumerate(edits)]
         scale = defaults.get("located_scale", defaults["described_scale"]) if edit.scale is None else edit.scale
         warmup = int(defaults["warmup"]) if edit.warmup is None else edit.warmup
-        concept = Concept(_list([name for name in after if name]), scale, edit.threshold, warmup, edit.cooldown)
+        concept = Concept(_implied_after(edits, {k}), scale, edit.threshold, warmup, edit.cooldown)
         result.append([concept])
     return result
 
 
-def together(edits: Sequence[Edit], source: str) -> tuple[str, list[str]] | None:
-    """`source` after all edits, and after all but each; None for one edit, and where no caption can say them all."""
+Told = tuple[list[str], list[str], list[str]]
+"""What each of several edits is told: alone, after all edits, and after all the others."""
+
+
+def together(edits: Sequence[Edit], source: str) -> Told | None:
+    """`source` after each edit alone, after all edits, and after all but each; None for one edit, and where no caption
+    can say them all.
+
+    What is taken away leaves a place to which nothing else may move. So a removal is told of the scene without anything
+    that is edited: of "a cat and a dog on a beach", -cat beside dog->fox leaves "an empty beach" there.
+    """
     if len(edits) < 2 or sum(edit.kind == "become" for edit in edits) > 1:
         return None
     try:
-        return _after(edits, source), [_after([*edits[:k], *edits[k + 1 :]], source) for k in range(len(edits))]
+        alone = [target(edit, source) for edit in edits]
+        after_all = [_after(edits, source)] * len(edits)
+        after_others = [_after([*edits[:k], *edits[k + 1 :]], source) for k in range(len(edits))]
     except ValueError:  # one edit takes away the words that another one needs
         return None
+    removals = [Edit("remove", old=edit.old) for edit in edits if edit.old]
+    try:
+        before = _after(removals, source)
+        after = _after([*removals, *(edit for edit in edits if edit.kind == "become")], source)
+    except ValueError:  # nothing would be left
+        return alone, after_all, after_others
+    for k, edit in enumerate(edits):
+        if edit.kind == "remove":
+            alone[k], after_all[k] = before, after
+    return alone, after_all, after_others
 
 
 def _after(edits: Sequence[Edit], source: str) -> str:
@@ -84,13 +104,19 @@ def _after(edits: Sequence[Edit], source: str) -> str:
     return source
 
 
-def implied_together(edits: Sequence[Edit]) -> tuple[str, list[str]] | None:
-    """The implied caption after all edits, and after all but each; None for one edit."""
+def implied_together(edits: Sequence[Edit]) -> Told | None:
+    """The implied caption after each edit alone, after all edits, and after all but each; None for one edit."""
     if len(edits) < 2:
         return None
-    after = [[_named(edit.old if j == k else edit.new) for j, edit in enumerate(edits)] for k in range(-1, len(edits))]
-    first, *others = (_list([name for name in names if name]) for names in after)
-    return first, others
+    every = set(range(len(edits)))
+    alone = [_implied_after(edits, {k}) for k in every]
+    after_others = [_implied_after(edits, every - {k}) for k in every]
+    return alone, [_implied_after(edits, every)] * len(edits), after_others
+
+
+def _implied_after(edits: Sequence[Edit], done: Collection[int]) -> str:
+    names = [_named(edit.new if k in done else edit.old) for k, edit in enumerate(edits)]
+    return _list([name for name in names if name])
 
 
 def _named(words: str) -> str:
@@ -124,7 +150,10 @@ def by_caption(edit: Edit, defaults: Mapping[str, float], source: str) -> "list[
 
 
 def target(edit: Edit, source: str) -> str:
-    """The caption `source` after one edit, such as "a dog on a beach" after cat->dog in "a cat on a beach"."""
+    """The caption `source` after one edit, such as "a dog on a beach" after cat->dog in "a cat on a beach".
+
+    A removal that leaves only a place says so: "an empty beach".
+    """
     if edit.kind == "become":
         return edit.new
     if edit.kind == "add":
@@ -150,4 +179,13 @@ def target(edit: Edit, source: str) -> str:
     text = f"{joined.rstrip()} {after.strip()}".strip() if after.strip()[:1] not in {",", "."} else joined + after
     if not text:
         raise ValueError(f"edit '{edit}' leaves nothing of the source {source!r}: write '->' and what should be there")
-    return text
+    return _PLACE.sub(_emptied, text)
+
+
+def _emptied(place: re.Match[str]) -> str:
+    of, article, name = place.groups()
+    return f"{of}{'' if article == 'the' else 'an '}empty {name}"
+
+
+# A place without anything in it, as "on a beach" and "a photo of at night" are when the cat is gone.
+_PLACE = re.compile(r"(^|\bof )(?:in|on|at|under|by|near|over|against|inside) (?:(an?|the) )?(.+)", re.IGNORECASE)

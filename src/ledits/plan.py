@@ -81,8 +81,8 @@ class Plan:
             case _:
                 return [concepts.by_words(edit, defaults) for edit in self.edits]
 
-    def together(self, defaults: Mapping[str, float]) -> tuple[str, list[str]] | None:
-        """The captions after all edits and after all but each, where regions are found and captions can say them."""
+    def together(self, defaults: Mapping[str, float]) -> concepts.Told | None:
+        """What each of several edits is told, where regions are found and captions can say it."""
         match self.rule(defaults):
             case None:
                 return concepts.together(self.edits, self.settings.source)

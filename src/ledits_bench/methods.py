@@ -88,7 +88,7 @@ def _set(edits: Sequence[Edit], settings: Settings) -> list[Edit]:
 
 def _located(
     backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings, base_prompt: Prompt,
-    asked: Sequence[Sequence[Concept]], told: Sequence[tuple[str, list[str]] | None],
+    asked: Sequence[Sequence[Concept]], told: Sequence[concepts.Told | None],
 ) -> Outcome:  # fmt: skip
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
@@ -97,8 +97,9 @@ def _located(
         joined: Denoiser = denoise
         # Of one edit each has none, of several each has them.
         if len(found := [captions for captions in told if captions is not None]) == len(cases):
-            others = list(zip(*(others for _, others in found), strict=True))
-            joined = Together(denoise, inversion, located, tuple(after_all for after_all, _ in found), others)
+            # For each edit, what it is told of every case.
+            alone, after_all, after_others = (list(zip(*each, strict=True)) for each in zip(*found, strict=True))
+            joined = Together(denoise, inversion, located, alone, after_all, after_others)
         steps = list(described.edit(joined, inversion, located))
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
 
