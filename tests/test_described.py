@@ -1,12 +1,14 @@
 """Edits of a described picture: where they act, what stays as it was to the last bit, and what they cost."""
 
 import dataclasses
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from ledits import concepts, editor, scenes
+from ledits import captions, concepts, editor, scenes
 from ledits.method import caption as described
 from ledits.method import core
 from ledits.method.core import Concept
@@ -153,10 +155,52 @@ def between(values: torch.Tensor, cut: float) -> float:
         ("-owl", "a photo of an owl at sunset", "a photo of an empty sunset"),
         ("-hat", "a man with a hat, smiling", "a man, smiling"),
         ("+sunglasses", "a cat", "a cat, sunglasses"),
+        ("+a hat next to a cat", "a cat and a dog on a beach", "a hat next to a cat and a dog on a beach"),
+        ("+a hat next to an owl", "a cat on a beach", "a cat on a beach, a hat next to an owl"),
     ],
 )
 def test_what_an_edit_makes_of_a_description(edit, source, target):
     assert concepts.target(parse(edit), source) == target
+
+
+@pytest.mark.parametrize(
+    ("caption", "things", "empty"),
+    [
+        ("a cat and a dog on a beach", ["a cat", "a dog"], "an empty beach"),
+        ("a cat, a cat and a dog wearing a hat in the snow", ["a cat", "a cat", "a dog wearing a hat"], "empty snow"),
+        ("a star to the left of a cat under a night sky", ["a star", "a cat"], "an empty night sky"),
+        ("an empty beach", [], "an empty beach"),
+        ("at sunset", [], "an empty sunset"),
+    ],
+)
+def test_what_a_plain_caption_lists(caption, things, empty):
+    assert captions.listed(caption) == (Counter(things), empty)
+
+
+@pytest.mark.parametrize(
+    "caption",
+    ["a cat", "a cat on a beach, smiling", "a cat with a hat on a beach", "a cat on a sofa and a dog on a rug",
+     "a cat on a sofa in front of a window", "a photo of a cat on a beach", "a cat on bread and butter", ""],
+)  # fmt: skip
+def test_any_other_caption_lists_nothing(caption):
+    assert captions.listed(caption) is None
+
+
+def test_a_region_keeps_clear_of_what_is_there(random_model):
+    """Of one picture of a batch alone, as if it were alone."""
+    model, base = random_model(), ("a cat", "a fox")
+    inversion = inverted(model, 2, base)
+    asked = Concept(("a dog", "an owl"), 3.0, None)
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        (free,) = described.locate(denoise, inversion, [asked])
+        (there,) = described.locate(denoise, inversion, [replace(asked, prompt=("a dog", "a hat"))])
+        (clear,) = described.locate(denoise, inversion, [asked], [("a cat", "a hat")])
+        (same,) = described.locate(denoise, inversion, [asked], [base])
+    assert torch.equal(same.region, free.region)
+    assert torch.equal(clear.region[0], free.region[0])
+    assert (clear.region[1] * there.region[1]).sum() == 0
+    assert (free.region[1] * there.region[1]).sum() > 0
+    assert clear.region[1].sum() > 0
 
 
 @pytest.mark.parametrize(("edit", "source"), [("dog->cat", "a fox"), ("-at", "a cat"), ("-cat", "a cat")])

@@ -7,8 +7,9 @@ that there are a cat and a fox.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from ledits import captions
 from ledits.recipe import Edit
 from ledits.settings import Settings
 
@@ -66,35 +67,41 @@ def by_implied_caption(edits: Sequence[Edit], defaults: Mapping[str, float]) -> 
     return result
 
 
-Told = tuple[list[str], list[str], list[str]]
-"""What each of several edits is told: alone, after all edits, and after all the others."""
+class Told(NamedTuple):
+    """What the network is told of each edit in a set of them: a caption for each."""
+
+    apart: list[str]  # what its region keeps clear of is not in this caption; the source where that is nothing
+    alone: list[str]  # after the edit alone
+    after_all: list[str]
+    after_others: list[str]  # after all edits but this one
 
 
-def together(edits: Sequence[Edit], source: str) -> Told | None:
-    """`source` after each edit alone, after all edits, and after all but each; None for one edit, and where no caption
-    can say them all.
+def told(edits: Sequence[Edit], source: str) -> Told:
+    """The captions of edits of `source`.
 
-    What is taken away leaves a place to which nothing else may move. So a removal is told of the scene without anything
-    that is edited: of "a cat and a dog on a beach", -cat beside dog->fox leaves "an empty beach" there.
+    A thing that goes leaves a place in which another one of the caption would be drawn once more, so that its edit is
+    told of the empty place alone; and a thing that comes, beside what is there, keeps clear of that.
     """
-    if len(edits) < 2 or sum(edit.kind == "become" for edit in edits) > 1:
-        return None
+    alone = [target(edit, source) for edit in edits]
+    changes = [_change(source, after) for after in alone]
+    apart = [empty if came else source for came, _, empty in changes]
+    early = [empty if went else after for (_, went, empty), after in zip(changes, alone, strict=True)]
     try:
-        alone = [target(edit, source) for edit in edits]
-        after_all = [_after(edits, source)] * len(edits)
+        if sum(edit.kind == "become" for edit in edits) > 1:
+            raise ValueError("two captions say what becomes of the whole picture")
+        after_all = _after(edits, source)
         after_others = [_after([*edits[:k], *edits[k + 1 :]], source) for k in range(len(edits))]
-    except ValueError:  # one edit takes away the words that another one needs
-        return None
-    removals = [Edit("remove", old=edit.old) for edit in edits if edit.old]
-    try:
-        before = _after(removals, source)
-        after = _after([*removals, *(edit for edit in edits if edit.kind == "become")], source)
-    except ValueError:  # nothing would be left
-        return alone, after_all, after_others
-    for k, edit in enumerate(edits):
-        if edit.kind == "remove":
-            alone[k], after_all[k] = before, after
-    return alone, after_all, after_others
+    except ValueError:  # no caption says all of it, such as where one edit takes away the words that another one needs
+        return Told(apart, early, alone, [source] * len(edits))
+    return Told(apart, early, [after_all] * len(edits), after_others)
+
+
+def _change(before: str, after: str) -> tuple[bool, bool, str]:
+    """Whether things came, and whether things went, with the rest as it was; and the place without any."""
+    old, new = captions.listed(before), captions.listed(after)
+    if old is None or new is None or old.empty != new.empty:
+        return False, False, ""
+    return old.things < new.things, new.things < old.things, old.empty
 
 
 def _after(edits: Sequence[Edit], source: str) -> str:
@@ -104,14 +111,12 @@ def _after(edits: Sequence[Edit], source: str) -> str:
     return source
 
 
-def implied_together(edits: Sequence[Edit]) -> Told | None:
-    """The implied caption after each edit alone, after all edits, and after all but each; None for one edit."""
-    if len(edits) < 2:
-        return None
+def told_by_words(edits: Sequence[Edit]) -> Told:
+    """The implied captions of edits by words."""
     every = set(range(len(edits)))
     alone = [_implied_after(edits, {k}) for k in every]
     after_others = [_implied_after(edits, every - {k}) for k in every]
-    return alone, [_implied_after(edits, every)] * len(edits), after_others
+    return Told([implied(edits)] * len(edits), alone, [_implied_after(edits, every)] * len(edits), after_others)
 
 
 def _implied_after(edits: Sequence[Edit], done: Collection[int]) -> str:
@@ -152,12 +157,13 @@ def by_caption(edit: Edit, defaults: Mapping[str, float], source: str) -> "list[
 def target(edit: Edit, source: str) -> str:
     """The caption `source` after one edit, such as "a dog on a beach" after cat->dog in "a cat on a beach".
 
-    A removal that leaves only a place says so: "an empty beach".
+    A removal that leaves only a place says so: "an empty beach". What is added comes after a comma, or beside what it is
+    said to be beside.
     """
     if edit.kind == "become":
         return edit.new
     if edit.kind == "add":
-        return f"{source}, {edit.new}"
+        return captions.beside(edit.new, source) or f"{source}, {edit.new}"
     if not (found := re.search(rf"\b{re.escape(edit.old)}\b", source)):
         raise ValueError(
             f"edit '{edit}': {edit.old!r} is not in the source {source!r}; name it as the source does, or write "
@@ -179,13 +185,4 @@ def target(edit: Edit, source: str) -> str:
     text = f"{joined.rstrip()} {after.strip()}".strip() if after.strip()[:1] not in {",", "."} else joined + after
     if not text:
         raise ValueError(f"edit '{edit}' leaves nothing of the source {source!r}: write '->' and what should be there")
-    return _PLACE.sub(_emptied, text)
-
-
-def _emptied(place: re.Match[str]) -> str:
-    of, article, name = place.groups()
-    return f"{of}{'' if article == 'the' else 'an '}empty {name}"
-
-
-# A place without anything in it, as "on a beach" and "a photo of at night" are when the cat is gone.
-_PLACE = re.compile(r"(^|\bof )(?:in|on|at|under|by|near|over|against|inside) (?:(an?|the) )?(.+)", re.IGNORECASE)
+    return captions.emptied(text)

@@ -365,9 +365,9 @@ class Replay:
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
             if rule is None or rule == "located":
                 path, known = inversion.captioned(denoise, plan.base_prompt(backbone.defaults))
-                asked = caption.locate(denoise, path, asked, known)
-                told = plan.together(backbone.defaults)
-                joined = denoise if told is None else Together(denoise, path, asked, *told)
+                apart, *captions = plan.told()
+                asked = caption.locate(denoise, path, asked, apart, known)
+                joined = Together(denoise, path, asked, *captions)
                 spared = Thrifty(joined, path, asked) if plan.drop_source_late else joined
                 steps = caption.edit(spared, path, asked)
             else:

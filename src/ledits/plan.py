@@ -81,15 +81,10 @@ class Plan:
             case _:
                 return [concepts.by_words(edit, defaults) for edit in self.edits]
 
-    def together(self, defaults: Mapping[str, float]) -> concepts.Told | None:
-        """What each of several edits is told, where regions are found and captions can say it."""
-        match self.rule(defaults):
-            case None:
-                return concepts.together(self.edits, self.settings.source)
-            case "located":
-                return concepts.implied_together(self.edits)
-            case _:
-                return None
+    def told(self) -> concepts.Told:
+        """What the network is told of each edit, where regions are found."""
+        captioned = self.settings.mode == "caption"
+        return concepts.told(self.edits, self.settings.source) if captioned else concepts.told_by_words(self.edits)
 
     def check(self, defaults: Mapping[str, float]) -> None:
         """Raise ValueError for an edit that the method could not carry out, before a long inversion."""

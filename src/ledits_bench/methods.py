@@ -66,7 +66,7 @@ def ours(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings:
         ]
         for case in cases
     ]
-    told = [concepts.together(case.described(), case.source.caption()) for case in cases]
+    told = [concepts.told(case.described(), case.source.caption()) for case in cases]
     return _located(backbone, cases, x0, settings, _captions(cases)[0], asked, told)
 
 
@@ -74,7 +74,7 @@ def ours_by_words(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, 
     """Edits by words as `ledits edit --mask located` makes them: with the caption that they imply."""
     said = [_set(case.said(), settings) for case in cases]
     asked = [[c for group in concepts.by_implied_caption(each, backbone.defaults) for c in group] for each in said]
-    told = list(map(concepts.implied_together, said))
+    told = list(map(concepts.told_by_words, said))
     return _located(backbone, cases, x0, settings, tuple(map(concepts.implied, said)), asked, told)
 
 
@@ -88,19 +88,15 @@ def _set(edits: Sequence[Edit], settings: Settings) -> list[Edit]:
 
 def _located(
     backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings, base_prompt: Prompt,
-    asked: Sequence[Sequence[Concept]], told: Sequence[concepts.Told | None],
+    asked: Sequence[Sequence[Concept]], told: Sequence[concepts.Told],
 ) -> Outcome:  # fmt: skip
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base_prompt)
-        located = described.locate(denoise, inversion, _together(asked))
-        joined: Denoiser = denoise
-        # Of one edit each has none, of several each has them.
-        if len(found := [captions for captions in told if captions is not None]) == len(cases):
-            # For each edit, what it is told of every case.
-            alone, after_all, after_others = (list(zip(*each, strict=True)) for each in zip(*found, strict=True))
-            joined = Together(denoise, inversion, located, alone, after_all, after_others)
-        steps = list(described.edit(joined, inversion, located))
+        # For each edit, what it is told of every case.
+        apart, *captions = (list(zip(*each, strict=True)) for each in zip(*told, strict=True))
+        located = described.locate(denoise, inversion, _together(asked), apart)
+        steps = list(described.edit(Together(denoise, inversion, located, *captions), inversion, located))
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
 
 

@@ -23,38 +23,51 @@ _STRIDE = 2
 
 
 def locate(
-    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], known: dict[Prompt, Tensor] | None = None
-) -> list[Concept]:
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], apart: Sequence[Prompt] = (),
+    known: dict[Prompt, Tensor] | None = None,
+) -> list[Concept]:  # fmt: skip
     """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
 
     Each concept's prompt is the caption with its edit alone, and the inversion's base prompt is the caption itself. A
     threshold is the share of the given region left alone; None finds it by Otsu's method. Where two regions meet, the
     smaller one has the place to itself: an object that changes on a background that does.
 
+    `apart` has a caption for each concept. Where it is not the base prompt itself, the region keeps clear of what the
+    two disagree about: of a place and the same place without anything in it, of the things that are there.
+
     `known` remembers how far each prompt's predictions differ, so that the network is asked about it once.
     """
     if not concepts:
         return []
-    known = {} if known is None else known
+    known, base = {} if known is None else known, inversion.base_prompt
     levels = list(range(0, len(inversion.schedule), _STRIDE))
-    prompts = [prompt for prompt in dict.fromkeys(c.prompt for c in concepts) if prompt not in known]
-    if prompts:
+    prompts = dict.fromkeys([*(c.prompt for c in concepts), *(prompt for prompt in apart if prompt != base)])
+    if prompts := [prompt for prompt in prompts if prompt not in known]:
         predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
         # Means of plain differences: the noisiest levels, where most is undecided, count most.
         there = inversion.base_denoised[levels].float()
         known.update(zip(prompts, (predicted - there).abs().sum(3).mean(1), strict=True))
     found: list[Tensor] = []
-    for concept in concepts:
+    for concept, without in zip(concepts, apart or [base] * len(concepts), strict=True):
         values = known[concept.prompt]
         allowed = torch.ones_like(values)[:, None]
         if concept.region is not None:
             allowed = F.interpolate(concept.region.to(values), values.shape[-2:], mode="area").expand_as(allowed)
+        if without != base:
+            kept = otsu(known[without], torch.ones_like(values))[:, None]
+            allowed = allowed * torch.where(_same(without, base, len(values)).to(kept.device), 1, 1 - kept)
         if concept.threshold is None:
             region = otsu(values, allowed[:, 0])
         else:
             region = core.quantile_mask(values, concept.threshold, allowed[:, 0])
         found.append(region[:, None] * allowed)
     return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(found), strict=True)]
+
+
+def _same(prompt: Prompt, other: Prompt, b: int) -> Tensor:
+    """Of which of b pictures two prompts say the same, (b 1 1 1)."""
+    both = zip(*(each if isinstance(each, tuple) else (each,) * b for each in (prompt, other)), strict=True)
+    return torch.tensor([one == two for one, two in both])[:, None, None, None]
 
 
 def edit(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> Generator[Step, Tensor | None]:
