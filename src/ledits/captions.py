@@ -1,7 +1,7 @@
 """What a caption says, where it is as plain as "a cat and a dog on a beach": things, and the place that they are in.
 
-Only such captions are read. Of any other, such as "a cat on a sofa in front of a window", no thing can be taken to stand
-by itself, and nothing here says anything of it.
+Only such captions are read. Of any other, such as "a cat on a sofa in front of a window", no thing can be taken to
+stand by itself, and nothing here says anything of it.
 """
 
 import re
@@ -41,7 +41,7 @@ def emptied(text: str) -> str:
 
 
 def beside(new: str, caption: str) -> str | None:
-    """`caption` with "a star to the left of a dog" where it has "a dog"; None where `new` is put beside nothing in it."""
+    """`caption` with "a star to the left of a dog" where it has "a dog"; None where that is not in it."""
     parts = re.split(_BESIDE, new)
     there = re.search(rf"\b{re.escape(parts[1])}\b", caption) if len(parts) == 2 else None
     return caption[: there.start()] + new + caption[there.end() :] if there else None

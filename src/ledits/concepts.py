@@ -157,8 +157,8 @@ def by_caption(edit: Edit, defaults: Mapping[str, float], source: str) -> "list[
 def target(edit: Edit, source: str) -> str:
     """The caption `source` after one edit, such as "a dog on a beach" after cat->dog in "a cat on a beach".
 
-    A removal that leaves only a place says so: "an empty beach". What is added comes after a comma, or beside what it is
-    said to be beside.
+    A removal that leaves only a place says so: "an empty beach". What is added comes after a comma, or beside what it
+    is said to be beside.
     """
     if edit.kind == "become":
         return edit.new
