@@ -202,6 +202,16 @@ def test_what_each_edit_is_told_by_words():
     ]
 
 
+def test_words_that_put_something_beside_a_thing_imply_that_it_is_there():
+    told = concepts.told_by_words([parse("+a star to the left of a cat"), parse("fox->owl")])
+    implied, every = "a cat and a fox", "a star to the left of a cat and an owl"
+    assert list(zip(*told, strict=True)) == [
+        ("", "a star to the left of a cat and a fox", every, "a cat and an owl"),
+        (implied, "a cat and an owl", every, "a star to the left of a cat and a fox"),
+    ]
+    assert concepts.implied([parse("+a star next to a cat"), parse("cat->dog")]) == "a cat"
+
+
 def test_the_editor_tells_them(random_model, monkeypatch):
     """Both with a caption and by words that are located; and not by words of the paper."""
     made = []

@@ -42,9 +42,15 @@ def emptied(text: str) -> str:
 
 def beside(new: str, caption: str) -> str | None:
     """`caption` with "a star to the left of a dog" where it has "a dog"; None where that is not in it."""
-    parts = re.split(_BESIDE, new)
-    there = re.search(rf"\b{re.escape(parts[1])}\b", caption) if len(parts) == 2 else None
+    thing = neighbour(new)
+    there = re.search(rf"\b{re.escape(thing)}\b", caption) if thing else None
     return caption[: there.start()] + new + caption[there.end() :] if there else None
+
+
+def neighbour(new: str) -> str:
+    """What `new` is put beside, in its own words: "a dog" of "a star to the left of a dog"; "" where it is nothing."""
+    parts = re.split(_BESIDE, new)
+    return parts[1] if len(parts) == 2 else ""
 
 
 def _empty(article: str | None, name: str) -> str:

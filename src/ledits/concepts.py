@@ -50,8 +50,8 @@ def by_words(edit: Edit, defaults: Mapping[str, float]) -> "list[Concept]":
 
 
 def implied(edits: Sequence[Edit]) -> str:
-    """The caption that edits by words imply: what goes, all of it; "" where everything is added."""
-    return _list([_named(edit.old) for edit in edits if edit.old])
+    """The caption that edits by words imply: what goes, and what something is put beside; "" where that is nothing."""
+    return _implied_after(edits, ())
 
 
 def by_implied_caption(edits: Sequence[Edit], defaults: Mapping[str, float]) -> "list[list[Concept]]":
@@ -112,15 +112,19 @@ def _after(edits: Sequence[Edit], source: str) -> str:
 
 
 def told_by_words(edits: Sequence[Edit]) -> Told:
-    """The implied captions of edits by words."""
-    every = set(range(len(edits)))
+    """The implied captions of edits by words; what is put beside something keeps clear of it."""
+    every, source = set(range(len(edits))), implied(edits)
+    apart = ["" if edit.kind == "add" and captions.neighbour(edit.new) else source for edit in edits]
     alone = [_implied_after(edits, {k}) for k in every]
     after_others = [_implied_after(edits, every - {k}) for k in every]
-    return Told([implied(edits)] * len(edits), alone, [_implied_after(edits, every)] * len(edits), after_others)
+    return Told(apart, alone, [_implied_after(edits, every)] * len(edits), after_others)
 
 
 def _implied_after(edits: Sequence[Edit], done: Collection[int]) -> str:
-    names = [_named(edit.new if k in done else edit.old) for k, edit in enumerate(edits)]
+    old, new = [_named(edit.old) for edit in edits], [_named(edit.new) for edit in edits]
+    # What something is put beside is there, if no edit says more of it.
+    there = [name or captions.neighbour(edit.new) for name, edit in zip(old, edits, strict=True)]
+    names = [new[k] if k in done else name for k, name in enumerate(there) if old[k] or name not in old or k in done]
     return _list([name for name in names if name])
 
 
