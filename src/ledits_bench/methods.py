@@ -286,7 +286,7 @@ MASKS = tuple(Settings(threshold=t, mask=rule) for rule in RULES for t in THRESH
 REGIONS = tuple(Settings(threshold=t) for t in (*THRESHOLDS, None))
 # 12 settings for each: what masks or attention control leave to choose, the others get in finer steps of guidance.
 # A new background needs masks that leave less than half of the picture alone.
-_OURS = _grid((0.05, 0.1), (1.5, 2.0, 3.0), (None, 0.8))
+_OURS = _grid((0.05, 0.1), (2.0, 2.5, 3.0), (None, 0.8))
 _MASKED = _grid((0.1, 0.35), (3.0, 6.0, 10.0), (0.3, 0.75))
 _PLAIN = _grid((0.1, 0.25, 0.4), (2.0, 3.5, 5.0, 7.5))
 METHODS = {
