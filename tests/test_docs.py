@@ -233,9 +233,10 @@ def test_figures_on_pages_are_the_reports():
         return float(row[[name.strip() for name in head].index(column)].split()[0])
 
     captions, limits = PAGES["captions"].read_text(), PAGES["limits"].read_text()
-    psnr = [cell("Preservation and cost", method, "PSNR to reconstruction, dB") for method in ("ours, by words", "ours")]
+    methods = ("ours, by words", "ours")
+    psnr = [cell("Preservation and cost", method, "PSNR to reconstruction, dB") for method in methods]
     assert f"| {psnr[0]} dB | **{psnr[1]} dB** |" in captions
-    success = [cell("Success", method, "all kinds") for method in ("ours, by words", "ours")]
+    success = [cell("Success", method, "all kinds") for method in methods]
     assert f"| {success[0]:.0f} % | **{success[1]:.0f} %** |" in captions
     three, two = (f"{cell('Success', 'ours', kind):.0f}" for kind in ("three", "two"))
     assert f"Three edits at once succeed in {three} % of cases, two in {two} %." in limits
