@@ -24,15 +24,14 @@ class Prompts:
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, layers: Sequence[int], *, told: bool) -> None:
         self.encoder, self.device, self.layers = parts["text_encoder"], device, layers
-        processor = parts["tokenizer"]
-        self.tokenizer = getattr(processor, "tokenizer", processor)  # dev's reads pictures as well
+        self.tokenizer = getattr(processor := parts["tokenizer"], "tokenizer", processor)  # dev's reads pictures too
         self.around = _told(processor) if told else chat.around(processor, enable_thinking=False)
 
     @torch.no_grad()
     def embed(self, text: str) -> Text:
         ids, mask, words = chat.tokens(self.tokenizer, text, *self.around, _TOKENS, pad=True)
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        out = self.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
+        there = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        out = self.encoder(**there, output_hidden_states=True, use_cache=False)
         return Text(text, torch.cat([out.hidden_states[layer][0] for layer in self.layers], -1), words)
 
 
