@@ -70,7 +70,7 @@ def by_implied_caption(edits: Sequence[Edit], defaults: Mapping[str, float]) -> 
 class Told(NamedTuple):
     """What the network is told of each edit in a set of them: a caption for each."""
 
-    apart: list[str]  # what its region keeps clear of is not in this caption; the source where that is nothing
+    apart: list[str]  # without the things that its region keeps clear of; the source where it keeps clear of nothing
     alone: list[str]  # after the edit alone
     after_all: list[str]
     after_others: list[str]  # after all edits but this one
@@ -87,8 +87,6 @@ def told(edits: Sequence[Edit], source: str) -> Told:
     apart = [empty if came else source for came, _, empty in changes]
     early = [empty if went else after for (_, went, empty), after in zip(changes, alone, strict=True)]
     try:
-        if sum(edit.kind == "become" for edit in edits) > 1:
-            raise ValueError("two captions say what becomes of the whole picture")
         after_all = _after(edits, source)
         after_others = [_after([*edits[:k], *edits[k + 1 :]], source) for k in range(len(edits))]
     except ValueError:  # no caption says all of it, such as where one edit takes away the words that another one needs
@@ -105,6 +103,8 @@ def _change(before: str, after: str) -> tuple[bool, bool, str]:
 
 
 def _after(edits: Sequence[Edit], source: str) -> str:
+    if sum(edit.kind == "become" for edit in edits) > 1:
+        raise ValueError("two captions say what becomes of the whole picture")
     # In an order of their own, that of the edits must not matter: a new caption first, then changes of it.
     for edit in sorted(edits, key=lambda edit: (edit.kind != "become", str(edit))):
         source = target(edit, source)

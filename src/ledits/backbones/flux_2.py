@@ -23,15 +23,15 @@ class Prompts:
     """Texts by `layers` of a language model, side by side."""
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, layers: Sequence[int], *, told: bool) -> None:
-        self.encoder, self.device, self.layers = parts["text_encoder"], device, layers
-        self.tokenizer = getattr(processor := parts["tokenizer"], "tokenizer", processor)  # dev's reads pictures too
+        self.encoder, self.device, self.layers, processor = parts["text_encoder"], device, layers, parts["tokenizer"]
+        self.tokenizer = getattr(processor, "tokenizer", processor)  # dev's reads pictures as well
         self.around = _told(processor) if told else chat.around(processor, enable_thinking=False)
 
     @torch.no_grad()
     def embed(self, text: str) -> Text:
         ids, mask, words = chat.tokens(self.tokenizer, text, *self.around, _TOKENS, pad=True)
-        there = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
-        out = self.encoder(**there, output_hidden_states=True, use_cache=False)
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        out = self.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
         return Text(text, torch.cat([out.hidden_states[layer][0] for layer in self.layers], -1), words)
 
 
