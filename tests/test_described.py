@@ -150,6 +150,9 @@ def between(values: torch.Tensor, cut: float) -> float:
         ("-dog", "a cat and a dog on a beach", "a cat on a beach"),
         ("-cat", "a cat and a dog on a beach", "a dog on a beach"),
         ("-dog", "a cat, a dog and a fox", "a cat and a fox"),
+        ("-fox", "a cat, a dog and a fox on a beach", "a cat and a dog on a beach"),
+        ("-dog", "a cat, a dog, and a fox", "a cat and a fox"),
+        ("-fox", "a star to the left of a cat and a fox", "a star to the left of a cat"),
         ("-cat", "a cat on a beach", "an empty beach"),
         ("-cat", "a cat in the snow", "empty snow"),
         ("-owl", "a photo of an owl at sunset", "a photo of an empty sunset"),
@@ -164,26 +167,52 @@ def test_what_an_edit_makes_of_a_description(edit, source, target):
 
 
 @pytest.mark.parametrize(
-    ("caption", "things", "empty"),
+    ("caption", "things", "place", "empty"),
     [
-        ("a cat and a dog on a beach", ["a cat", "a dog"], "an empty beach"),
-        ("a cat, a cat and a dog wearing a hat in the snow", ["a cat", "a cat", "a dog wearing a hat"], "empty snow"),
-        ("a star to the left of a cat under a night sky", ["a star", "a cat"], "an empty night sky"),
-        ("an empty beach", [], "an empty beach"),
-        ("at sunset", [], "an empty sunset"),
+        ("a cat and a dog on a beach", ["a cat", "a dog"], "on a beach", "an empty beach"),
+        ("a cat, a cat and a dog wearing a hat in the snow", ["a cat", "a cat", "a dog wearing a hat"], "in the snow",
+         "empty snow"),
+        ("a star to the left of a cat under a night sky", ["a star", "a cat"], "under a night sky",
+         "an empty night sky"),
+        ("an empty beach", [], "", "an empty beach"),
+        ("at sunset", [], "at sunset", "an empty sunset"),
+        ("a cat and a dog", ["a cat", "a dog"], "", ""),
     ],
-)
-def test_what_a_plain_caption_lists(caption, things, empty):
-    assert captions.listed(caption) == (Counter(things), empty)
+)  # fmt: skip
+def test_what_a_plain_caption_lists(caption, things, place, empty):
+    assert captions.listed(caption) == (Counter(things), place, empty)
+
+
+def test_a_list_with_one_thing_in_every_place():
+    listed = captions.listed("a cat, a dog and a star on a beach")
+    assert listed.filled("an owl") == "an owl, an owl and an owl on a beach"
 
 
 @pytest.mark.parametrize(
     "caption",
-    ["a cat", "a cat on a beach, smiling", "a cat with a hat on a beach", "a cat on a sofa and a dog on a rug",
+    ["a cat on a beach, smiling", "a cat, smiling", "a cat with a hat on a beach", "a cat on a sofa and a dog on a rug",
      "a cat on a sofa in front of a window", "a photo of a cat on a beach", "a cat on bread and butter", ""],
 )  # fmt: skip
 def test_any_other_caption_lists_nothing(caption):
     assert captions.listed(caption) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [("snow", "in the snow"), ("the beach", "on a beach"), ("orange background", "on an orange background"),
+     ("night sky", "under a night sky"), ("cat", ""), ("a cat on a beach", "on a cat on a beach"), ("", "")],
+)  # fmt: skip
+def test_the_place_that_words_name(words, place):
+    assert captions.place(words) == place
+
+
+@pytest.mark.parametrize(
+    ("words", "worn"),
+    [("sunglasses", "sunglasses"), ("wearing a crown", "a crown"), ("cat", ""), ("", ""),
+     ("a hat to the left of a bow", "")],
+)  # fmt: skip
+def test_what_words_say_is_worn(words, worn):
+    assert captions.worn(words) == worn
 
 
 def test_a_region_keeps_clear_of_what_is_there(random_model):

@@ -304,10 +304,23 @@ def test_what_can_not_be_is_said_before_the_picture_is_inverted(editor, name, mo
         (["cat->an owl", "red fox->dog"], "a cat and a red fox", ["an owl and a red fox", "a cat and a dog"]),
         (["cat->an empty beach"], "a cat", ["an empty beach"]),
         (["cat->dog", "-owl"], "a cat and an owl", ["a dog and an owl", "a cat"]),
-        (["-sunglasses"], "sunglasses", [""]),
-        (["cat->dog", "+sunglasses"], "a cat", ["a dog", "a cat and sunglasses"]),
-        (["+a crown", "+in the snow"], "", ["a crown", "in the snow"]),
         (["dress->skirt"], "a dress", ["a skirt"]),
+        # What is worn ...
+        (["-sunglasses"], "wearing sunglasses", [""]),
+        (["cat->dog", "+sunglasses"], "a cat", ["a dog", "a cat wearing sunglasses"]),
+        (["top hat->crown"], "wearing a top hat", ["wearing a crown"]),
+        (["+a crown", "+in the snow"], "", ["wearing a crown", "in the snow"]),
+        (["crown->cat"], "a crown", ["a cat"]),
+        # ... and where everything is, which a place's new words may say.
+        (["beach->snow"], "on a beach", ["in the snow"]),
+        (["cat->dog", "beach->snow"], "a cat on a beach", ["a dog on a beach", "a cat in the snow"]),
+        (["beach->a cat and a fox in the snow"], "a cat and a fox on a beach", ["a cat and a fox in the snow"]),
+        (
+            ["cat->dog", "beach->a dog and a fox in the snow"],
+            "a cat and a fox on a beach",
+            ["a dog and a fox on a beach", "a cat and a fox in the snow"],
+        ),
+        (["beach->snow", "sunset->night"], "a beach and a sunset", ["a snow and a sunset", "a beach and a night"]),
     ],
 )
 def test_edits_by_words_imply_a_caption(edits, caption, prompts):

@@ -128,12 +128,50 @@ def test_an_edit_that_acts_for_a_while_leaves_the_captions_as_they_were(random_m
             "a cat on a beach",
             [("a cat on a beach", "a dog on a beach", "a dog on a beach", "a cat on a beach")],
         ),
+        # Of several things that change each is told of in every place ...
         (
             ["cat->dog", "hat->crown"],
             "a cat and a hat",
             [
-                ("a cat and a hat", "a dog and a hat", "a dog and a crown", "a cat and a crown"),
-                ("a cat and a hat", "a cat and a crown", "a dog and a crown", "a dog and a hat"),
+                ("a cat and a hat", "a dog and a dog", "a dog and a dog", "a dog and a crown"),
+                ("a cat and a hat", "a crown and a crown", "a crown and a crown", "a dog and a crown"),
+            ],
+        ),
+        # ... in its new place, and by what it is alone where a caption is of one thing ...
+        (
+            ["cat->dog", "->a cat and a hat in the snow"],
+            "a cat and a hat on a beach",
+            [
+                (
+                    "a cat and a hat on a beach",
+                    "a dog and a dog on a beach",
+                    "a dog and a dog in the snow",
+                    "a dog and a hat in the snow",
+                ),
+                (
+                    "a cat and a hat on a beach",
+                    "a cat and a hat in the snow",
+                    "a dog and a hat in the snow",
+                    "a dog and a hat on a beach",
+                ),
+            ],
+        ),
+        (
+            ["man->robot", "horse->zebra"],
+            "a man riding a horse and a cat",
+            [
+                (
+                    "a man riding a horse and a cat",
+                    "a robot riding a horse and a cat",
+                    "a robot riding a zebra and a cat",
+                    "a man riding a zebra and a cat",
+                ),
+                (
+                    "a man riding a horse and a cat",
+                    "a man riding a zebra and a cat",
+                    "a robot riding a zebra and a cat",
+                    "a robot riding a horse and a cat",
+                ),
             ],
         ),
         # What goes is told of the empty place at first, by whatever words it goes ...
@@ -141,7 +179,7 @@ def test_an_edit_that_acts_for_a_while_leaves_the_captions_as_they_were(random_m
             ["cat->dog", "-hat"],
             "a cat and a hat on a beach",
             [
-                ("a cat and a hat on a beach", "a dog and a hat on a beach", "a dog on a beach", "a cat on a beach"),
+                ("a cat and a hat on a beach", *["a dog and a dog on a beach"] * 2, "a dog on a beach"),
                 ("a cat and a hat on a beach", "an empty beach", "a dog on a beach", "a dog and a hat on a beach"),
             ],
         ),
@@ -196,10 +234,20 @@ def test_what_each_edit_is_told_by_words():
     told = concepts.told_by_words([parse(text) for text in ("cat->dog", "fox->owl", "+a star")])
     implied, every = "a cat and a fox", "a dog, an owl and a star"
     assert list(zip(*told, strict=True)) == [
-        (implied, "a dog and a fox", every, "a cat, an owl and a star"),
-        (implied, "a cat and an owl", every, "a dog, a fox and a star"),
+        (implied, *["a dog and a dog"] * 2, every),
+        (implied, *["an owl and an owl"] * 2, every),
         (implied, "a cat, a fox and a star", every, "a dog and an owl"),
     ]
+
+
+def test_a_removal_by_words_beside_another_edit_is_told_of_an_empty_place():
+    told = concepts.told_by_words([parse(text) for text in ("cat->dog", "-fox")])
+    assert told.alone == ["a dog and a dog", "an empty background"]
+    assert concepts.told_by_words([parse("-fox")]).alone == [""]
+    assert concepts.told_by_words([parse("cat->dog"), parse("-hat")]).alone == ["a dog wearing a hat", "a cat"]
+    moved = concepts.told_by_words([parse(text) for text in ("cat->dog", "-fox", "snow->beach")])
+    assert moved.alone == ["a dog and a dog in the snow", "empty snow", "a cat and a fox on a beach"]
+    assert moved.after_all == ["a dog and a dog on a beach", "a dog on a beach", "a dog on a beach"]
 
 
 def test_words_that_put_something_beside_a_thing_imply_that_it_is_there():
@@ -207,7 +255,7 @@ def test_words_that_put_something_beside_a_thing_imply_that_it_is_there():
     implied, every = "a cat and a fox", "a star to the left of a cat and an owl"
     assert list(zip(*told, strict=True)) == [
         ("", "a star to the left of a cat and a fox", every, "a cat and an owl"),
-        (implied, "a cat and an owl", every, "a star to the left of a cat and a fox"),
+        (implied, *["an owl and an owl"] * 2, every),
     ]
     assert concepts.implied([parse("+a star next to a cat"), parse("cat->dog")]) == "a cat"
 
@@ -221,8 +269,11 @@ def test_the_editor_tells_them(random_model, monkeypatch):
     edit(picture, "cat->dog", "hat->crown", source="a cat and a hat", steps=3)
     edit(picture, "cat->dog", "hat->crown", mask="located", steps=3)
     edit(picture, "cat->dog", "hat->crown", steps=3)
-    own, every = ["a dog and a hat", "a cat and a crown"], ["a dog and a crown"] * 2
-    assert made == [(own, every, own[::-1])] * 2
+    own, every = ["a dog and a dog", "a crown and a crown"], ["a dog and a crown"] * 2
+    assert made[0] == (own, own, every)
+    assert made[1] == (["a dog wearing a hat", "a cat wearing a crown"], ["a dog wearing a crown"] * 2, [
+        "a cat wearing a crown", "a dog wearing a hat",
+    ])  # fmt: skip
 
 
 def test_the_source_can_be_dropped_late_of_several_edits_too(random_model):

@@ -91,15 +91,37 @@ def told(edits: Sequence[Edit], source: str) -> Told:
         after_others = [_after([*edits[:k], *edits[k + 1 :]], source) for k in range(len(edits))]
     except ValueError:  # no caption says all of it, such as where one edit takes away the words that another one needs
         return Told(apart, early, alone, [source] * len(edits))
-    return Told(apart, early, [after_all] * len(edits), after_others)
+    return _among(Told(apart, early, [after_all] * len(edits), after_others), source, alone)
 
 
 def _change(before: str, after: str) -> tuple[bool, bool, str]:
     """Whether things came, and whether things went, with the rest as it was; and the place without any."""
     old, new = captions.listed(before), captions.listed(after)
-    if old is None or new is None or old.empty != new.empty:
+    if old is None or new is None or not old.empty or old.empty != new.empty:
         return False, False, ""
     return old.things < new.things, new.things < old.things, old.empty
+
+
+def _among(told: Told, source: str, alone: Sequence[str]) -> Told:
+    """What several edits are told: of a thing that another one takes the place of, the new one and nothing else.
+
+    A network mixes up what a caption lists, and in the place of one thing draws what is to be in another's. So an edit
+    is told of its own new thing as often as there are things: "a fox, a fox and a fox on a beach".
+    """
+    early, late, others = list(told.alone), list(told.after_all), list(told.after_others)
+    old, end = captions.listed(source), captions.listed(told.after_all[0])
+    if len(alone) < 2 or old is None or end is None or old.things.total() < 2:
+        return told
+    for k, after in enumerate(alone):
+        new = captions.listed(after)
+        if new is None or new.place != old.place:
+            continue
+        came, went = new.things - old.things, old.things - new.things
+        if came.total() == went.total() == 1 and came <= end.things:
+            (thing,) = came
+            early[k], late[k] = old.filled(thing), old._replace(place=end.place).filled(thing)
+            others[k] = told.after_all[k]
+    return Told(told.apart, early, late, others)
 
 
 def _after(edits: Sequence[Edit], source: str) -> str:
@@ -117,15 +139,54 @@ def told_by_words(edits: Sequence[Edit]) -> Told:
     apart = ["" if edit.kind == "add" and captions.neighbour(edit.new) else source for edit in edits]
     alone = [_implied_after(edits, {k}) for k in every]
     after_others = [_implied_after(edits, every - {k}) for k in every]
-    return Told(apart, alone, [_implied_after(edits, every)] * len(edits), after_others)
+    # Beside other edits a removal is told of the empty place, as with a caption, though no edit may have named it.
+    known = captions.listed(source)
+    empty = (known.empty if known else "") or "an empty background"
+    emptied = [edit.kind == "remove" and not _is_worn(edit) and len(edits) > 1 for edit in edits]
+    early = [empty if goes else after for goes, after in zip(emptied, alone, strict=True)]
+    told = Told(apart, early, [_implied_after(edits, every)] * len(edits), after_others)
+    return _among(told, source, alone)
 
 
 def _implied_after(edits: Sequence[Edit], done: Collection[int]) -> str:
+    move = _move(edits)
     old, new = [_named(edit.old) for edit in edits], [_named(edit.new) for edit in edits]
-    # What something is put beside is there, if no edit says more of it.
-    there = [name or captions.neighbour(edit.new) for name, edit in zip(old, edits, strict=True)]
-    names = [new[k] if k in done else name for k, name in enumerate(there) if old[k] or name not in old or k in done]
-    return _list([name for name in names if name])
+    names, wearing = list[str](), list[str]()
+    for k, edit in enumerate(edits):
+        # What something is put beside is there, if no edit says more of it.
+        there = old[k] or captions.neighbour(edit.new)
+        if (move and k == move.edit) or not (old[k] or there not in old or k in done):
+            continue
+        (wearing if _is_worn(edit) else names).append(new[k] if k in done else there)
+    worn = captions.join([name.removeprefix("wearing ") for name in wearing if name])
+    where = (move.after if move.edit in done else move.before) if move else ""
+    names += [thing for thing in (move.kept if move else ()) if thing not in names]
+    return " ".join(filter(None, [captions.join(list(filter(None, names))), worn and f"wearing {worn}", where]))
+
+
+def _is_worn(edit: Edit) -> bool:
+    """Whether an edit is of something worn: "a top hat" that becomes "a crown" is no crown by itself."""
+    return all(map(captions.worn, filter(None, (edit.old, edit.new))))
+
+
+class _Move(NamedTuple):
+    """The edit that puts everything in another place."""
+
+    edit: int
+    before: str  # "on a beach"
+    after: str  # "in the snow"
+    kept: list[str]  # what the edit says is in the new place, and no edit brings
+
+
+def _move(edits: Sequence[Edit]) -> _Move | None:
+    found = [k for k, edit in enumerate(edits) if edit.kind == "swap" and captions.place(edit.old)]
+    if len(found) != 1:
+        return None
+    edit, brought = edits[found[0]], {_named(edit.new) for edit in edits}
+    after = captions.listed(edit.new)
+    place = (after.place if after else "") or captions.place(edit.new)
+    kept = [thing for thing in after.things if thing not in brought] if after and after.place else []
+    return _Move(found[0], captions.place(edit.old), place, kept) if place else None
 
 
 def _named(words: str) -> str:
@@ -134,10 +195,6 @@ def _named(words: str) -> str:
     if not words or first in _LEADING or re.search(r"[^s]s$", words):
         return words
     return f"{'an' if first[0] in 'aeiou' else 'a'} {words}"
-
-
-def _list(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 _LEADING = {"a", "an", "the", "some", "no", "two", "three", "in", "on", "at", "under", "with", "wearing"}
@@ -189,4 +246,4 @@ def target(edit: Edit, source: str) -> str:
     text = f"{joined.rstrip()} {after.strip()}".strip() if after.strip()[:1] not in {",", "."} else joined + after
     if not text:
         raise ValueError(f"edit '{edit}' leaves nothing of the source {source!r}: write '->' and what should be there")
-    return captions.emptied(text)
+    return captions.emptied(captions.joined(text))
