@@ -163,28 +163,31 @@ def test_the_curve_by_hand():
     assert stats.interval([None]) is None
 
 
-def test_tuning_picks_the_setting_of_the_highest_worth():
+def test_tuning_picks_the_setting_of_the_most_successes_and_then_of_the_highest_worth():
     def row(skip: float, worth: float, error: str | None = None) -> run.Row:
-        return {"method": "m", "kind": "k", "settings": {"skip": skip}, "worth": worth, "error": error}
+        return {
+            "method": "m", "kind": "k", "settings": {"skip": skip}, "worth": worth, "success": worth > 0, "error": error
+        }  # fmt: skip
 
-    rows = [row(0.1, 1.0), row(0.1, 0.0), row(0.2, 0.6), row(0.2, 0.6), row(0.3, 1.0), row(0.3, 9.0, "broke")]
-    assert run.tuned(rows)["m"]["k"] == {"settings": {"skip": 0.2}, "worth": 0.6, "cases": 2}
+    rows = [row(0.1, 1.0), row(0.1, 0.0), row(0.2, 0.5), row(0.2, 0.7), row(0.3, 1.0), row(0.3, 9.0, "broke")]
+    rows += [row(0.4, 0.1), row(0.4, 0.9)]
+    assert run.tuned(rows) == {"m": {"settings": {"skip": 0.2}, "success": 1.0, "worth": 0.6, "cases": 2}}
 
 
 def test_tuning_some_keeps_the_choices_of_the_others():
-    new = {"settings": {"skip": 0.2}, "worth": 0.6, "cases": 2}
+    new = {"settings": {"skip": 0.2}, "success": 0.5, "worth": 0.6, "cases": 2}
     for flow in (False, True):
-        found = merged({"ours": {"swap": new}}, flow=flow)
-        assert found["ours"]["swap"] == new
+        found = merged({"ours": new}, flow=flow)
+        assert found["ours"] == new
+        assert found["words"] != new
         assert set(found) == {name for name in running_on(flow=flow) if not METHODS[name].composite}
-        assert all(set(kinds) == set(KINDS) for kinds in found.values())
 
 
 def test_all_methods_are_tuned_by_as_many_settings():
     assert {len(method.grid) for method in METHODS.values()} == {12}
     for flow in (False, True):
         names = running_on(flow=flow)
-        assert all(chosen(name, kind, flow=flow) in METHODS[name].grid for name in names for kind in KINDS)
+        assert all(chosen(name, flow=flow) in METHODS[name].grid for name in names)
 
 
 @pytest.fixture

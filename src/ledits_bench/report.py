@@ -88,7 +88,7 @@ def _parts(folder: Path, rows: Sequence[Row], *, flow: bool) -> list[Table | Fig
     parts += [_eye(cases), *_curves(good), *_masks(good)]
     if "ours" in methods:
         parts += _pictures(folder, main, cases, methods)
-    parts += [_settings(main, methods, kinds, flow=flow), _errors(rows)]
+    parts += [_settings(main, methods, flow=flow), _errors(rows)]
     return parts
 
 
@@ -308,22 +308,18 @@ def _side(folder: Path) -> int:
     return SIDE
 
 
-def _settings(rows: Sequence[Row], methods: Sequence[str], kinds: Sequence[Kind], *, flow: bool) -> Table:
+def _settings(rows: Sequence[Row], methods: Sequence[str], *, flow: bool) -> Table:
     lines: list[tuple[str, ...]] = []
     for name in methods:
-        for kind in kinds if name not in CONTROLS else ():
-            found = next((r["settings"] for r in rows if r["method"] == name and r["kind"] == kind), None)
-            if found:
-                lines.append((TITLES[name], kind, *("" if value is None else f"{value}" for value in found.values())))
-    edited = [name for name in methods if name not in CONTROLS]
-    least = tuned_on(kinds, edited, flow=flow) if edited else 0
+        found = next((row["settings"] for row in rows if row["method"] == name), None)
+        if name not in CONTROLS and found:
+            tuned = str(tuned_on(name, flow=flow) or "by hand")
+            lines.append((TITLES[name], tuned, *("" if value is None else f"{value}" for value in found.values())))
     note = (
-        f"Chosen on at least {least} cases of a kind of the tuning split by the highest worth, out of "
-        f"{len(METHODS['ours'].grid)} settings for each method."
-        if least
-        else "Set by hand and not tuned yet: no method's numbers here are its best."
+        f"One for all kinds of edits: of {len(METHODS['ours'].grid)} settings for each method, the one with the most "
+        "successes on so many cases of the tuning split, and of those the highest worth."
     )
-    return Table("Settings", note, ("method", "kind", "steps", "skip", "scale", "threshold", "mask"), lines)
+    return Table("Settings", note, ("method", "cases", "steps", "skip", "scale", "threshold", "mask"), lines)
 
 
 def _errors(rows: Sequence[Row]) -> Table:

@@ -51,7 +51,7 @@ class Job:
 def plan(cases: Sequence[Case], methods: Iterable[str], *, flow: bool = False) -> list[Job]:
     """Each case with each method at its chosen settings, those for a flow or for a UNet, and the controls."""
     controls = [Job(case, name, Settings(), True) for name in CONTROLS for case in cases]
-    return controls + [Job(case, name, chosen(name, case.kind, flow=flow), True) for name in methods for case in cases]
+    return controls + [Job(case, name, chosen(name, flow=flow), True) for name in methods for case in cases]
 
 
 def sweep(cases: Sequence[Case], methods: Iterable[str]) -> list[Job]:
@@ -234,15 +234,18 @@ def stamp_of_settings(*, flow: bool = False) -> str:
     return sha256(file_of(flow=flow).read_bytes()).hexdigest()[:16]
 
 
-def tuned(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
-    """For each method and kind the settings of the highest mean worth over tuning rows, and that worth."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+def tuned(rows: Sequence[Row]) -> dict[str, Row]:
+    """For each method the settings with the most successes over tuning rows, and of those the highest mean worth."""
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["method"], row["kind"], json.dumps(row["settings"])), []).append(row)
-    best: dict[str, dict[str, Row]] = {}
-    for (method, kind, settings), group in groups.items():
-        worth = float(np.mean([0.0 if row["error"] else row["worth"] for row in group]))
-        before = best.setdefault(method, {}).get(kind)
-        if before is None or worth > before["worth"]:
-            best[method][kind] = {"settings": json.loads(settings), "worth": worth, "cases": len(group)}
+        groups.setdefault((row["method"], json.dumps(row["settings"])), []).append(row)
+    best: dict[str, Row] = {}
+    for (method, settings), group in groups.items():
+        success, worth = (
+            float(np.mean([0.0 if row["error"] else row[of] for row in group])) for of in ("success", "worth")
+        )
+        before = best.get(method)
+        if before is None or (success, worth) > (before["success"], before["worth"]):
+            found = {"settings": json.loads(settings), "success": success, "worth": worth, "cases": len(group)}
+            best[method] = found
     return best

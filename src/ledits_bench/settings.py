@@ -1,14 +1,13 @@
 """What a method of the comparison can be set to, and what tuning chose: settings.json, made by `ledits bench tune`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ledits.method.core import MaskRule
-from ledits_bench.cases import Kind
 
 # Of the UNet's, and of flow transformers: noise levels of one are not those of the other.
 FILE, FLOW_FILE = (Path(__file__).parent / name for name in ("settings.json", "settings_flow.json"))
@@ -33,22 +32,21 @@ def file_of(*, flow: bool) -> Path:
     return FLOW_FILE if flow else FILE
 
 
-def chosen(method: str, kind: Kind, *, flow: bool = False) -> Settings:
-    """What tuning chose for a method and a kind of edit."""
-    return Settings(**_chosen(flow)[method.removesuffix("-composite")][kind]["settings"])
+def chosen(method: str, *, flow: bool = False) -> Settings:
+    """What tuning chose for a method: one setting for all kinds of edits, as users have one."""
+    return Settings(**_chosen(flow)[method.removesuffix("-composite")]["settings"])
 
 
-def tuned_on(kinds: Sequence[Kind], methods: Sequence[str], *, flow: bool = False) -> int:
-    """The least number of tuning cases that a method's choice for one of these was made on; 0: it was set by hand."""
-    names = {method.removesuffix("-composite") for method in methods}
-    return min(_chosen(flow)[name][kind]["cases"] for name in names for kind in kinds)
+def tuned_on(method: str, *, flow: bool = False) -> int:
+    """The number of tuning cases that a method's choice was made on; 0: it was set by hand."""
+    return _chosen(flow)[method.removesuffix("-composite")]["cases"]
 
 
-def merged(tuned: Mapping[str, Mapping[str, Any]], *, flow: bool = False) -> dict[str, dict[str, Any]]:
-    """The present choices with those of a new tuning, which may be of some methods and kinds only."""
-    return {name: {**kinds, **tuned.get(name, {})} for name, kinds in _chosen(flow).items()}
+def merged(tuned: Mapping[str, Any], *, flow: bool = False) -> dict[str, Any]:
+    """The present choices with those of a new tuning, which may be of some methods only."""
+    return {name: tuned.get(name, present) for name, present in _chosen(flow).items()}
 
 
 @cache
-def _chosen(flow: bool) -> dict[str, dict[str, Any]]:
+def _chosen(flow: bool) -> dict[str, Any]:
     return json.loads(file_of(flow=flow).read_text())

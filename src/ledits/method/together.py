@@ -5,9 +5,9 @@ the picture shows what the other edits did, that caption is wrong about it: it n
 the network, which misses the heart, puts one where something else is to be. From then on edit k is the caption after
 all edits against the caption after all but k: one network answer for each edit and one more, as before.
 
-A removal frees a place, and a caption that names anything else that is edited draws it there once more. So captions are
-given for each edit: a removal's say what is behind everything. Beyond the paper; what it gains is in LOG.md. Axes are
-core.py's.
+Captions are given for each edit, for not every edit is best told everything (`concepts.told`). A removal frees a place,
+and a caption that names anything else draws it there once more; and of two new things a network may draw one twice.
+Beyond the paper; what it gains is in LOG.md. Axes are core.py's.
 """
 
 from collections.abc import Sequence
