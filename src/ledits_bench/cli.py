@@ -101,7 +101,7 @@ def tune_command(
 ) -> None:
     """Try every setting of every method on the tuning split, and write the best of each to FOLDER/settings.json.
 
-    The best has the most successes over all kinds of edits, and of those the highest worth.
+    The best has the highest mean worth over all kinds of edits.
 
     Copied to src/ledits_bench/settings.json, of a flow to settings_flow.json, they are what `ledits bench scenes` runs
     with.

@@ -235,7 +235,7 @@ def stamp_of_settings(*, flow: bool = False) -> str:
 
 
 def tuned(rows: Sequence[Row]) -> dict[str, Row]:
-    """For each method the settings with the most successes over tuning rows, and of those the highest mean worth."""
+    """For each method the settings of the highest mean worth over tuning rows."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["method"], json.dumps(row["settings"])), []).append(row)
@@ -245,7 +245,7 @@ def tuned(rows: Sequence[Row]) -> dict[str, Row]:
             float(np.mean([0.0 if row["error"] else row[of] for row in group])) for of in ("success", "worth")
         )
         before = best.get(method)
-        if before is None or (success, worth) > (before["success"], before["worth"]):
+        if before is None or worth > before["worth"]:
             found = {"settings": json.loads(settings), "success": success, "worth": worth, "cases": len(group)}
             best[method] = found
     return best
