@@ -368,6 +368,15 @@ def test_each_method_gives_back_a_picture_that_is_asked_to_stay(bundled, name, s
     assert low <= ((x - x0).norm() / x0.norm()).item() <= high
 
 
+def test_attention_control_of_layers_that_know_none_is_refused():
+    """Packed layers would be plain DDIM under its name."""
+    packed = load(device="cpu", dtype="float32")
+    source = Scene((Placed("cat", 32, 32, 36),), "beach", 3)
+    case = Case("", "swap", 1, source, (Edit("swap", old="cat", new="dog"),), source, "")
+    with torch.inference_mode(), pytest.raises(ValueError, match="packed=False"):
+        METHODS["prompt-to-prompt"].run(packed, [case], encoded(packed, [case]), Settings(steps=3, skip=0.5, scale=1.0))
+
+
 def test_tokens_that_stand_for_each_other():
     assert attention_control.correspondence([1, 5, 6, 2], [1, 5, 7, 2]) == [0, 1, 2, 3]  # a word exchanged
     assert attention_control.correspondence([1, 5, 2, 2], [1, 8, 9, 2, 2]) == [0, -1, -1, 2, 3]  # one for two

@@ -27,6 +27,7 @@ class _Control:
 
     def __init__(self, source_token: Tensor, cells: int) -> None:
         self.cross, self.own = False, False  # which attention is taken over now
+        self.asked = False
         self._source_token = source_token  # (b tokens): of each target token, the source's that it stands for; or -1
         self._cells = cells
 
@@ -38,6 +39,7 @@ class _Control:
         attention_mask: Tensor | None = None,  # noqa: ARG002
         temb: Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
+        self.asked = True
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         q, k, v = (
             states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # (3b heads cells d)
@@ -84,6 +86,8 @@ def edit(
         for i in range(n):
             control.cross, control.own = i < share * n, i < SELF_SHARE * n
             x0 = denoise(x[None], [i], [prompts])[0][0, 0]
+            if not control.asked:  # it would be DDIM, under another name
+                raise ValueError("the network's layers take no attention of one's own: load it with packed=False")
             source, null, target = x0.chunk(3)
             target = null + scale * (target - null)
             x0 = torch.cat([source, target, target])

@@ -316,7 +316,7 @@ def _settings(rows: Sequence[Row], methods: Sequence[str], *, flow: bool) -> Tab
             tuned = str(tuned_on(name, flow=flow) or "by hand")
             lines.append((TITLES[name], tuned, *("" if value is None else f"{value}" for value in found.values())))
     note = (
-        f"One for all kinds of edits, out of {len(METHODS['ours'].grid)} for each method: the best on so many cases of the "
+        f"One for all kinds of edits, the best of {len(METHODS['ours'].grid)} for each method on so many cases of the "
         "tuning split."
     )
     return Table("Settings", note, ("method", "cases", "steps", "skip", "scale", "threshold", "mask"), lines)
