@@ -232,6 +232,29 @@ def test_a_region_keeps_clear_of_what_is_there(random_model):
     assert clear.region[1].sum() > 0
 
 
+def test_regions_of_several_things_are_shared_out(random_model):
+    """Each cell goes to the thing whose own caption predicts what the picture's does."""
+    model = random_model()
+    inversion = inverted(model, 2, "a cat and a fox")
+    asked = [Concept(text, 3.0, 0.5) for text in ("a dog and a fox", "a cat and an owl", "a cat and a fox at night")]
+    own = ["a cat and a cat", "a fox and a fox", "a cat and a fox"]
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        plain = [c.region for c in described.locate(denoise, inversion, asked)]
+        shared = [c.region for c in described.locate(denoise, inversion, asked, own=own)]
+        back = [c.region for c in described.locate(denoise, inversion, asked[::-1], own=own[::-1])]
+        alone = described.locate(denoise, inversion, asked[:1], own=own[:1])[0].region
+        (free,) = described.locate(denoise, inversion, asked[:1])
+        levels = list(range(0, len(inversion.schedule), 2))[1:]
+        predicted, _ = denoise(inversion.x[levels].float(), levels, own[:2])
+        far = (predicted - inversion.base_denoised[levels].float()).abs().sum(3).mean(1)
+    assert all(torch.equal(one, other) for one, other in zip(shared, back[::-1], strict=True))
+    assert torch.equal(alone, free.region)
+    nearer = core.smooth(far[0][:, None]) < core.smooth(far[1][:, None])
+    assert not shared[0][~nearer].any()
+    assert not shared[1][nearer].any()
+    assert torch.equal(shared[0] + shared[1] > 0, (plain[0] + plain[1] + shared[0] + shared[1]) > 0)
+
+
 @pytest.mark.parametrize(("edit", "source"), [("dog->cat", "a fox"), ("-at", "a cat"), ("-cat", "a cat")])
 def test_what_a_description_does_not_hold_is_one_sentence(edit, source):
     with pytest.raises(ValueError, match="write '->' and what"):

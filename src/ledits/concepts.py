@@ -71,6 +71,7 @@ class Told(NamedTuple):
     """What the network is told of each edit in a set of them: a caption for each."""
 
     apart: list[str]  # without the things that its region keeps clear of; the source where it keeps clear of nothing
+    own: list[str]  # of the thing that it changes and nothing else; the source where it changes no one thing
     alone: list[str]  # after the edit alone
     after_all: list[str]
     after_others: list[str]  # after all edits but this one
@@ -90,8 +91,8 @@ def told(edits: Sequence[Edit], source: str) -> Told:
         after_all = _after(edits, source)
         after_others = [_after([*edits[:k], *edits[k + 1 :]], source) for k in range(len(edits))]
     except ValueError:  # no caption says all of it, such as where one edit takes away the words that another one needs
-        return Told(apart, early, alone, [source] * len(edits))
-    return _among(Told(apart, early, [after_all] * len(edits), after_others), source, alone)
+        return Told(apart, [source] * len(edits), early, alone, [source] * len(edits))
+    return _among(Told(apart, [source] * len(edits), early, [after_all] * len(edits), after_others), source, alone)
 
 
 def _change(before: str, after: str) -> tuple[bool, bool, str]:
@@ -106,9 +107,10 @@ def _among(told: Told, source: str, alone: Sequence[str]) -> Told:
     """What several edits are told: of a thing that another one takes the place of, the new one and nothing else.
 
     A network mixes up what a caption lists, and in the place of one thing draws what is to be in another's. So an edit
-    is told of its own new thing as often as there are things: "a fox, a fox and a fox on a beach".
+    is told of its own new thing as often as there are things: "a fox, a fox and a fox on a beach". Where the old one is
+    is found in the same way.
     """
-    early, late, others = list(told.alone), list(told.after_all), list(told.after_others)
+    own, early, late, others = map(list[str], told[1:])
     old, end = captions.listed(source), captions.listed(told.after_all[0])
     if len(alone) < 2 or old is None or end is None or old.things.total() < 2:
         return told
@@ -117,11 +119,13 @@ def _among(told: Told, source: str, alone: Sequence[str]) -> Told:
         if new is None or new.place != old.place:
             continue
         came, went = new.things - old.things, old.things - new.things
+        if went.total() == 1 and came.total() <= 1:
+            own[k] = old.filled(*went)
         if came.total() == went.total() == 1 and came <= end.things:
             (thing,) = came
             early[k], late[k] = old.filled(thing), old._replace(place=end.place).filled(thing)
             others[k] = told.after_all[k]
-    return Told(told.apart, early, late, others)
+    return Told(told.apart, own, early, late, others)
 
 
 def _after(edits: Sequence[Edit], source: str) -> str:
@@ -144,7 +148,7 @@ def told_by_words(edits: Sequence[Edit]) -> Told:
     empty = (known.empty if known else "") or "an empty background"
     emptied = [edit.kind == "remove" and not _is_worn(edit) and len(edits) > 1 for edit in edits]
     early = [empty if goes else after for goes, after in zip(emptied, alone, strict=True)]
-    told = Told(apart, early, [_implied_after(edits, every)] * len(edits), after_others)
+    told = Told(apart, [source] * len(edits), early, [_implied_after(edits, every)] * len(edits), after_others)
     return _among(told, source, alone)
 
 

@@ -365,8 +365,8 @@ class Replay:
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
             if rule is None or rule == "located":
                 path, known = inversion.captioned(denoise, plan.base_prompt(backbone.defaults))
-                apart, *captions = plan.told()
-                asked = caption.locate(denoise, path, asked, apart, known)
+                apart, own, *captions = plan.told()
+                asked = caption.locate(denoise, path, asked, apart, own, known)
                 joined = Together(denoise, path, asked, *captions)
                 spared = Thrifty(joined, path, asked) if plan.drop_source_late else joined
                 steps = caption.edit(spared, path, asked)

@@ -94,8 +94,8 @@ def _located(
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base_prompt)
         # For each edit, what it is told of every case.
-        apart, *captions = (list(zip(*each, strict=True)) for each in zip(*told, strict=True))
-        located = described.locate(denoise, inversion, _together(asked), apart)
+        apart, own, *captions = (list(zip(*each, strict=True)) for each in zip(*told, strict=True))
+        located = described.locate(denoise, inversion, _together(asked), apart, own)
         steps = list(described.edit(Together(denoise, inversion, located, *captions), inversion, located))
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
 

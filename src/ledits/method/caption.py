@@ -24,7 +24,7 @@ _STRIDE = 2
 
 def locate(
     denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], apart: Sequence[Prompt] = (),
-    known: dict[Prompt, Tensor] | None = None,
+    own: Sequence[Prompt] = (), known: dict[Prompt, Tensor] | None = None,
 ) -> list[Concept]:  # fmt: skip
     """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
 
@@ -35,32 +35,48 @@ def locate(
     `apart` has a caption for each concept. Where it is not the base prompt itself, the region keeps clear of what the
     two disagree about: of a place and the same place without anything in it, of the things that are there.
 
-    `known` remembers how far each prompt's predictions differ, so that the network is asked about it once.
+    `own` has a caption for each concept as well: of nothing but the thing that it changes, in every place, or the base
+    prompt where it changes no one thing. Of several such concepts each gets of their regions the part where its own
+    caption agrees with the picture best.
+
+    `known` remembers how far each prompt's predictions differ, (l b h w) at the levels that are asked, so that the
+    network is asked about it once.
     """
     if not concepts:
         return []
     known, base = {} if known is None else known, inversion.base_prompt
     levels = list(range(0, len(inversion.schedule), _STRIDE))
-    prompts = dict.fromkeys([*(c.prompt for c in concepts), *(prompt for prompt in apart if prompt != base)])
+    things = [k for k, prompt in enumerate(own) if prompt != base]
+    things = things if len(things) > 1 else []
+    prompts = [*(c.prompt for c in concepts), *(p for p in apart if p != base), *(own[k] for k in things)]
+    prompts = list(dict.fromkeys(prompts))
     if prompts := [prompt for prompt in prompts if prompt not in known]:
         predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
-        # Means of plain differences: the noisiest levels, where most is undecided, count most.
         there = inversion.base_denoised[levels].float()
-        known.update(zip(prompts, (predicted - there).abs().sum(3).mean(1), strict=True))
-    found: list[Tensor] = []
+        known.update(zip(prompts, (predicted - there).abs().sum(3), strict=True))
+    found, clipped = list[Tensor](), list[Tensor]()
     for concept, without in zip(concepts, apart or [base] * len(concepts), strict=True):
-        values = known[concept.prompt]
+        # Means of plain differences: the noisiest levels, where most is undecided, count most.
+        values = known[concept.prompt].mean(0)
         allowed = torch.ones_like(values)[:, None]
         if concept.region is not None:
             allowed = F.interpolate(concept.region.to(values), values.shape[-2:], mode="area").expand_as(allowed)
         if without != base:
-            kept = otsu(known[without], torch.ones_like(values))[:, None]
+            kept = otsu(known[without].mean(0), torch.ones_like(values))[:, None]
             allowed = allowed * torch.where(_same(without, base, len(values)).to(kept.device), 1, 1 - kept)
         if concept.threshold is None:
             region = otsu(values, allowed[:, 0])
         else:
             region = core.quantile_mask(values, concept.threshold, allowed[:, 0])
         found.append(region[:, None] * allowed)
+        clipped.append(allowed)
+    if things:
+        # What a thing is shows at the less noisy levels.
+        apart_by = torch.stack([core.smooth(known[own[k]][len(levels) // 3 :].mean(0)[:, None]) for k in things])
+        inside, nearest = torch.stack([found[k] for k in things]).amax(0), apart_by.argmin(0)
+        for j, k in enumerate(things):
+            part = inside * (nearest == j) * clipped[k]
+            found[k] = torch.where(part.amax((1, 2, 3), keepdim=True) > 0, part, found[k])
     return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(found), strict=True)]
 
 
