@@ -155,11 +155,13 @@ class Encoding:
 
 
 def fit_diffusers_to(pipe: Any) -> None:
-    """What diffusers' pipeline lacks to run on the bundled model: its kind of encoder, masks of 8 channels."""
+    """What diffusers' pipeline lacks to run on the bundled model: its kind of encoder, masks of its 16 channels."""
     object.__setattr__(pipe, "vae", Encoding(pipe.vae))
+    fours = pipe.unet.config.in_channels // 4
     published.F = SimpleNamespace(
-        pad=F.pad, conv2d=F.conv2d, interpolate=lambda mask, size: F.interpolate(mask, tuple(size)).repeat(1, 2, 1, 1)
-    )
+        pad=F.pad, conv2d=F.conv2d,
+        interpolate=lambda mask, size: F.interpolate(mask, tuple(size)).repeat(1, fours, 1, 1),
+    )  # fmt: skip
 
 
 class Meter:
