@@ -11,6 +11,7 @@ import torch
 from ledits import captions, concepts, editor, scenes
 from ledits.method import caption as described
 from ledits.method import core
+from ledits.method.caption import Beside
 from ledits.method.core import Concept
 from ledits.recipe import parse
 from ledits.scenes import Placed, Scene
@@ -223,8 +224,8 @@ def test_a_region_keeps_clear_of_what_is_there(random_model):
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
         (free,) = described.locate(denoise, inversion, [asked])
         (there,) = described.locate(denoise, inversion, [replace(asked, prompt=("a dog", "a hat"))])
-        (clear,) = described.locate(denoise, inversion, [asked], [("a cat", "a hat")])
-        (same,) = described.locate(denoise, inversion, [asked], [base])
+        (clear,) = described.locate(denoise, inversion, [asked], Beside([("a cat", "a hat")], [base], [False], []))
+        (same,) = described.locate(denoise, inversion, [asked], Beside([base], [base], [False], []))
     assert torch.equal(same.region, free.region)
     assert torch.equal(clear.region[0], free.region[0])
     assert (clear.region[1] * there.region[1]).sum() == 0
@@ -233,26 +234,59 @@ def test_a_region_keeps_clear_of_what_is_there(random_model):
 
 
 def test_regions_of_several_things_are_shared_out(random_model):
-    """Each cell goes to the thing whose own caption predicts what the picture's does."""
-    model = random_model()
-    inversion = inverted(model, 2, "a cat and a fox")
+    """Each cell goes to the thing whose own caption predicts what the picture's does; what stays has one too."""
+    model, base = random_model(), "a cat and a fox"
+    inversion = inverted(model, 2, base)
     asked = [Concept(text, 3.0, 0.5) for text in ("a dog and a fox", "a cat and an owl", "a cat and a fox at night")]
-    own = ["a cat and a cat", "a fox and a fox", "a cat and a fox"]
+    own, still = ["a cat and a cat", "a fox and a fox", base], [False] * 3
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+
+        def regions(concepts, *beside):
+            found = described.locate(denoise, inversion, concepts, Beside([base] * len(concepts), *beside))
+            return [concept.region for concept in found]
+
         plain = [c.region for c in described.locate(denoise, inversion, asked)]
-        shared = [c.region for c in described.locate(denoise, inversion, asked, own=own)]
-        back = [c.region for c in described.locate(denoise, inversion, asked[::-1], own=own[::-1])]
-        alone = described.locate(denoise, inversion, asked[:1], own=own[:1])[0].region
-        (free,) = described.locate(denoise, inversion, asked[:1])
-        levels = list(range(0, len(inversion.schedule), 2))[1:]
-        predicted, _ = denoise(inversion.x[levels].float(), levels, own[:2])
-        far = (predicted - inversion.base_denoised[levels].float()).abs().sum(3).mean(1)
+        shared = regions(asked, own, still, [])
+        back = regions(asked[::-1], own[::-1], still, [])
+        (free,) = regions(asked[:1], own[:1], [False], [])
+        (left,) = regions(asked[:1], own[:1], [False], own[1:2])
+        (one,) = regions(asked[:1], own[:1], [False], [(own[1], base)])
+        predicted, _ = denoise(inversion.x[[2]].float(), [2], own[:2])
+        far = (predicted - inversion.base_denoised[[2]].float()).abs().sum(3).mean(1)
+        (first,) = described.locate(denoise, inversion, asked[:1])
     assert all(torch.equal(one, other) for one, other in zip(shared, back[::-1], strict=True))
-    assert torch.equal(alone, free.region)
+    assert torch.equal(free, first.region)
     nearer = core.smooth(far[0][:, None]) < core.smooth(far[1][:, None])
     assert not shared[0][~nearer].any()
     assert not shared[1][nearer].any()
     assert torch.equal(shared[0] + shared[1] > 0, (plain[0] + plain[1] + shared[0] + shared[1]) > 0)
+    assert torch.equal(left, free * nearer)
+    # In a batch each picture has its own things.
+    assert torch.equal(one[0], left[0])
+    assert torch.equal(one[1], free[1])
+
+
+def test_what_goes_has_a_cell_more_about_it(random_model):
+    """Not where a share of the picture is asked for, nor outside a region that is given."""
+    model, base = random_model(), "a cat"
+    inversion, allowed = inverted(model, 2, base), torch.zeros(1, 1, 16, 16)
+    allowed[..., :8, :] = 0.5
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+
+        def region(goes, **given):
+            asked = Concept("an empty beach", 3.0, **{"threshold": None, **given})
+            return described.locate(denoise, inversion, [asked], Beside([base], [base], [goes], []))[0].region
+
+        plain, wide, one = region(False), region(True), region((False, True))
+        given = region(True, region=allowed)
+        assert torch.equal(region(False, threshold=0.5), region(True, threshold=0.5))
+    assert torch.equal(wide, torch.nn.functional.max_pool2d(plain, 3, 1, 1))
+    assert wide.sum() > plain.sum()
+    assert torch.equal(one[0], plain[0])
+    assert torch.equal(one[1], wide[1])
+    assert given[..., :8, :].any()
+    assert set(given.unique().tolist()) == {0.0, 0.5}
+    assert not given[..., 8:, :].any()
 
 
 @pytest.mark.parametrize(("edit", "source"), [("dog->cat", "a fox"), ("-at", "a cat"), ("-cat", "a cat")])

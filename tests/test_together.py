@@ -236,12 +236,28 @@ def said(told):
 
 def test_several_edits_are_told_apart_by_what_each_changes():
     source = "a cat, a fox and a hat on a beach"
-    own = concepts.told(
-        [parse(text) for text in ("cat->dog", "-fox", "->a cat, a fox and a hat in the snow")], source
-    ).own
-    assert own == ["a cat, a cat and a cat on a beach", "a fox, a fox and a fox on a beach", source]
-    assert concepts.told([parse("cat->dog")], source).own == [source]
+    told = concepts.told([parse(text) for text in ("cat->dog", "-fox", "->a cat, a fox and a hat in the snow")], source)
+    assert told.own == ["a cat, a cat and a cat on a beach", "a fox, a fox and a fox on a beach", source]
+    assert told.goes == [False, True, False]
+    assert told.stays == ["a hat, a hat and a hat on a beach"]
     assert concepts.told_by_words([parse("cat->dog"), parse("-fox")]).own == ["a cat and a cat", "a fox and a fox"]
+
+
+def test_one_edit_is_told_apart_from_what_stays():
+    def beside(edit, source):
+        told = concepts.told([parse(edit)], source)
+        return told.own, told.goes, told.stays
+
+    source = "a cat and a hat on a beach"
+    own, hat = "a cat and a cat on a beach", "a hat and a hat on a beach"
+    assert beside("cat->dog", source) == ([own], [False], [hat])
+    assert beside("->a hat on a beach", source) == ([own], [True], [hat])
+    # One thing has nothing beside it; of two that go at once, or of another place, no one thing's caption is known.
+    assert beside("-cat", "a cat on a beach") == (["a cat on a beach"], [True], [])
+    assert beside("->an empty beach", source) == ([source], [True], [])
+    assert beside("->a cat and a hat in the snow", source) == ([source], [False], [])
+    moved = concepts.told_by_words([parse("cat->dog"), parse("snow->a dog and a star on a beach")])
+    assert moved.stays == ["a star and a star in the snow"]
 
 
 def test_what_each_edit_is_told_by_words():

@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--tokenizer", type=Path, help="of the model to go on with [default: a new one]")
     parser.add_argument("--seed", type=int, default=3, help="another one draws other scenes: fresh ones to go on with")
+    parser.add_argument("--worn", type=float, default=0.0, help="share of scenes drawn again until one wears something")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
@@ -52,13 +53,20 @@ def main() -> None:
         with autocast(args.device, dtype):
             return vae.encode(x).latents.float() * vae.config.scaling_factor
 
+    def draw(rng: np.random.Generator, count: int, worn: float) -> scenes.Scene:
+        must = count > 0 and rng.random() < worn
+        while True:
+            scene = scenes.dress(rng, scenes.sample(rng, count))
+            if not must or any(placed.wearing for placed in scene.objects):
+                return scene
+
     some = [scenes.sample(np.random.default_rng([args.seed, 0])) for _ in range(20)]
     dtype = fastest(args.device, lambda dtype: encoded(some, dtype))
     latents, captions = [], []
     for start in range(0, args.count, 100):
         rng = np.random.default_rng([args.seed, start])
         counts = rng.choice(len(SHARES), 100, p=SHARES)
-        drawn = [scenes.dress(rng, scenes.sample(rng, int(count))) for count in counts]
+        drawn = [draw(rng, int(count), args.worn) for count in counts]
         latents.append(encoded(drawn, dtype).half().cpu().numpy())
         texts = [scene.captions(rng) for scene in drawn for _ in range(CAPTIONS)]
         ids = tokens(texts, padding="max_length", truncation=True, return_tensors="np").input_ids

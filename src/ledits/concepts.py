@@ -72,6 +72,8 @@ class Told(NamedTuple):
 
     apart: list[str]  # without the things that its region keeps clear of; the source where it keeps clear of nothing
     own: list[str]  # of the thing that it changes and nothing else; the source where it changes no one thing
+    goes: list[bool]  # whether that thing goes and nothing takes its place
+    stays: list[str]  # not of each edit: of each thing that no edit changes, beside one that an edit does
     alone: list[str]  # after the edit alone
     after_all: list[str]
     after_others: list[str]  # after all edits but this one
@@ -87,12 +89,13 @@ def told(edits: Sequence[Edit], source: str) -> Told:
     changes = [_change(source, after) for after in alone]
     apart = [empty if came else source for came, _, empty in changes]
     early = [empty if went else after for (_, went, empty), after in zip(changes, alone, strict=True)]
+    goes = [went for _, went, _ in changes]
     try:
-        after_all = _after(edits, source)
+        after_all = [_after(edits, source)] * len(edits)
         after_others = [_after([*edits[:k], *edits[k + 1 :]], source) for k in range(len(edits))]
     except ValueError:  # no caption says all of it, such as where one edit takes away the words that another one needs
-        return Told(apart, [source] * len(edits), early, alone, [source] * len(edits))
-    return _among(Told(apart, [source] * len(edits), early, [after_all] * len(edits), after_others), source, alone)
+        return Told(apart, [source] * len(edits), goes, [], early, alone, [source] * len(edits))
+    return _among(Told(apart, [source] * len(edits), goes, [], early, after_all, after_others), source, alone)
 
 
 def _change(before: str, after: str) -> tuple[bool, bool, str]:
@@ -104,28 +107,30 @@ def _change(before: str, after: str) -> tuple[bool, bool, str]:
 
 
 def _among(told: Told, source: str, alone: Sequence[str]) -> Told:
-    """What several edits are told: of a thing that another one takes the place of, the new one and nothing else.
+    """What edits of one thing among several are told: of its new one, and nothing else.
 
-    A network mixes up what a caption lists, and in the place of one thing draws what is to be in another's. So an edit
-    is told of its own new thing as often as there are things: "a fox, a fox and a fox on a beach". Where the old one is
-    is found in the same way.
+    A network mixes up what a caption lists, and in the place of one thing draws what is to be in another's. So one of
+    several edits is told of its own new thing as often as there are things: "a fox, a fox and a fox on a beach". Where
+    the old one is, and what stays beside it, is found in the same way.
     """
-    own, early, late, others = map(list[str], told[1:])
     old, end = captions.listed(source), captions.listed(told.after_all[0])
-    if len(alone) < 2 or old is None or end is None or old.things.total() < 2:
+    if old is None or end is None or old.things.total() < 2:
         return told
+    (own, early, late, others), left = map(list[str], (told.own, *told[4:])), old.things
     for k, after in enumerate(alone):
         new = captions.listed(after)
         if new is None or new.place != old.place:
             continue
         came, went = new.things - old.things, old.things - new.things
+        left = left - went
         if went.total() == 1 and came.total() <= 1:
             own[k] = old.filled(*went)
-        if came.total() == went.total() == 1 and came <= end.things:
+        if came.total() == went.total() == 1 and came <= end.things and len(alone) > 1:
             (thing,) = came
             early[k], late[k] = old.filled(thing), old._replace(place=end.place).filled(thing)
             others[k] = told.after_all[k]
-    return Told(told.apart, own, early, late, others)
+    stays = [old.filled(thing) for thing in left] if any(text != source for text in own) else []
+    return Told(told.apart, own, told.goes, stays, early, late, others)
 
 
 def _after(edits: Sequence[Edit], source: str) -> str:
@@ -148,7 +153,8 @@ def told_by_words(edits: Sequence[Edit]) -> Told:
     empty = (known.empty if known else "") or "an empty background"
     emptied = [edit.kind == "remove" and not _is_worn(edit) and len(edits) > 1 for edit in edits]
     early = [empty if goes else after for goes, after in zip(emptied, alone, strict=True)]
-    told = Told(apart, [source] * len(edits), early, [_implied_after(edits, every)] * len(edits), after_others)
+    after_all = [_implied_after(edits, every)] * len(edits)
+    told = Told(apart, [source] * len(edits), [False] * len(edits), [], early, after_all, after_others)
     return _among(told, source, alone)
 
 

@@ -169,7 +169,7 @@ class Inversion:
         self.network_evaluations = evaluations
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
-        self._asked: tuple[core.Inversion, dict[core.Prompt, Tensor]] = (path, {})
+        self._asked: tuple[core.Inversion, caption.Known] = (path, {})
 
     @property
     def settings(self) -> Settings:
@@ -274,7 +274,7 @@ class Inversion:
         """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
         artifact.save(Path(path), self.path, self.provenance, overwrite=overwrite)
 
-    def captioned(self, denoise: core.Denoiser, base_prompt: str) -> tuple[core.Inversion, dict[core.Prompt, Tensor]]:
+    def captioned(self, denoise: core.Denoiser, base_prompt: str) -> tuple[core.Inversion, caption.Known]:
         """The path with its predictions for another base prompt, and what `caption.locate` knows about it.
 
         The levels are noised whatever the network says, so that a caption found later is asked along the same path.
@@ -365,9 +365,10 @@ class Replay:
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
             if rule is None or rule == "located":
                 path, known = inversion.captioned(denoise, plan.base_prompt(backbone.defaults))
-                apart, own, *captions = plan.told()
-                asked = caption.locate(denoise, path, asked, apart, own, known)
-                joined = Together(denoise, path, asked, *captions)
+                told = plan.told()
+                beside = caption.Beside(told.apart, told.own, told.goes, told.stays)
+                asked = caption.locate(denoise, path, asked, beside, known)
+                joined = Together(denoise, path, asked, told.alone, told.after_all, told.after_others)
                 spared = Thrifty(joined, path, asked) if plan.drop_source_late else joined
                 steps = caption.edit(spared, path, asked)
             else:

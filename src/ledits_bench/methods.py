@@ -87,15 +87,17 @@ def _set(edits: Sequence[Edit], settings: Settings) -> list[Edit]:
 
 
 def _located(
-    backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings, base_prompt: Prompt,
+    backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings, base_prompt: tuple[str, ...],
     asked: Sequence[Sequence[Concept]], told: Sequence[concepts.Told],
 ) -> Outcome:  # fmt: skip
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base_prompt)
-        # For each edit, what it is told of every case.
-        apart, own, *captions = (list(zip(*each, strict=True)) for each in zip(*told, strict=True))
-        located = described.locate(denoise, inversion, _together(asked), apart, own)
+        # For each edit, what it is told of every case; a case with fewer things that stay says nothing of more.
+        stays = zip(*_filled([each.stays for each in told], base_prompt), strict=True)
+        apart, own, goes, _, *captions = (list(zip(*each, strict=False)) for each in zip(*told, strict=True))
+        beside = described.Beside(apart, own, goes, list(stays))
+        located = described.locate(denoise, inversion, _together(asked), beside)
         steps = list(described.edit(Together(denoise, inversion, located, *captions), inversion, located))
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
 
@@ -228,6 +230,12 @@ def _concepts(backbone: NetworkBackbone, cases: Sequence[Case], settings: Settin
             for case in cases
         ]
     )
+
+
+def _filled(lists: Sequence[list[str]], others: Sequence[str]) -> list[list[str]]:
+    """Lists made as long as the longest with each one's own of `others`."""
+    most = max(map(len, lists))
+    return [[*each, *[other] * (most - len(each))] for each, other in zip(lists, others, strict=True)]
 
 
 def _together(asked: Sequence[Sequence[Concept]]) -> list[Concept]:

@@ -8,8 +8,9 @@ idea of DiffEdit, Couairon et al. 2022, which has neither the path nor a thresho
 needed. Outside the regions the replay stays on the path. Axes are core.py's.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +19,31 @@ from torch import Tensor
 from ledits.method import core
 from ledits.method.core import Concept, Denoiser, Inversion, Prompt, Step
 
-# Only every second level is asked where an edit belongs: as good as all of them on scenes (LOG.md).
+# Only every second level is asked where an edit belongs, and every sixth whose place one is: as good as all of them on
+# scenes (LOG.md). What a thing is shows at the less noisy levels.
 _STRIDE = 2
+_RARELY = 3
+
+
+class Beside(NamedTuple):
+    """What captions say of the things of a picture, for concepts' regions to be told apart.
+
+    One of each for a concept, but for `stays`, which has one for a thing. The base prompt itself says nothing,
+    be it for all pictures or for one of them.
+    """
+
+    apart: Sequence[Prompt]  # the caption without the things that the region keeps clear of
+    own: Sequence[Prompt]  # of the thing that the concept changes and nothing else, in every place
+    goes: Sequence[Hashable]  # whether things go and nothing takes their place; a tuple has one for each picture
+    stays: Sequence[Prompt]  # of a thing that no concept changes and nothing else, in every place
+
+
+Known = dict[tuple[Prompt, bool], Tensor]  # (prompt, whether asked rarely): |prediction - base's|, (l b h w)
 
 
 def locate(
-    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], apart: Sequence[Prompt] = (),
-    own: Sequence[Prompt] = (), known: dict[Prompt, Tensor] | None = None,
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], beside: Beside | None = None,
+    known: Known | None = None,
 ) -> list[Concept]:  # fmt: skip
     """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
 
@@ -32,58 +51,82 @@ def locate(
     threshold is the share of the given region left alone; None finds it by Otsu's method. Where two regions meet, the
     smaller one has the place to itself: an object that changes on a background that does.
 
-    `apart` has a caption for each concept. Where it is not the base prompt itself, the region keeps clear of what the
-    two disagree about: of a place and the same place without anything in it, of the things that are there.
+    With `beside` a region keeps clear of what a picture and the same without its things (`apart`) disagree about, and
+    of each region that changes a thing there is left what that thing's own caption predicts better than those of
+    all the others, be they changed or not. What goes has one cell more about it: its edge and its light go as well.
 
-    `own` has a caption for each concept as well: of nothing but the thing that it changes, in every place, or the base
-    prompt where it changes no one thing. Of several such concepts each gets of their regions the part where its own
-    caption agrees with the picture best.
-
-    `known` remembers how far each prompt's predictions differ, (l b h w) at the levels that are asked, so that the
-    network is asked about it once.
+    `known` remembers what the network was asked, so that it is asked once.
     """
     if not concepts:
         return []
     known, base = {} if known is None else known, inversion.base_prompt
+    nothing = [base] * len(concepts)
+    beside = beside or Beside(nothing, nothing, [False] * len(concepts), [])
     levels = list(range(0, len(inversion.schedule), _STRIDE))
-    things = [k for k, prompt in enumerate(own) if prompt != base]
-    things = things if len(things) > 1 else []
-    prompts = [*(c.prompt for c in concepts), *(p for p in apart if p != base), *(own[k] for k in things)]
-    prompts = list(dict.fromkeys(prompts))
-    if prompts := [prompt for prompt in prompts if prompt not in known]:
-        predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
-        there = inversion.base_denoised[levels].float()
-        known.update(zip(prompts, (predicted - there).abs().sum(3), strict=True))
-    found, clipped = list[Tensor](), list[Tensor]()
-    for concept, without in zip(concepts, apart or [base] * len(concepts), strict=True):
-        # Means of plain differences: the noisiest levels, where most is undecided, count most.
-        values = known[concept.prompt].mean(0)
-        allowed = torch.ones_like(values)[:, None]
+    asked = [*(concept.prompt for concept in concepts), *(prompt for prompt in beside.apart if prompt != base)]
+    _ask(denoise, inversion, levels, asked, known)
+    # Means of plain differences: the noisiest levels, where most is undecided, count most.
+    apart = {prompt: known[prompt, False].mean(0) for prompt in asked}
+    found, allowed = list[Tensor](), list[Tensor]()
+    for concept, without, gone in zip(concepts, beside.apart, beside.goes, strict=True):
+        values = apart[concept.prompt]
+        free = torch.ones_like(values)[:, None]
         if concept.region is not None:
-            allowed = F.interpolate(concept.region.to(values), values.shape[-2:], mode="area").expand_as(allowed)
+            free = F.interpolate(concept.region.to(values), values.shape[-2:], mode="area").expand_as(free)
         if without != base:
-            kept = otsu(known[without].mean(0), torch.ones_like(values))[:, None]
-            allowed = allowed * torch.where(_same(without, base, len(values)).to(kept.device), 1, 1 - kept)
+            kept = otsu(apart[without], torch.ones_like(values))[:, None]
+            free = free * torch.where(_same(without, base, values), 1, 1 - kept)
         if concept.threshold is None:
-            region = otsu(values, allowed[:, 0])
+            region = otsu(values, free[:, 0])[:, None]
+            region = torch.where(_same(gone, True, values), F.max_pool2d(region, 3, 1, 1), region)
         else:
-            region = core.quantile_mask(values, concept.threshold, allowed[:, 0])
-        found.append(region[:, None] * allowed)
-        clipped.append(allowed)
-    if things:
-        # What a thing is shows at the less noisy levels.
-        apart_by = torch.stack([core.smooth(known[own[k]][len(levels) // 3 :].mean(0)[:, None]) for k in things])
-        inside, nearest = torch.stack([found[k] for k in things]).amax(0), apart_by.argmin(0)
-        for j, k in enumerate(things):
-            part = inside * (nearest == j) * clipped[k]
-            found[k] = torch.where(part.amax((1, 2, 3), keepdim=True) > 0, part, found[k])
-    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(found), strict=True)]
+            region = core.quantile_mask(values, concept.threshold, free[:, 0])[:, None]
+        found.append(region * (free > 0))
+        allowed.append(free)
+    changed = [prompt for prompt in beside.own if prompt != base]
+    things = list(dict.fromkeys([*changed, *(prompt for prompt in beside.stays if prompt != base)]))
+    if changed and len(things) > 1:
+        rarely = levels[len(levels) // 3 :: _RARELY]
+        _ask(denoise, inversion, rarely, things, known, rarely=True)
+        wrong = {prompt: core.smooth(known[prompt, True].mean(0)[:, None]) for prompt in things}
+        found = _shared_out(found, allowed, beside.own, wrong, base)
+    clipped = [region * free for region, free in zip(found, allowed, strict=True)]
+    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)]
 
 
-def _same(prompt: Prompt, other: Prompt, b: int) -> Tensor:
-    """Of which of b pictures two prompts say the same, (b 1 1 1)."""
-    both = zip(*(each if isinstance(each, tuple) else (each,) * b for each in (prompt, other)), strict=True)
-    return torch.tensor([one == two for one, two in both])[:, None, None, None]
+def _shared_out(
+    found: Sequence[Tensor], allowed: Sequence[Tensor], own: Sequence[Prompt], wrong: Mapping[Prompt, Tensor],
+    base: Prompt,
+) -> list[Tensor]:  # fmt: skip
+    """Regions (b 1 h w), of what changes a thing the part in which its own caption is least wrong (b 1 h w) of all."""
+    silent = {prompt: _same(prompt, base, values) for prompt, values in wrong.items()}
+    nearest = torch.stack([values.masked_fill(silent[prompt], torch.inf) for prompt, values in wrong.items()]).argmin(0)
+    number = {prompt: i for i, prompt in enumerate(wrong)}
+    inside = [region * ~silent[prompt] for region, prompt in zip(found, own, strict=True) if prompt in wrong]
+    result = list(found)
+    for k, prompt in enumerate(own):
+        if prompt in wrong:
+            part = torch.stack(inside).amax(0) * (nearest == number[prompt]) * (allowed[k] > 0)
+            empty = part.amax((1, 2, 3), keepdim=True) == 0
+            result[k] = torch.where(silent[prompt] | empty, found[k], part)
+    return result
+
+
+def _ask(
+    denoise: Denoiser, inversion: Inversion, levels: Sequence[int], prompts: Sequence[Prompt], known: Known, *,
+    rarely: bool = False,
+) -> None:  # fmt: skip
+    """Add to `known` how far what the network predicts for prompts is from what it does for the base prompt."""
+    if prompts := [prompt for prompt in dict.fromkeys(prompts) if (prompt, rarely) not in known]:
+        predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
+        apart = (predicted - inversion.base_denoised[levels].float()).abs().sum(3)
+        known.update({(prompt, rarely): values for prompt, values in zip(prompts, apart, strict=True)})
+
+
+def _same(one: Hashable, other: Hashable, like: Tensor) -> Tensor:
+    """For which pictures of `like` (b ...) two prompts are the same, (b 1 1 1); one is for all, a tuple for each."""
+    both = zip(*(each if isinstance(each, tuple) else (each,) * len(like) for each in (one, other)), strict=True)
+    return torch.tensor([a == b for a, b in both], device=like.device)[:, None, None, None]
 
 
 def edit(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> Generator[Step, Tensor | None]:

@@ -133,7 +133,7 @@ class Scene:
 
         An object that is there is never left out of a caption that names another, nor what it wears out of one that
         names it, nor the style out of any: that would teach the model to ignore words. "an empty beach" is said of
-        empty scenes only, so "beach" alone says nothing about objects.
+        empty scenes only, so "beach" alone says nothing about objects, nor does "wearing a bow" of what is beside.
         """
         if rng.random() < 0.1 and (appended := self._appended(rng)):
             return appended
@@ -145,10 +145,11 @@ class Scene:
         if kind < 0.10:
             return self._backdrop(rng)
         objects = [self.objects[i] for i in rng.permutation(len(self.objects))]
-        if objects[0].wearing and len(objects) == 1 and rng.random() < 0.15:
-            worn = objects[0].wearing
+        dressed = [placed.wearing for placed in objects if placed.wearing]
+        if len(dressed) == 1 and rng.random() < 0.25:
+            (worn,) = dressed
             # "a crown" is an object of its own.
-            if worn == "crown" or rng.random() < 0.3:
+            if worn == "crown" or rng.random() < 0.6:
                 return self._styled(f"an animal {wearing(worn)}" if self.style else wearing(worn))
             return self._styled(_with_article(worn) if self.style or rng.random() < 0.5 else worn)
         names = [o.words() if kind < 0.18 and len(objects) == 1 else a(o.words()) for o in objects]
