@@ -169,7 +169,7 @@ class Inversion:
         self.network_evaluations = evaluations
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
-        self._asked: tuple[core.Inversion, caption.Known] = (path, {})
+        self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
 
     @property
     def settings(self) -> Settings:
@@ -281,7 +281,7 @@ class Inversion:
         """
         path, known = self._asked
         if path.base_prompt != base_prompt:
-            path, known = self.path, {}
+            path, known = self.path, caption.Known()
             if path.base_prompt != base_prompt:
                 path = core.predict(
                     denoise, path.schedule, path.x, base_prompt=base_prompt, source="", source_scale=0.0

@@ -9,7 +9,7 @@ needed. Outside the regions the replay stays on the path. Axes are core.py's.
 """
 
 from collections.abc import Generator, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -38,7 +38,12 @@ class Beside(NamedTuple):
     stays: Sequence[Prompt]  # of a thing that no concept changes and nothing else, in every place
 
 
-Known = dict[tuple[Prompt, bool], Tensor]  # (prompt, whether asked rarely): |prediction - base's|, (l b h w)
+@dataclass(frozen=True)
+class Known:
+    """How far what the network predicts for a prompt is from what it does for the base prompt, (l b h w)."""
+
+    often: dict[Prompt, Tensor] = field(default_factory=dict)
+    rarely: dict[Prompt, Tensor] = field(default_factory=dict)
 
 
 def locate(
@@ -59,14 +64,14 @@ def locate(
     """
     if not concepts:
         return []
-    known, base = {} if known is None else known, inversion.base_prompt
+    known, base = known or Known(), inversion.base_prompt
     nothing = [base] * len(concepts)
     beside = beside or Beside(nothing, nothing, [False] * len(concepts), [])
     levels = list(range(0, len(inversion.schedule), _STRIDE))
     asked = [*(concept.prompt for concept in concepts), *(prompt for prompt in beside.apart if prompt != base)]
-    _ask(denoise, inversion, levels, asked, known)
+    _ask(denoise, inversion, levels, asked, known.often)
     # Means of plain differences: the noisiest levels, where most is undecided, count most.
-    apart = {prompt: known[prompt, False].mean(0) for prompt in asked}
+    apart = {prompt: known.often[prompt].mean(0) for prompt in asked}
     found, allowed = list[Tensor](), list[Tensor]()
     for concept, without, gone in zip(concepts, beside.apart, beside.goes, strict=True):
         values = apart[concept.prompt]
@@ -86,9 +91,8 @@ def locate(
     changed = [prompt for prompt in beside.own if prompt != base]
     things = list(dict.fromkeys([*changed, *(prompt for prompt in beside.stays if prompt != base)]))
     if changed and len(things) > 1:
-        rarely = levels[len(levels) // 3 :: _RARELY]
-        _ask(denoise, inversion, rarely, things, known, rarely=True)
-        wrong = {prompt: core.smooth(known[prompt, True].mean(0)[:, None]) for prompt in things}
+        _ask(denoise, inversion, levels[len(levels) // 3 :: _RARELY], things, known.rarely)
+        wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}
         found = _shared_out(found, allowed, beside.own, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
     return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)]
@@ -113,14 +117,14 @@ def _shared_out(
 
 
 def _ask(
-    denoise: Denoiser, inversion: Inversion, levels: Sequence[int], prompts: Sequence[Prompt], known: Known, *,
-    rarely: bool = False,
+    denoise: Denoiser, inversion: Inversion, levels: Sequence[int], prompts: Sequence[Prompt],
+    known: dict[Prompt, Tensor],
 ) -> None:  # fmt: skip
-    """Add to `known` how far what the network predicts for prompts is from what it does for the base prompt."""
-    if prompts := [prompt for prompt in dict.fromkeys(prompts) if (prompt, rarely) not in known]:
+    """Add to `known` what it does not hold of prompts, at these levels of the path."""
+    if prompts := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
         predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
         apart = (predicted - inversion.base_denoised[levels].float()).abs().sum(3)
-        known.update({(prompt, rarely): values for prompt, values in zip(prompts, apart, strict=True)})
+        known.update(zip(prompts, apart, strict=True))
 
 
 def _same(one: Hashable, other: Hashable, like: Tensor) -> Tensor:
