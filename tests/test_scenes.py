@@ -121,7 +121,7 @@ def test_left_and_right_are_true():
 
 def test_captions_say_what_is_worn_and_the_style():
     rng = np.random.default_rng(0)
-    said = 0
+    said = alone = 0
     for _ in range(1500):
         scene = scenes.dress(rng, scenes.sample(rng))
         text = scene.captions(rng)
@@ -134,12 +134,15 @@ def test_captions_say_what_is_worn_and_the_style():
         names = {o.name for o in scene.objects}
         if any(re.search(rf"\b{name}\b", text.split(" wearing ")[0]) for name in names):
             assert worn_said == worn_there, text
+        else:
+            alone += bool(worn_said) and len(names) > 1
         said += bool(worn_said)
         full = scene.caption()
         assert sorted(re.findall(rf"wearing (?:an? )?({'|'.join(ACCESSORIES)})", full)) == worn_there
         assert scene.style in full
         assert scene.draw("").caption() in full
     assert said > 150
+    assert alone > 5
 
 
 def test_accessories_stay_in_the_picture_and_on_the_animal():

@@ -15,6 +15,7 @@ from ledits import scenes
 sys.path.append(str(Path(__file__).parent.parent / "training"))
 import denoiser
 import export
+import pack
 from autoencoder import CROP, batch, build
 from networks import ABSENT, Flow, UNet
 from precision import fastest
@@ -40,6 +41,16 @@ def test_every_word_of_a_caption_is_one_token_and_no_caption_is_cut(tokens):
     assert "sunglasses" in words
     # What no caption says is spelt out, not lost.
     assert tokens.decode(tokens("zebra").input_ids, skip_special_tokens=True) == "zebra"
+
+
+def test_as_many_scenes_as_are_asked_for_have_something_worn():
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.5, 1.0):
+        drawn = [pack.draw(rng, 1 + i % 3, share) for i in range(200)]
+        worn = np.mean([any(placed.wearing for placed in scene.objects) for scene in drawn])
+        assert share <= worn + 0.1 <= share + 0.4
+        assert [len(scene.objects) for scene in drawn[:3]] == [1, 2, 3]
+    assert pack.draw(rng, 0, 1.0).objects == ()
 
 
 def test_an_absent_text_encoder_is_told_once_and_counts_as_often_as_the_pipeline_tells_it(tokens):

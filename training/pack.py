@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--tokenizer", type=Path, help="of the model to go on with [default: a new one]")
     parser.add_argument("--seed", type=int, default=3, help="another one draws other scenes: fresh ones to go on with")
-    parser.add_argument("--worn", type=float, default=0.0, help="share of scenes drawn again until one wears something")
+    parser.add_argument("--worn", type=float, default=0.0, help="share of scenes in which something must be worn")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
@@ -53,13 +53,6 @@ def main() -> None:
         with autocast(args.device, dtype):
             return vae.encode(x).latents.float() * vae.config.scaling_factor
 
-    def draw(rng: np.random.Generator, count: int, worn: float) -> scenes.Scene:
-        must = count > 0 and rng.random() < worn
-        while True:
-            scene = scenes.dress(rng, scenes.sample(rng, count))
-            if not must or any(placed.wearing for placed in scene.objects):
-                return scene
-
     some = [scenes.sample(np.random.default_rng([args.seed, 0])) for _ in range(20)]
     dtype = fastest(args.device, lambda dtype: encoded(some, dtype))
     latents, captions = [], []
@@ -73,6 +66,15 @@ def main() -> None:
         captions.append(ids.reshape(-1, CAPTIONS, TOKENS).astype(np.int16))
     np.savez(args.out / "pack.tmp.npz", latents=np.concatenate(latents), captions=np.concatenate(captions))
     (args.out / "pack.tmp.npz").rename(args.out / "pack.npz")
+
+
+def draw(rng: np.random.Generator, count: int, worn: float) -> scenes.Scene:
+    """A scene of so many objects; a share `worn` of those that have any is drawn again until one wears something."""
+    dressed = count > 0 and rng.random() < worn
+    while True:
+        scene = scenes.dress(rng, scenes.sample(rng, count))
+        if not dressed or any(placed.wearing for placed in scene.objects):
+            return scene
 
 
 if __name__ == "__main__":
