@@ -72,7 +72,7 @@ class Told(NamedTuple):
 
     apart: list[str]  # without the things that its region keeps clear of; the source where it keeps clear of nothing
     own: list[str]  # of the thing that it changes and nothing else; the source where it changes no one thing
-    goes: list[bool]  # whether that thing goes and nothing takes its place
+    goes: list[bool]  # whether things go and that is all; another edit beside it needs what is about them (LOG.md)
     stays: list[str]  # not of each edit: of each thing that no edit changes, beside one that an edit does
     alone: list[str]  # after the edit alone
     after_all: list[str]
@@ -89,7 +89,7 @@ def told(edits: Sequence[Edit], source: str) -> Told:
     changes = [_change(source, after) for after in alone]
     apart = [empty if came else source for came, _, empty in changes]
     early = [empty if went else after for (_, went, empty), after in zip(changes, alone, strict=True)]
-    goes = [went for _, went, _ in changes]
+    goes = [went and len(edits) == 1 for _, went, _ in changes]
     try:
         after_all = [_after(edits, source)] * len(edits)
         after_others = [_after([*edits[:k], *edits[k + 1 :]], source) for k in range(len(edits))]
@@ -156,6 +156,29 @@ def told_by_words(edits: Sequence[Edit]) -> Told:
     after_all = [_implied_after(edits, every)] * len(edits)
     told = Told(apart, [source] * len(edits), [False] * len(edits), [], early, after_all, after_others)
     return _among(told, source, alone)
+
+
+class Reading(NamedTuple):
+    """Another way to read edits by words: what they say is there already, and stays."""
+
+    source: str  # "a star and a fox on a beach"
+    otherwise: str  # "a star on a beach", where it is still to come
+    told: Told
+
+
+def other_reading(edits: Sequence[Edit]) -> Reading | None:
+    """That "star->a fox on a beach" takes a star away from beside a fox; None where words say no such thing.
+
+    Only the picture can tell, by which of the two captions suits it better.
+    """
+    if len(edits) != 1 or edits[0].kind != "swap":
+        return None
+    (edit,) = edits
+    after, gone = captions.listed(edit.new), _named(edit.old)
+    if after is None or not after.place or not after.things or captions.place(edit.old) or captions.worn(edit.old):
+        return None
+    source = f"{captions.join([gone, *after.things.elements()])} {after.place}"
+    return Reading(source, f"{gone} {after.place}", told([Edit("become", new=edit.new)], source))
 
 
 def _implied_after(edits: Sequence[Edit], done: Collection[int]) -> str:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits import checkpoints, regions, suits
+from ledits import checkpoints, concepts, regions, suits
 from ledits.backbones import BUNDLED, Backbone, from_pipe, load
 from ledits.files import artifact, composite, image
 from ledits.files.artifact import Provenance
@@ -170,6 +170,7 @@ class Inversion:
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
         self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
+        self._read = dict[str, bool]()
 
     @property
     def settings(self) -> Settings:
@@ -289,6 +290,12 @@ class Inversion:
             self._asked = path, known
         return path, known
 
+    def reads(self, denoise: core.Denoiser, other: concepts.Reading) -> bool:
+        """Whether the picture suits the other reading of edits better."""
+        if other.source not in self._read:
+            self._read[other.source] = not caption.likelier(denoise, self.path, [other.source, other.otherwise]).any()
+        return self._read[other.source]
+
     def latent_error(self) -> float:
         """|replayed - x0| / |x0| in latents, over a replay in which the network is asked again at every level.
 
@@ -364,8 +371,10 @@ class Replay:
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
             if rule is None or rule == "located":
-                path, known = inversion.captioned(denoise, plan.base_prompt(backbone.defaults))
-                told = plan.told()
+                base_prompt, told = plan.base_prompt(backbone.defaults), plan.told()
+                if (other := plan.other_reading(backbone.defaults)) and inversion.reads(denoise, other):
+                    base_prompt, told = other.source, other.told
+                path, known = inversion.captioned(denoise, base_prompt)
                 beside = caption.Beside(told.apart, told.own, told.goes, told.stays)
                 asked = caption.locate(denoise, path, asked, beside, known)
                 joined = Together(denoise, path, asked, told.alone, told.after_all, told.after_others)

@@ -86,6 +86,10 @@ class Plan:
         captioned = self.settings.mode == "caption"
         return concepts.told(self.edits, self.settings.source) if captioned else concepts.told_by_words(self.edits)
 
+    def other_reading(self, defaults: Mapping[str, float]) -> concepts.Reading | None:
+        """Another way to read edits by words that are located, if there is one."""
+        return concepts.other_reading(self.edits) if self.rule(defaults) == "located" else None
+
     def check(self, defaults: Mapping[str, float]) -> None:
         """Raise ValueError for an edit that the method could not carry out, before a long inversion."""
         from ledits.method.core import check_windows

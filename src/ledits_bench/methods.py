@@ -75,7 +75,8 @@ def ours_by_words(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, 
     said = [_set(case.said(), settings) for case in cases]
     asked = [[c for group in concepts.by_implied_caption(each, backbone.defaults) for c in group] for each in said]
     told = list(map(concepts.told_by_words, said))
-    return _located(backbone, cases, x0, settings, tuple(map(concepts.implied, said)), asked, told)
+    others = list(map(concepts.other_reading, said))
+    return _located(backbone, cases, x0, settings, tuple(map(concepts.implied, said)), asked, told, others)
 
 
 def _set(edits: Sequence[Edit], settings: Settings) -> list[Edit]:
@@ -88,11 +89,18 @@ def _set(edits: Sequence[Edit], settings: Settings) -> list[Edit]:
 
 def _located(
     backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings, base_prompt: tuple[str, ...],
-    asked: Sequence[Sequence[Concept]], told: Sequence[concepts.Told],
+    asked: Sequence[Sequence[Concept]], told: Sequence[concepts.Told], others: Sequence[concepts.Reading | None] = (),
 ) -> Outcome:  # fmt: skip
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base_prompt)
+        if any(others):
+            two = [(o.source, o.otherwise) if o else (s, s) for o, s in zip(others, base_prompt, strict=True)]
+            chosen = described.likelier(denoise, inversion, list(zip(*two, strict=True))).tolist()
+            read = [other if number == 0 else None for other, number in zip(others, chosen, strict=True)]
+            told = [other.told if other else each for other, each in zip(read, told, strict=True)]
+            base_prompt = tuple(o.source if o else s for o, s in zip(read, base_prompt, strict=True))
+            inversion = core.predict(denoise, schedule, inversion.x, base_prompt=base_prompt, source="", source_scale=0)
         # For each edit, what it is told of every case; a case with fewer things that stay says nothing of more.
         stays = zip(*_filled([each.stays for each in told], base_prompt), strict=True)
         apart, own, goes, _, *captions = (list(zip(*each, strict=False)) for each in zip(*told, strict=True))

@@ -98,6 +98,17 @@ def locate(
     return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)]
 
 
+def likelier(denoise: Denoiser, inversion: Inversion, prompts: Sequence[Prompt]) -> Tensor:
+    """Which of `prompts` each picture suits best, (b) of their numbers: under it the network errs least.
+
+    A diffusion model as a classifier (Li et al. 2023, arXiv 2303.16203), along the one path that is there.
+    """
+    levels = list(range(0, len(inversion.schedule), _STRIDE))
+    predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
+    wrong = (predicted - inversion.x[-1].float()).square().mean((3, 4, 5))
+    return wrong.log().mean(1).argmin(0)  # of logarithms: each level counts alike
+
+
 def _shared_out(
     found: Sequence[Tensor], allowed: Sequence[Tensor], own: Sequence[Prompt], wrong: Mapping[Prompt, Tensor],
     base: Prompt,
