@@ -336,8 +336,9 @@ def test_the_source_can_be_dropped_late_of_several_edits_too(random_model):
 
 @pytest.mark.parametrize(
     ("source", "edits", "things"),
-    [("a cat", ["cat->dog"], 0), ("a cat and a hat", ["cat->dog"], 2), ("a cat and a hat", ["cat->dog", "hat->crown"], 2),
-     ("a cat, a fox and a hat", ["cat->dog"], 3), ("a cat on a mat and a hat", ["cat->dog"], 0)],
+    [("a cat", ["cat->dog"], 0), ("a cat and a hat", ["cat->dog"], 2),
+     ("a cat and a hat", ["cat->dog", "hat->crown"], 2), ("a cat, a fox and a hat", ["cat->dog"], 3),
+     ("a cat on a mat and a hat", ["cat->dog"], 0)],
 )  # fmt: skip
 def test_what_regions_cost(random_model, source, edits, things):
     """Every second level for each edit, every sixth for each thing beside others, without the noisiest third."""
