@@ -135,7 +135,7 @@ def test_a_thrifty_edit_is_cheaper_and_its_recipe_repeats_it(ledits, cat, tmp_pa
 
 
 def test_what_a_source_costs(ledits, cat, tmp_path):
-    """A description finds its edits' places at every second level, tells its two things apart at one, and takes the place
+    """A description finds its edits' places at every second level, tells two things apart at one, and takes the place
     of the null prompt.
     """
     found = []
