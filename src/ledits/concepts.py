@@ -116,7 +116,8 @@ def _among(told: Told, source: str, alone: Sequence[str]) -> Told:
     old, end = captions.listed(source), captions.listed(told.after_all[0])
     if old is None or end is None or old.things.total() < 2:
         return told
-    (own, early, late, others), left = map(list[str], (told.own, *told[4:])), old.things
+    left, changed = old.things, (told.own, told.alone, told.after_all, told.after_others)
+    own, early, late, others = map(list[str], changed)
     for k, after in enumerate(alone):
         new = captions.listed(after)
         if new is None or new.place != old.place:
