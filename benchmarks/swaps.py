@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ledits import concepts, editor, scenes
+from ledits import editor, scenes
+from ledits.asked.recipe import Edit
 from ledits.backbones import BUNDLED, load
+from ledits.language import concepts
 from ledits.method import caption as described
 from ledits.method import core
-from ledits.recipe import Edit
 from ledits.scenes.recognise import recognise
 from ledits_bench.score import psnr
 

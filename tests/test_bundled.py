@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from ledits import Editor, concepts, scenes, suits
+from ledits import Editor, scenes
+from ledits.asked.recipe import parse
 from ledits.backbones import load
-from ledits.files import image
-from ledits.frame import Frame
+from ledits.language import concepts
 from ledits.method import core
-from ledits.recipe import parse
-from ledits.scenes import Placed, Scene
+from ledits.picture import image
+from ledits.picture.frame import Frame
+from ledits.scenes import Placed, Scene, suits
 from ledits.scenes.recognise import recognise
 from ledits.scenes.samples import SIDE, draw
 

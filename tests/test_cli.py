@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledits import backbones, checkpoints, editor
+from ledits import backbones, editor
 from ledits.cli import main
-from ledits.files import artifact, image
+from ledits.files import artifact, checkpoints
+from ledits.picture import image
 
 FAST = ["--steps", "3", "--device", "cpu"]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ledits import Editor, scenes
-from ledits.files import composite, image
-from ledits.frame import Frame
+from ledits.picture import composite, image
+from ledits.picture.frame import Frame
 from ledits.scenes.samples import SIDE
 
 FRAME = Frame(width=60, height=44, working_width=60, working_height=44, padded_width=64, padded_height=48)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
+from ledits.backbones.schedule import from_config
 from ledits.method import core
 from ledits.method.core import Concept
-from ledits.schedule import from_config
 
 from conftest import SCHEDULER, relative
 

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from ledits import captions, concepts, editor, scenes
+from ledits import editor, scenes
+from ledits.asked.recipe import parse
+from ledits.asked.settings import Settings
+from ledits.language import captions, concepts
 from ledits.method import caption as described
 from ledits.method import core
 from ledits.method.caption import Beside
 from ledits.method.core import Concept
-from ledits.recipe import parse
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise
 from ledits.scenes.samples import SIDE
-from ledits.settings import Settings
 
 STEPS = 5
 

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 import ledits
-from ledits import Editor, concepts
-from ledits.recipe import Recipe, parse
+from ledits import Editor
+from ledits.asked.recipe import Recipe, parse
+from ledits.language import concepts
 from ledits.testing import DEFAULTS, ToyBackbone
 
 from conftest import picture

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 import tiny_families
-from ledits import backbones, checkpoints, editor
+from ledits import backbones, editor
 from ledits.cli import main
+from ledits.files import checkpoints
 
 from conftest import picture
 

@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
-from ledits.files import image as ledits_image
-from ledits.files.image import check_writable, fit, pad, read, read_recipe, write
+from ledits.picture import image as ledits_image
+from ledits.picture.image import check_writable, fit, pad, read, read_recipe, write
 
 # A warning of Pillow's that leaks fails its test.
 pytestmark = pytest.mark.filterwarnings("error")

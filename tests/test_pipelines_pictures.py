@@ -6,10 +6,9 @@ import torch
 
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
-from ledits import compat
 from ledits.method import caption, core
 from ledits.method.core import Concept
-from ledits.pipelines import inputs
+from ledits.pipelines import compat, inputs
 
 from conftest import picture, scheduler, seeded, tiny
 

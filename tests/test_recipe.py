@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from ledits import concepts
+from ledits.asked.recipe import Edit, Recipe, parse
+from ledits.asked.settings import Settings
 from ledits.backbones.network import DEFAULTS
-from ledits.recipe import Edit, Recipe, parse
-from ledits.settings import Settings
+from ledits.language import concepts
 
 
 @pytest.mark.parametrize(

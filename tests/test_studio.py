@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledits import scenes, suits
-from ledits.checkpoints import World
+from ledits import scenes
+from ledits.files.checkpoints import World
+from ledits.scenes import suits
 from serving import Served, png, served
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")

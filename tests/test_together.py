@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from ledits import Editor, concepts
+from ledits import Editor
 from ledits import editor as module
+from ledits.asked.recipe import parse
+from ledits.language import concepts
 from ledits.method import caption
 from ledits.method.core import Concept
 from ledits.method.thrift import Thrifty
 from ledits.method.together import Together
-from ledits.recipe import parse
 from test_described import inverted
 
 SOURCE, OWN = "a cat", ("a dog", "a star")

@@ -17,14 +17,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ledits import Editor
+from ledits.asked.recipe import Edit, parse
 from ledits.editor import Edited, Inversion
-from ledits.recipe import Edit, parse
 
 from .backbone import ComfyBackbone
 
 Model = io.Custom("LEDITS_MODEL")  # a ledits.Editor
 Inverted = io.Custom("LEDITS_INVERSION")  # a list of ledits.editor.Inversion, one a picture of the batch
-Edits = io.Custom("LEDITS_EDITS")  # a tuple of (ledits.recipe.Edit, mask (b H W) or None)
+Edits = io.Custom("LEDITS_EDITS")  # a tuple of (ledits.asked.recipe.Edit, mask (b H W) or None)
 
 CATEGORY = "LEDITS++"
 MASKS = ["auto", "located", "intersect", "attention", "noise", "none"]

@@ -32,9 +32,9 @@ from invokeai.invocation_api import (
     invocation,
     invocation_output,
 )
+from ledits.asked.recipe import parse
 from ledits.editor import Edited, Inversion
 from ledits.files import atomic
-from ledits.recipe import parse
 
 from .models import LeditsEdit, LeditsEditsField, LeditsInversionField, LeditsModelField, opened
 

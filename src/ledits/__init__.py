@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 if TYPE_CHECKING:
+    from ledits.asked.recipe import Edit, Recipe
+    from ledits.asked.settings import Settings
     from ledits.backbones import load
     from ledits.cpu.packed import pack
     from ledits.editor import Edited, Editor, Inversion, edit
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
         LEditsPPPipelineStableDiffusion3,
         LEditsPPPipelineStableDiffusionXL,
     )
-    from ledits.recipe import Edit, Recipe
-    from ledits.settings import Settings
 
 __all__ = [
     "Edit",
@@ -39,7 +39,8 @@ __all__ = [
     "pack",
 ]
 _WHERE = {
-    "Edit": "recipe", "Recipe": "recipe", "Settings": "settings", "load": "backbones", "pack": "cpu.packed",
+    "Edit": "asked.recipe", "Recipe": "asked.recipe", "Settings": "asked.settings", "load": "backbones",
+    "pack": "cpu.packed",
     "Edited": "editor", "Editor": "editor", "Inversion": "editor", "edit": "editor",
 }  # fmt: skip
 

@@ -4,7 +4,7 @@
     inversion = editor.invert("photo.jpg", source="a cat on a beach")
     inversion.edit("cat->dog", "-hat:6").save("dog.png")
 
-Pictures are paths, a file's bytes, PIL images, arrays or tensors (`files.image.take`).
+Pictures are paths, a file's bytes, PIL images, arrays or tensors (`picture.image.take`).
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -18,19 +18,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits import checkpoints, concepts, regions, suits
+from ledits.asked import regions
+from ledits.asked.plan import Plan
+from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
+from ledits.asked.regions import Regions
+from ledits.asked.settings import Mode, Settings
 from ledits.backbones import BUNDLED, Backbone, from_pipe, load
-from ledits.files import artifact, composite, image
+from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
-from ledits.frame import Frame, overlay
+from ledits.language import concepts
 from ledits.method import caption, core
 from ledits.method.core import Concept, Step
 from ledits.method.thrift import Thrifty
 from ledits.method.together import Together
-from ledits.plan import Plan
-from ledits.recipe import Edit, MaskRule, Recipe, parse
-from ledits.regions import Regions
-from ledits.settings import Mode, Settings
+from ledits.picture import composite, image
+from ledits.picture.frame import Frame, overlay
+from ledits.scenes import suits
 
 Progress = Callable[[int, int], None]  # (network evaluations done, of how many); raising in it stops the work
 

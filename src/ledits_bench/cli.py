@@ -215,7 +215,7 @@ def _is_flow(model: str | None) -> bool:
     """Whether a model is a flow transformer, by its model_index.json alone; ValueError for one that has to be loaded
     from a hub first, or that can't run scenes.
     """
-    from ledits import checkpoints
+    from ledits.files import checkpoints
 
     name = model or checkpoints.BUNDLED
     if (folder := checkpoints.find(name)) is None:

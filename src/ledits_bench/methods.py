@@ -12,14 +12,15 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ledits import concepts, editor
+from ledits import editor
+from ledits.asked.recipe import Edit
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.network import NetworkBackbone
+from ledits.language import concepts
 from ledits.method import caption as described
 from ledits.method import core
 from ledits.method.core import Concept, Denoiser, Prompt, Schedule
 from ledits.method.together import Together
-from ledits.recipe import Edit
 from ledits_bench import attention_control, reference
 from ledits_bench.cases import Case
 from ledits_bench.settings import Settings

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ledits import checkpoints
 from ledits.backbones import hub
 from ledits.backbones.digest import fingerprint
-from ledits.checkpoints import BUNDLED
+from ledits.files import checkpoints
+from ledits.files.checkpoints import BUNDLED
 from ledits.method.core import Denoiser, Schedule
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ledits import memory
+from ledits.backbones import memory
 from ledits.backbones.finite import finite
 
 logger = logging.getLogger(__name__)

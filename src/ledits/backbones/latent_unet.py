@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ledits.backbones.codec import Autoencoder, Pixels
 from ledits.backbones.network import DEFAULTS, PREDICTIONS, Net, NetworkBackbone, number
+from ledits.backbones.schedule import consistency, from_config
 from ledits.backbones.texts import Text, stack
 from ledits.method.core import Schedule
-from ledits.schedule import consistency, from_config
 
 # Of consistency models, whose predictions hold guidance already: 1.5 is TurboEdit's for the difference of two captions
 # (Deutch et al. 2024); the other scales are those above over _GUIDANCE, by which such a network widens differences.

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ledits import memory
-from ledits.attention import Layout, token_maps
+from ledits.backbones import memory
+from ledits.backbones.attention import Layout, token_maps
 from ledits.backbones.codec import Codec
 from ledits.backbones.lora import one_pass
 from ledits.backbones.texts import Prompts, Text

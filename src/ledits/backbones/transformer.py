@@ -8,13 +8,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from ledits import checkpoints
-from ledits.attention import Layout
+from ledits.backbones.attention import Layout
 from ledits.backbones.codec import Autoencoder, Codec
 from ledits.backbones.network import DEFAULTS, Net, NetworkBackbone
+from ledits.backbones.schedule import Shift, flow_shift, flow_skip, from_config, is_flow
 from ledits.backbones.texts import Prompts, Text
+from ledits.files import checkpoints
 from ledits.method.core import Schedule
-from ledits.schedule import Shift, flow_shift, flow_skip, from_config, is_flow
 
 Call = Callable[[Net, Any, Tensor, Tensor, Sequence[Text]], Tensor]
 """(network, its config, x (r c h w) in the network's format, time (r), texts) -> what it predicts, (r c' h w).

@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from ledits.recipe import parse
-from ledits.settings import Settings
+from ledits.asked.recipe import parse
+from ledits.asked.settings import Settings
 
 FORMAT = 1  # of jobs: raised when the same recipe begins to make other bytes
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")

@@ -16,8 +16,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
+from ledits.asked.recipe import MASK_RULES
 from ledits.batch.jobs import ENDINGS, Ask, Row
-from ledits.recipe import MASK_RULES
 
 KINDS = (".csv", ".jsonl", ".ndjson", ".parquet")
 _ASK = tuple(f.name for f in fields(Ask))

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
+from ledits.asked.plan import Plan
+from ledits.asked.settings import Settings
 from ledits.batch import places
 from ledits.batch.jobs import PREVIEWS, Job
 from ledits.batch.log import Log
 from ledits.batch.places import Place, PlaceError
-from ledits.files import image
-from ledits.plan import Plan
-from ledits.settings import Settings
+from ledits.picture import image
 
 if TYPE_CHECKING:
     from ledits.editor import Edited, Editor, Inversion

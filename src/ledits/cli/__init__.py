@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import ledits
-from ledits import lean
+from ledits.cli import lean
 
 _HERE = ("edit", "invert", "info", "models", "demo", "batch", "studio", "serve")
 _HELP = {"help_option_names": ["-h", "--help"]}

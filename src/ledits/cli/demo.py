@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ledits.cli.options import DeviceOption, DtypeOption, ForceOption, QuietOption, check, load
 from ledits.cli.progress import progress
-from ledits.files import image
+from ledits.picture import image
 
 # Name: picture, what it shows ("": edited by words alone), edits.
 EDITS = {

@@ -2,8 +2,6 @@
 
 import time
 
-from ledits import suits
-from ledits.checkpoints import BUNDLED
 from ledits.cli import arguments
 from ledits.cli.edit_options import (
     Composite,
@@ -42,7 +40,9 @@ from ledits.cli.options import (
 from ledits.cli.progress import answer, progress
 from ledits.cli.request import Request
 from ledits.cli.results import Results
-from ledits.files import image
+from ledits.files.checkpoints import BUNDLED
+from ledits.picture import image
+from ledits.scenes import suits
 
 
 def edit_command(

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ledits import checkpoints
 from ledits.cli.options import JsonOption
 from ledits.cli.progress import answer
-from ledits.files import header, image
+from ledits.files import checkpoints
+from ledits.picture import header, image
 
 
 def info_command(

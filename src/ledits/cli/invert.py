@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ledits.asked.settings import Settings
 from ledits.cli.arguments import Source
 from ledits.cli.options import (
     FILES,
@@ -31,8 +32,8 @@ from ledits.cli.options import (
 )  # fmt: skip
 from ledits.cli.progress import answer, progress
 from ledits.cli.request import UNKNOWN
-from ledits.files import atomic, header, image
-from ledits.settings import Settings
+from ledits.files import atomic
+from ledits.picture import header, image
 
 Output = Annotated[
     Path, typer.Option("-o", "--output", rich_help_panel=FILES, help="Where to keep it, a .safetensors file.")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from ledits import checkpoints
 from ledits.cli.options import JsonOption
 from ledits.cli.progress import answer
+from ledits.files import checkpoints
 
 
 def models_command(as_json: JsonOption = False) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledits import checkpoints
+from ledits.files import checkpoints
 
 if TYPE_CHECKING:
     from ledits.editor import Editor

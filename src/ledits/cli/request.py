@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledits.checkpoints import BUNDLED
+from ledits.asked.plan import Plan
+from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
+from ledits.asked.settings import Settings
 from ledits.cli.progress import Progress
-from ledits.files import header, image
-from ledits.plan import Plan
-from ledits.recipe import Edit, MaskRule, Recipe, parse
-from ledits.settings import Settings
+from ledits.files.checkpoints import BUNDLED
+from ledits.picture import header, image
 
 if TYPE_CHECKING:
     from ledits.editor import Edited, Editor

@@ -28,7 +28,7 @@ def studio_command(
     dtype: DtypeOption = None,
 ) -> None:
     """Edit pictures in the browser, on this machine: ledits studio cat.png"""
-    from ledits.files import image
+    from ledits.picture import image
     from ledits.server.settings import Settings, folder
 
     if picture is not None:

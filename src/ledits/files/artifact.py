@@ -12,11 +12,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ledits.asked.settings import Settings, checked
 from ledits.files import atomic as files
-from ledits.files.header import ENDING, FORMAT, header
-from ledits.frame import Frame
 from ledits.method.core import Inversion, Schedule
-from ledits.settings import Settings, checked
+from ledits.picture.frame import Frame
+from ledits.picture.header import ENDING, FORMAT, header
 
 _NAMES = {"format", "model", "fingerprint", "picture", "dtype", "device", "settings", "frame"}
 _SCHEDULE = {"t", "alpha", "sigma", "order"}

@@ -16,10 +16,10 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ledits import compat
 from ledits.backbones.texts import Text as PromptEmbedding
-from ledits.files import image as images
 from ledits.method.core import MaskRule
+from ledits.picture import image as images
+from ledits.pipelines import compat
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def pad(pictures: Sequence[Tensor], multiple: int) -> Tensor:
     padded: list[Tensor] = []
     for x in pictures:
         down, right = height - x.shape[2], width - x.shape[3]
-        # Reflection, as `ledits.files.image.pad`; what is too short for it repeats its edge.
+        # Reflection, as `ledits.picture.image.pad`; what is too short for it repeats its edge.
         x = F.pad(x, (0, 0, 0, down), mode="reflect" if down < x.shape[2] else "replicate")
         padded.append(F.pad(x, (0, right, 0, 0), mode="reflect" if right < x.shape[3] else "replicate"))
     return torch.cat(padded)

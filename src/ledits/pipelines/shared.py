@@ -12,13 +12,13 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from ledits import compat, suits
 from ledits.backbones.network import NetworkBackbone
 from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method import caption, core
 from ledits.method.core import Concept, Prompt, Schedule, Step
-from ledits.pipelines import adapters, callbacks, inputs, moving
+from ledits.pipelines import adapters, callbacks, compat, inputs, moving
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
+from ledits.scenes import suits
 
 Timesteps = Literal["scheduler", "diffusers", "authors"]
 

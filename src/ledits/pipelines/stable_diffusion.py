@@ -10,10 +10,9 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from ledits import compat
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.texts import Text as PromptEmbedding
-from ledits.pipelines import inputs
+from ledits.pipelines import compat, inputs
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.pipelines.shared import Timesteps
 from ledits.pipelines.unet import LEditsPPUNet

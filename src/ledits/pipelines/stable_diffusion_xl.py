@@ -11,11 +11,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.utils.import_utils import is_invisible_watermark_available
 from torch import Tensor
 
-from ledits import compat
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
 from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Schedule
-from ledits.pipelines import inputs
+from ledits.pipelines import compat, inputs
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.pipelines.shared import Timesteps
 from ledits.pipelines.unet import LEditsPPUNet

@@ -12,12 +12,12 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 
 from ledits.backbones.latent_unet import LatentUNet, UNetPrompts
 from ledits.backbones.network import NetworkBackbone
+from ledits.backbones.schedule import from_scheduler
 from ledits.backbones.texts import TOKENIZING
 from ledits.method.core import Schedule
 from ledits.pipelines import adapters
 from ledits.pipelines.outputs import Conditioning
 from ledits.pipelines.shared import LEditsPP, Timesteps
-from ledits.schedule import from_scheduler
 
 logger = logging.getLogger(__name__)
 

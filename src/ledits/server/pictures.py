@@ -13,7 +13,7 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from ledits.editor import Edited
-from ledits.files import image
+from ledits.picture import image
 from ledits.server.errors import Refused
 from ledits.server.settings import Limits
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from ledits.recipe import Edit, MaskRule, parse
+from ledits.asked.recipe import Edit, MaskRule, parse
 from ledits.server.errors import Refused
 from ledits.server.pictures import Format
 

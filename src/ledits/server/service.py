@@ -9,11 +9,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
-from ledits import checkpoints, suits
-from ledits.checkpoints import World
+from ledits.asked.recipe import Edit, parse
+from ledits.asked.settings import Settings as InvertSettings
 from ledits.editor import Edited, Editor, Inversion, Replay
-from ledits.files import image
-from ledits.recipe import Edit, parse
+from ledits.files import checkpoints
+from ledits.files.checkpoints import World
+from ledits.picture import image
+from ledits.scenes import suits
 from ledits.server import pictures
 from ledits.server.errors import Refused
 from ledits.server.jobs import Job, Jobs, Work
@@ -21,7 +23,6 @@ from ledits.server.metrics import Metrics
 from ledits.server.schemas import EditIn, EditsIn, SheetIn
 from ledits.server.settings import Settings
 from ledits.server.store import Store
-from ledits.settings import Settings as InvertSettings
 
 # Seconds between two steps that are told of: pages that draw each of them take the time from a fast edit itself.
 _PAUSE = 0.05

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ledits
+from ledits.asked.recipe import MaskRule
+from ledits.asked.settings import Settings
 from ledits.backbones import Backbone
 from ledits.editor import Editor
-from ledits.files import image
 from ledits.files.atomic import alone
 from ledits.method.core import Concept
-from ledits.recipe import MaskRule
-from ledits.settings import Settings
+from ledits.picture import image
 from ledits_bench.public import metrics
 from ledits_bench.public.cases import Case, Wording, decode_mask, edits
 from ledits_bench.stats import interval

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from ledits.settings import Settings
+from ledits.asked.settings import Settings
 
 Kind = Literal["add", "remove", "swap", "become"]
 # "located": the region is found before editing, as with a caption. The others are the paper's, found anew in each

@@ -1,4 +1,4 @@
-"""Edits read from what people type: the grammar of `ledits.recipe`, or plain words such as "make the cat a dog".
+"""Edits read from what people type: the grammar of `ledits.asked.recipe`, or plain words such as "make the cat a dog".
 
 Rules, no model: a sentence that fits none is refused with the grammar, because a wrong guess costs a wrong picture.
 All of a sentence is understood or nothing of it is.
@@ -7,7 +7,7 @@ All of a sentence is understood or nothing of it is.
 import re
 from collections.abc import Callable, Sequence
 
-from ledits.recipe import Edit, parse
+from ledits.asked.recipe import Edit, parse
 
 LONGEST = 1000  # characters
 GRAMMAR = (

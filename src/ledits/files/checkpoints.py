@@ -48,7 +48,7 @@ def find(model: str) -> Path | None:
     if len(model) > 1000:
         raise ValueError(f"the model's name has {len(model)} letters: give a folder, or a hub id such as owner/name")
     if model in IN_PACKAGE:
-        return Path(__file__).parent / "models" / model
+        return Path(__file__).parents[1] / "models" / model
     try:
         path = Path(model).expanduser()
         if path.is_dir():

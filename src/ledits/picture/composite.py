@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ledits.frame import Frame
+from ledits.picture.frame import Frame
 
 _VISIBLE = 24
 """Grey values of 255: from this change on, a pixel and its neighbours within 2 show something new."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ledits.files import image
+from ledits.picture import image
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ledits.files import image
-from ledits.recipe import Edit
+from ledits.asked.recipe import Edit
+from ledits.picture import image
 
 Mask = NDArray[np.float32]  # (H W) in 0..1, in steps of 1/255, so that a recipe can hold it exactly
 Regions = Any  # None, a mask, a box, or a list with one of these for each edit

@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ledits import captions
-from ledits.recipe import Edit
-from ledits.settings import Settings
+from ledits.asked.recipe import Edit
+from ledits.asked.settings import Settings
+from ledits.language import captions
 
 if TYPE_CHECKING:
     from ledits.method.core import Concept

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ledits import checkpoints
-from ledits.recipe import Edit
+from ledits.asked.recipe import Edit
+from ledits.files import checkpoints
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ledits.backbones import Backbone
-    from ledits.frame import Frame
+    from ledits.picture.frame import Frame
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ledits import concepts, regions
-from ledits.recipe import Edit, MaskRule, parse
-from ledits.regions import Regions
-from ledits.settings import Settings
+from ledits.asked import regions
+from ledits.asked.recipe import Edit, MaskRule, parse
+from ledits.asked.regions import Regions
+from ledits.asked.settings import Settings
+from ledits.language import concepts
 
 if TYPE_CHECKING:
     from ledits.method.core import Concept
