@@ -7,6 +7,7 @@
 Pictures are paths, a file's bytes, PIL images, arrays or tensors (`picture.image.take`).
 """
 
+import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -23,7 +24,7 @@ from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Mode, Settings
-from ledits.backbones import BUNDLED, Backbone, from_pipe, load
+from ledits.backbones import BUNDLED, Backbone, from_pipe, load, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.language import concepts
@@ -34,6 +35,8 @@ from ledits.method.together import Together
 from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
 from ledits.scenes import suits
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]  # (network evaluations done, of how many); raising in it stops the work
 
@@ -101,12 +104,13 @@ class Editor:
                 source="" if captioned else settings.source, source_scale=settings.source_scale,
             )  # fmt: skip
             evaluations = denoise.evaluations
+        now = state.of(backbone)
         provenance = Provenance(
             model=checkpoints.short(backbone.name), fingerprint=backbone.fingerprint, picture=shown.sha256,
             frame=frame, settings=settings, dtype=str(backbone.dtype).removeprefix("torch."),
-            device=backbone.device.type,
+            device=backbone.device.type, state=now.predicts,
         )  # fmt: skip
-        return Inversion(self, shown, path, provenance, evaluations)
+        return Inversion(self, shown, path, provenance, evaluations, now)
 
     def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
         """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
@@ -118,6 +122,18 @@ class Editor:
         suits.check_words(self.backbone.name, suits.local(self.backbone.name), edits, settings.source)
         suits.check_picture(self.backbone, Frame.of(width, height, settings.area, self.backbone.multiple), shown.rgb)
 
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise ValueError where a recipe was made with other weights, or with other additions to them."""
+        if recipe.fingerprint != self.backbone.fingerprint:
+            raise ValueError(
+                f"the recipe was made with another version of model {recipe.model!r}, {recipe.fingerprint[:8]}: its "
+                "result can't be repeated"
+            )
+        if set(recipe.additions) != set(here := state.additions(self.backbone)):
+            lacking = ", ".join(sorted(set(recipe.additions) - set(here)))
+            said = f"with {lacking}, which is not loaded" if lacking else f"without {', '.join(here)}"
+            raise ValueError(f"the recipe was made {said}: load the model as it was then")
+
     def open_inversion(self, path: Path | str, picture: Any) -> "Inversion":
         """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match."""
         path, shown, backbone = Path(path), image.take(picture), self.backbone
@@ -127,7 +143,8 @@ class Editor:
         artifact.check(
             provenance, path, fingerprint=backbone.fingerprint, model=backbone.name, picture=shown.sha256, frame=frame
         )
-        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0)
+        then = replace(state.of(backbone), predicts=provenance.state)
+        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0, then)
 
     def edit(
         self, picture: Any, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None,
@@ -152,10 +169,7 @@ class Editor:
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
-        if recipe.fingerprint != self.backbone.fingerprint:
-            raise ValueError(
-                f"the recipe was made with another version of model {recipe.model!r}: its result can't be repeated"
-            )
+        self.check_recipe(recipe)
         return self.edit(
             picture, *recipe.edits, region=recipe.masks(), mask=recipe.mask,
             composite=recipe.composite, drop_source_late=recipe.drop_source_late, settings=recipe.settings,
@@ -166,10 +180,13 @@ class Inversion:
     """A picture's inversion and the editor that made it: for any number of edits, from any thread."""
 
     def __init__(
-        self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int
-    ) -> None:
+        self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int,
+        then: state.State,
+    ) -> None:  # fmt: skip
         self.editor, self.picture, self.path, self.provenance = editor, picture, path, provenance
         self.network_evaluations = evaluations
+        self.then = then  # what the network was when it predicted along the path
+        self._again: Inversion | None = None
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
         self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
@@ -237,7 +254,35 @@ class Inversion:
 
     def replay(self, plan: Plan) -> "Replay":
         """The steps of a checked plan."""
-        return Replay(self, plan)
+        return Replay(self.current(), plan)
+
+    def current(self) -> "Inversion":
+        """This inversion for the network as it is now.
+
+        Where its weights, adapters, learned words, scheduler or number format were changed since, its predictions along
+        the path are made again, one network evaluation a level, and replays are as exact as before. Raises ValueError
+        where the autoencoder is another one, for its latents are other pictures.
+        """
+        backbone = self.editor.backbone
+        now, again = state.of(backbone), self._again
+        if now.predicts == self.then.predicts:
+            return self
+        if again is not None and again.then.predicts == now.predicts:
+            return again
+        if not self.then.same_pictures(now):
+            raise ValueError("the autoencoder is another one than the picture was inverted with: invert it again")
+        logger.warning("the network is another one than the picture was inverted with: its path is predicted again")
+        path, settings = self.path, self.settings
+        with backbone.denoiser(path.schedule, maps=False) as denoise:
+            path = core.predict(
+                denoise, path.schedule, path.x, base_prompt=path.base_prompt, source=path.source,
+                source_scale=settings.source_scale,
+            )  # fmt: skip
+            evaluations = denoise.evaluations
+        kind = str(backbone.dtype).removeprefix("torch.")
+        provenance = replace(self.provenance, state=now.predicts, dtype=kind, device=backbone.device.type)
+        self._again = Inversion(self.editor, self.picture, path, provenance, evaluations, now)
+        return self._again
 
     def sheet(
         self, *edits: Edit | str, scale: Sequence[float], threshold: Sequence[float | None] = (None,),
@@ -272,7 +317,8 @@ class Inversion:
             base_denoised=denoised if self.path.base_denoised is self.path.denoised else base,
         )  # fmt: skip
         settings = replace(self.settings, steps=steps)
-        return Inversion(self.editor, self.picture, path, replace(self.provenance, settings=settings), 0)
+        provenance = replace(self.provenance, settings=settings)
+        return Inversion(self.editor, self.picture, path, provenance, 0, self.then)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
@@ -309,9 +355,10 @@ class Inversion:
 
     def replayed(self) -> Tensor:
         """The latents (1 c h w) at the end of a replay that carries an edit of scale 0."""
-        x = self.path.x[-1]
-        with self.editor.backbone.denoiser(self.path.schedule, maps=False) as denoise:
-            for step in core.edit(denoise, self.path, [Concept("", 0.0)], "none"):
+        path = self.current().path
+        x = path.x[-1]
+        with self.editor.backbone.denoiser(path.schedule, maps=False) as denoise:
+            for step in core.edit(denoise, path, [Concept("", 0.0)], "none"):
                 x = step.x
         return x
 
@@ -438,7 +485,7 @@ class Edited:
         return Recipe(
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
             fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
-            drop_source_late=plan.drop_source_late,
+            drop_source_late=plan.drop_source_late, additions=state.additions(self.inversion.editor.backbone),
             dtype=str(self.inversion.editor.backbone.dtype).removeprefix("torch."),
             device=self.inversion.editor.backbone.device.type,
         )  # fmt: skip

@@ -133,8 +133,8 @@ def check_scheduler(config: Mapping[str, Any], name: str) -> None:
     refused = checkpoints.unknown_scheduler(config)
     if is_flow(config) and config.get("prediction_type") != "flow_prediction":
         refused = (
-            f"its scheduler is a {config.get('_class_name')}, which is for flow models, and it predicts noise: use "
-            "DPMSolverMultistepScheduler or DDIMScheduler, with the betas that it was trained with"
+            "its scheduler is one of flow models, and it predicts noise: use DPMSolverMultistepScheduler or "
+            "DDIMScheduler, with the betas that it was trained with"
         )
     if refused:
         raise ValueError(f"model {name!r} can't be edited with: {refused}")

@@ -1,7 +1,6 @@
 """A file's tensors as parts: converted by diffusers where it knows the layout, every tensor accounted for."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from torch import Tensor
 from ledits.backbones import reading
 from ledits.files import single
 from ledits.files.checkpoints import Checkpoint
-from ledits.files.single import PREFIXES
 
 # How ComfyUI marks weights in 8 bits: a number beside each that they are to be multiplied with.
 _SCALES = (".scale_weight", ".weight_scale")

@@ -152,7 +152,7 @@ def unknown_scheduler(config: Mapping[str, Any]) -> str:
     """Why nothing can be done with a scheduler, by its configuration; empty where something can."""
     kind = str(config.get("_class_name", ""))
     if kind.startswith("EDM") or config.get("sigma_data") is not None:
-        return f"its scheduler is an {kind[:80]}, whose levels and scaled inputs (EDM) are not known here"
+        return "its scheduler is one of EDM, whose levels and scaled inputs are not known here"
     if config.get("prediction_type") not in (None, "epsilon", "v_prediction", "sample", "flow_prediction"):
         return f"it predicts {str(config['prediction_type'])[:80]!r}, where epsilon, v_prediction or sample are known"
     return ""
