@@ -24,7 +24,8 @@ from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Mode, Settings
-from ledits.backbones import BUNDLED, Backbone, from_pipe, load, state
+from ledits.asked.loading import Loading
+from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.language import concepts
@@ -44,12 +45,21 @@ Progress = Callable[[int, int], None]  # (network evaluations done, of how many)
 class Editor:
     """A loaded model. It keeps nothing between calls, so that any number of threads may use it at once."""
 
-    def __init__(self, model: "str | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto") -> None:
-        """`model`: "scenes" (bundled), a folder in diffusers' layout, a hub id, or a backbone that is loaded already.
-
-        `device`: auto, cpu, mps, cuda or cuda:N. `dtype`: auto, float32, float16 or bfloat16.
+    def __init__(
+        self, model: "str | Loading | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto",
+        lora: Sequence[str] = (), embedding: Sequence[str] = (), vae: str | None = None, tiny_vae: str | None = None,
+        base: str | None = None, text_encoder: Sequence[str] = (), variant: str | None = None,
+        offload: str | None = None, quantize: str | None = None,
+    ) -> None:  # fmt: skip
+        """`model`: "scenes" (bundled), a folder in diffusers' layout, a hub id, a file of weights, or a backbone that is
+        loaded already. The other options are those of `ledits.backbones.load`.
         """
-        self.backbone = load(model, device=device, dtype=dtype) if isinstance(model, str) else model
+        if isinstance(model, str):
+            model = load(
+                model, device=device, dtype=dtype, lora=lora, embedding=embedding, vae=vae, tiny_vae=tiny_vae,
+                base=base, text_encoder=text_encoder, variant=variant, offload=offload, quantize=quantize,
+            )  # fmt: skip
+        self.backbone = loaded(model) if isinstance(model, Loading) else model
 
     @classmethod
     def from_pipe(cls, pipe: Any) -> "Editor":
@@ -124,15 +134,15 @@ class Editor:
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise ValueError where a recipe was made with other weights, or with other additions to them."""
+        if set(recipe.additions) != set(here := state.additions(self.backbone)):
+            lacking = ", ".join(sorted(set(recipe.additions) - set(here)))
+            said = f"with {lacking}, which is not loaded" if lacking else f"without {', '.join(here)}"
+            raise ValueError(f"the recipe was made {said}: load the model as it was then")
         if recipe.fingerprint != self.backbone.fingerprint:
             raise ValueError(
                 f"the recipe was made with another version of model {recipe.model!r}, {recipe.fingerprint[:8]}: its "
                 "result can't be repeated"
             )
-        if set(recipe.additions) != set(here := state.additions(self.backbone)):
-            lacking = ", ".join(sorted(set(recipe.additions) - set(here)))
-            said = f"with {lacking}, which is not loaded" if lacking else f"without {', '.join(here)}"
-            raise ValueError(f"the recipe was made {said}: load the model as it was then")
 
     def open_inversion(self, path: Path | str, picture: Any) -> "Inversion":
         """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match."""
@@ -375,7 +385,9 @@ class EditStep:
 
     def preview(self) -> Image.Image:
         """The picture that the network sees at this step, at the original's size."""
-        return Image.fromarray(self.inversion.decoded(self.step.x0))
+        backbone = self.inversion.editor.backbone
+        look = getattr(backbone, "preview", backbone.decode)  # by a small autoencoder, where one was loaded
+        return Image.fromarray(self.inversion.frame.picture(look(self.step.x0)[0]))
 
 
 class Replay:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledits.files import checkpoints
+from ledits.files import checkpoints, single
 
 DTYPES = ("float32", "float16", "bfloat16")
 OFFLOADS = ("model", "group", "sequential")
@@ -95,7 +95,7 @@ class Loading:
             raise ValueError("quantize and LoRAs don't go together here: leave one of them out")
         if self.transformer is not None:
             path = Path(self.transformer)
-            if path.suffix not in checkpoints.WEIGHTS or not path.is_file():
+            if path.suffix not in single.WEIGHTS or not path.is_file():
                 raise ValueError(f"transformer {self.transformer!r}: a .gguf or .safetensors file is needed")
         tokens = [each.token for each in self.embeddings]
         for token in tokens:

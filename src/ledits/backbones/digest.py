@@ -30,10 +30,11 @@ def fingerprint(
     """
     files = [*_files(folder, kinds), *beside]
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_digest, files))
+        digests = list(pool.map(of_file, files))
     whole = hashlib.sha256()
     for path, digest in zip(files, digests, strict=True):
-        name = path.name if path in beside else path.relative_to(folder).as_posix()
+        # What a file beside is called is nothing that it holds.
+        name = f"file {beside.index(path)}" if path in beside else path.relative_to(folder).as_posix()
         whole.update(f"{name} {digest}\n".encode())
     return whole.hexdigest()[:32]
 
@@ -50,7 +51,7 @@ def _files(folder: Path, kinds: Mapping[str, str | None] | None) -> Generator[Pa
             yield path
 
 
-def _digest(path: Path) -> str:
+def of_file(path: Path) -> str:
     """The SHA-256 of a file's content, remembered if it is large."""
     kept = _remembered(path)
     if kept is not None and kept.exists():

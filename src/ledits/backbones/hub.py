@@ -69,6 +69,36 @@ def download(
         ) from None
 
 
+def one_file(repository: str, name: str | None) -> Path:
+    """One file of a repository, its only .safetensors file where none is named; from the cache where it is there."""
+    from huggingface_hub import hf_hub_download, list_repo_files, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+    def named(files: Iterable[str]) -> str:
+        found = sorted(file for file in files if file.endswith(".safetensors"))
+        if len(found) != 1:
+            listed = ", ".join(found[:5]) or "none"
+            raise ValueError(f"{repository!r} has {len(found)} .safetensors files ({listed}): name one, {repository}/FILE")
+        return found[0]
+
+    try:
+        try:
+            if name is None:
+                folder = Path(snapshot_download(repository, local_files_only=True))
+                return folder / named(path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors"))
+            return Path(hf_hub_download(repository, name, local_files_only=True))
+        except (OSError, EntryNotFoundError):
+            return Path(hf_hub_download(repository, name or named(list_repo_files(repository))))
+    except RepositoryNotFoundError:
+        raise ValueError(f"{repository!r}: the hub has no such repository, or it needs `hf auth login`") from None
+    except EntryNotFoundError:
+        raise ValueError(f"{repository!r} has no file {name!r}") from None
+    except ValueError:
+        raise
+    except Exception:
+        raise ValueError(f"{repository!r} is neither a file nor cached, and the hub can't be reached") from None
+
+
 def _cached(repository: str, revision: str | None, variant: str | None, without: Iterable[str]) -> Path | None:
     """The repository in this machine's cache, where every part of it is there."""
     from huggingface_hub import snapshot_download

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ledits.backbones import memory, state
 from ledits.backbones.attention import Layout, token_maps
-from ledits.backbones.codec import Codec, casting
+from ledits.backbones.codec import Autoencoder, Codec, casting
 from ledits.backbones.lora import SCALING, one_pass
 from ledits.backbones.texts import Prompts, Text
 from ledits.method.core import Prompt, Schedule
@@ -49,6 +49,7 @@ class NetworkBackbone:
     """
 
     prediction = "flow_prediction"
+    _small: Codec | None = None
     _added: tuple[str, ...] | None = None  # None: a pipeline's, and whatever is on its networks by now
     map_layers: Sequence[str] = ()  # names of attention modules
 
@@ -111,6 +112,21 @@ class NetworkBackbone:
                 found = state.content(self._modules())
             self._counted = now, found
         return found
+
+    def added(self, additions: tuple[str, ...]) -> None:
+        """What was added to the checkpoint while it was read."""
+        self._added = additions
+
+    def previews(self, vae: Any) -> None:
+        """A small autoencoder that `preview` decodes with; ValueError for one of other latents."""
+        own, its = getattr(getattr(self.codec, "vae", None), "config", None), vae.config.latent_channels
+        if (channels := getattr(own, "latent_channels", None)) != its:
+            raise ValueError(f"the tiny autoencoder has latents of {its} channels, and the model's have {channels}")
+        self._small = Autoencoder(vae, self.device)
+
+    def preview(self, x: Tensor) -> Tensor:
+        """`decode` for a look at what is in the making, by a small autoencoder where one was given."""
+        return (self._small or self.codec).decode(x)
 
     def state(self) -> state.State:
         """What it is at this moment; see `state`."""

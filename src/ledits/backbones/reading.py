@@ -101,12 +101,18 @@ def model(checkpoint: Checkpoint, part: str, dtype: torch.dtype, kind: str | Non
         loaded, said = loader.from_pretrained(folder, dtype=dtype, trust_remote_code=False, **how)
     else:
         loaded, said = getattr(diffusers, cls).from_pretrained(folder, torch_dtype=dtype, **how)
+    if of_text:
+        check_text(name, part, said)
+    else:
+        account(name, part, said["missing_keys"], said["unexpected_keys"])
+    return loaded.eval().requires_grad_(False)
+
+
+def check_text(name: str, part: str, said: Mapping[str, Any]) -> None:
+    """`account` of what transformers says about a text encoder."""
     missing = [key for key in said["missing_keys"] if not key.endswith(_COUNTED)]
     unexpected = [key for key in said["unexpected_keys"] if not key.endswith(_COUNTED)]
-    if of_text:
-        unexpected = [key for key in unexpected if not key.startswith(_HEADS)]
-    account(name, part, missing, unexpected)
-    return loaded.eval().requires_grad_(False)
+    account(name, part, missing, [key for key in unexpected if not key.startswith(_HEADS)])
 
 
 def account(name: str, part: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:

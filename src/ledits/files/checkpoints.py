@@ -9,13 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from ledits.files import configs, families
+from ledits.files import configs, families, single
 
 # In the package: the one that is used where none is named, and all of them.
 BUNDLED = "scenes"
 IN_PACKAGE = (BUNDLED, "scenes-flow")
-WEIGHTS = (".safetensors", ".gguf")  # that a model in one file may have
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
@@ -40,37 +38,23 @@ def find(model: str) -> Path | None:
         return Path(__file__).parents[1] / "models" / model
     try:
         path = Path(model).expanduser()
-        if path.is_dir() or (path.is_file() and path.suffix in WEIGHTS):
+        if path.is_dir() or (path.is_file() and path.suffix in single.WEIGHTS):
             return path
         there = path.exists()
     except (OSError, ValueError, RuntimeError):  # a name too long, with a null byte, or of a home that is not there
         there = False
-    if there and Path(model).suffix in PICKLES:
-        raise ValueError(f"model {model!r} is a pickle, {pickle_remedy(Path(model))}")
+    if there and Path(model).suffix in single.PICKLES:
+        raise ValueError(f"model {model!r} is a pickle, {single.pickle_remedy(Path(model))}")
     if there:
         raise ValueError(
             f"model {model!r} is a file of another kind: a .safetensors or .gguf file, a folder in diffusers' layout, "
             "or a hub id such as owner/name is needed"
         )
-    if Path(model).suffix in (*WEIGHTS, *PICKLES):
+    if Path(model).suffix in (*single.WEIGHTS, *single.PICKLES):
         raise ValueError(f"model {model!r}: there is no such file")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or model.startswith("."):
         raise ValueError(f"model {model!r}: there is no such folder, and a hub id has the form owner/name")
     return None
-
-
-def pickle_remedy(path: Path) -> str:
-    """What to say of a file that can run code when it is opened: how to make a safe one of it, in a process of its own.
-
-    With `weights_only` PyTorch reads tensors alone, and refuses a file that holds anything else.
-    """
-    safe = path.with_suffix(".safetensors")
-    code = (
-        "import torch, safetensors.torch as s; w = torch.load({0!r}, map_location='cpu', weights_only=True); "
-        "w = w.get('state_dict', w); s.save_file({{k: v.contiguous() for k, v in w.items() if hasattr(v, 'shape')}}, "
-        "{1!r})"
-    ).format(str(path), str(safe))
-    return f'which can run code when it is opened: convert it first, python -c "{code}"'
 
 
 def short(model: str) -> str:
@@ -148,6 +132,32 @@ def examine(folder: Path, model: str) -> Checkpoint:
     return Checkpoint(model, folder, family, known, said, scheduler, own(folder, model), found)
 
 
+# Of files that hold a whole model: which of our folders of configurations has theirs.
+_LAYOUTS = {"StableDiffusionXLPipeline": "stable-diffusion-xl"}
+_WIDTHS = {768: "stable-diffusion-1", 1024: "stable-diffusion-2"}
+
+
+def layout(file: single.File) -> Path:
+    """The folder with the configurations of a file's family; ValueError where there is none for it."""
+    network, where = file.network(), Path(__file__).parent / "layouts"
+    if (takes := next((each.shape[1] for name, each in network.items() if name in _FIRST), 4)) != 4:
+        refused = other_channels({"in_channels": takes}, {"latent_channels": 4})
+        raise ValueError(f"{file.path} can't be edited with: {refused}")
+    if any(name.startswith("conditioner.embedders.0.model.") for name in file.header.tensors):
+        raise ValueError(f"{file.path} is SDXL's refiner, which a file does not say all of: use its folder")
+    if "edm_mean" in file.header.tensors:
+        raise ValueError(f"{file.path} can't be edited with: its scheduler is one of EDM, which is not known here")
+    if file.family == "StableDiffusionPipeline":
+        width = next((each.shape[-1] for name, each in network.items() if name.endswith("attn2.to_k.weight")), None)
+        if width not in _WIDTHS:
+            raise ValueError(f"{file.path} is a Stable Diffusion of another kind: give a folder with its configurations")
+        return where / _WIDTHS[width]
+    return where / _LAYOUTS[str(file.family)]
+
+
+_FIRST = ("input_blocks.0.0.weight", "conv_in.weight")  # of a UNet, which takes the picture
+
+
 def unknown_scheduler(config: Mapping[str, Any]) -> str:
     """Why nothing can be done with a scheduler, by its configuration; empty where something can."""
     kind = str(config.get("_class_name", ""))
@@ -223,10 +233,15 @@ def world(folder: Path) -> World | None:
         return None
 
 
+def hub_cache() -> Path:
+    """Where the hub's own library keeps what it has downloaded."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+
+
 def cached() -> Iterator[tuple[str, Path]]:
     """The hub's models in this machine's cache, their ids and folders, in the order of their ids."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    for folder in sorted(Path(os.environ.get("HF_HUB_CACHE") or home / "hub").glob("models--*--*")):
+    for folder in sorted(hub_cache().glob("models--*--*")):
         snapshots = sorted(folder.glob("snapshots/*/model_index.json"), key=lambda path: path.stat().st_mtime)
         if snapshots:
             yield folder.name.removeprefix("models--").replace("--", "/"), snapshots[-1].parent

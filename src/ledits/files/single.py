@@ -5,11 +5,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledits.files import checkpoints, weights
+from ledits.files import weights
 from ledits.files.weights import Header
+
+WEIGHTS = (".safetensors", ".gguf")
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 # Under which names a network lies in files that hold more than it, or were saved from another program.
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "net.", "transformer.")
+
+# What tells of the scheduler and is no weight.
+SETTINGS = ("v_pred", "ztsnr", "edm_mean", "edm_std")
 
 # Names that only this family's network has, without such a prefix: those of its authors, then diffusers'. All of one
 # row must be there, and none that begins with "!"; the first row that fits.
@@ -66,9 +72,9 @@ class File:
 
 def told(path: Path) -> File:
     """What a file is; ValueError, one sentence, where it is none that is known."""
-    if path.suffix in checkpoints.PICKLES:
-        raise ValueError(f"{path} is a pickle, {checkpoints.pickle_remedy(path)}")
-    if path.suffix not in checkpoints.WEIGHTS or not path.is_file():
+    if path.suffix in PICKLES:
+        raise ValueError(f"{path} is a pickle, {pickle_remedy(path)}")
+    if path.suffix not in WEIGHTS or not path.is_file():
         raise ValueError(f"{path}: a .safetensors or .gguf file is needed")
     header = weights.header(path)
     names = header.tensors.keys()
@@ -92,6 +98,20 @@ def told(path: Path) -> File:
         return File(path, "text encoder", header, note=kind)
     some = ", ".join(sorted(names)[:3])
     raise ValueError(f"{path} is a file of weights of a kind that is not known here; its tensors are {some}, ...")
+
+
+def pickle_remedy(path: Path) -> str:
+    """What to say of a file that can run code when it is opened: how to make a safe one of it, in a process of its own.
+
+    With `weights_only` PyTorch reads tensors alone, and refuses a file that holds anything else.
+    """
+    safe = path.with_suffix(".safetensors")
+    code = (
+        "import torch, safetensors.torch as s; w = torch.load({0!r}, map_location='cpu', weights_only=True); "
+        "w = w.get('state_dict', w); s.save_file({{k: v.contiguous() for k, v in w.items() if hasattr(v, 'shape')}}, "
+        "{1!r})"
+    ).format(str(path), str(safe))
+    return f'which can run code when it is opened: convert it first, python -c "{code}"'
 
 
 def _bare(name: str) -> str:
