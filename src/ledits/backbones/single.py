@@ -14,7 +14,7 @@ from torch import Tensor
 from ledits.backbones import reading
 from ledits.files import single
 from ledits.files.checkpoints import Checkpoint
-from ledits.files.single import File
+from ledits.files.single import PREFIXES, File
 
 # How ComfyUI marks weights in 8 bits: a number beside each that they are to be multiplied with.
 _SCALES = (".scale_weight", ".weight_scale")
@@ -135,6 +135,8 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _converted(cls: str, tensors: dict[str, Tensor], checkpoint: Checkpoint, part: str, dtype: torch.dtype) -> Any:
     """A part of diffusers, of tensors under its authors' names or diffusers' own."""
     held, names = sum(each.numel() for each in tensors.values()), list(tensors)
+    if "input_blocks.0.0.weight" in tensors:  # diffusers knows these under their prefix alone
+        tensors = {PREFIXES[0] + name: each for name, each in tensors.items()}
     made = getattr(diffusers, cls).from_single_file(
         tensors, config=str(checkpoint.folder), subfolder=part, torch_dtype=dtype, local_files_only=True
     )
