@@ -144,9 +144,15 @@ def parts(kind: str) -> dict:
     def text(cls: type, layers: int, width: int = 16) -> torch.nn.Module:
         return cls(
             CLIPTextConfig(
-                vocab_size=len(tokenizer), hidden_size=width, intermediate_size=32, num_hidden_layers=layers,
-                num_attention_heads=2, max_position_embeddings=32, projection_dim=width,
-                bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+                vocab_size=len(tokenizer),
+                hidden_size=width,
+                intermediate_size=32,
+                num_hidden_layers=layers,
+                num_attention_heads=2,
+                max_position_embeddings=32,
+                projection_dim=width,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
             )  # fmt: skip
         ).eval()

@@ -142,36 +142,44 @@ HOSTILE = {
     "a pipeline of its own": (own_pipeline, "checkpoints of"),
     "a network of its own": (own_part, "'mine.MyUNet' as its unet"),
     "a library that is no model's": (
-        in_config("model_index.json", text_encoder=["os", "CLIPTextModel"]), "'os.CLIPTextModel'"
+        in_config("model_index.json", text_encoder=["os", "CLIPTextModel"]),
+        "'os.CLIPTextModel'",
     ),
     "a class that is no text": (in_config("model_index.json", vae=["diffusers", 5]), "and no class"),
     "a class of another part": (
-        in_config("model_index.json", vae=["diffusers", "UNet2DConditionModel"]), "where a AutoencoderKL or"
+        in_config("model_index.json", vae=["diffusers", "UNet2DConditionModel"]),
+        "where a AutoencoderKL or",
     ),
     "a part that is missing": (in_config("model_index.json", tokenizer=[None, None]), "incomplete"),
     "a custom pipeline": (in_config("model_index.json", custom_pipeline="owner/code"), "names code of its own"),
     "code of a config that is ours": (
-        in_config("text_encoder/config.json", auto_map={"AutoModel": "mine.Mine"}), "names code of its own"
+        in_config("text_encoder/config.json", auto_map={"AutoModel": "mine.Mine"}),
+        "names code of its own",
     ),
     "code of a tokenizer": (
-        in_config("tokenizer/tokenizer_config.json", auto_map={"AutoTokenizer": ["mine.Mine", None]}), "code of its own"
+        in_config("tokenizer/tokenizer_config.json", auto_map={"AutoTokenizer": ["mine.Mine", None]}),
+        "code of its own",
     ),
     "code deep inside": (
         in_config("text_encoder/config.json", text_config={"auto_map": {"AutoConfig": "owner/code--mine.Mine"}}),
         "code of its own",
     ),
     "a kernel of the hub": (
-        in_config("text_encoder/config.json", _attn_implementation="kernels-community/flash-attn"), "names a kernel"
+        in_config("text_encoder/config.json", _attn_implementation="kernels-community/flash-attn"),
+        "names a kernel",
     ),
     "a kernel by its version": (
-        in_config("text_encoder/config.json", attn_implementation="a/b@main:fn"), "names a kernel"
+        in_config("text_encoder/config.json", attn_implementation="a/b@main:fn"),
+        "names a kernel",
     ),
     "kernels asked for": (in_config("text_encoder/config.json", use_kernels=True), "code of its own"),
     "a quantiser that reads pickles": (
-        in_config("unet/config.json", quantization_config={"quant_method": "torchao"}), "quantised by 'torchao'"
+        in_config("unet/config.json", quantization_config={"quant_method": "torchao"}),
+        "quantised by 'torchao'",
     ),
     "a quantiser of its own": (
-        in_config("unet/config.json", quantization_config={"quant_method": "mine.Mine"}), "quantised by"
+        in_config("unet/config.json", quantization_config={"quant_method": "mine.Mine"}),
+        "quantised by",
     ),
     "weights in a pickle": (pickled, "only as a pickle"),
     "a pickle among its shards": (pickled_shard, "safetensors files beside it"),
@@ -179,16 +187,21 @@ HOSTILE = {
     "ten million channels": (in_config("unet/config.json", block_out_channels=[10**7, 10**7]), "block_out_channels of"),
     "ten million layers": (in_config("text_encoder/config.json", num_hidden_layers=10**7), "num_hidden_layers of"),
     "more layers than weights": (in_config("text_encoder/config.json", num_hidden_layers=500), "asks for .* numbers"),
-    "wider layers than weights": (in_config("text_encoder/config.json", intermediate_size=10**6), "asks for .* numbers"),
+    "wider layers than weights": (
+        in_config("text_encoder/config.json", intermediate_size=10**6),
+        "asks for .* numbers",
+    ),
     "a table of all positions": (in_config("unet/config.json", sample_size=10**9), "sample_size of"),
     "a hundred thousand layers a block": (in_config("unet/config.json", layers_per_block=10**5), "layers_per_block of"),
     "a list without an end": (in_config("unet/config.json", block_out_channels=[16] * 10**5), "a list of 100000"),
     "all times of all clocks": (
-        in_config("scheduler/scheduler_config.json", num_train_timesteps=10**12), "num_train_timesteps of"
+        in_config("scheduler/scheduler_config.json", num_train_timesteps=10**12),
+        "num_train_timesteps of",
     ),
     "betas that are words": (in_config("scheduler/scheduler_config.json", beta_end="x"), "broken"),
     "a prediction that is unknown": (
-        in_config("scheduler/scheduler_config.json", prediction_type="../x"), "it predicts"
+        in_config("scheduler/scheduler_config.json", prediction_type="../x"),
+        "it predicts",
     ),
     "EDM": (in_config("scheduler/scheduler_config.json", _class_name="EDMEulerScheduler"), "one of EDM"),
     "channels that are words": (in_config("unet/config.json", block_out_channels=["a", "b"]), "broken"),

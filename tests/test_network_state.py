@@ -1,5 +1,6 @@
-"""A path belongs to the network as it was: what changes afterwards is seen, predicted again, or refused (audit A4 to A9,
-A15).
+"""A path belongs to the network as it was: what changes afterwards is seen, and predicted again or refused.
+
+Audit A4, A5, A8, A9 and A15.
 """
 
 import logging

@@ -20,11 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from ledits.asked import regions
+from ledits.asked.loading import Loading
 from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Mode, Settings
-from ledits.asked.loading import Loading
 from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
@@ -51,8 +51,8 @@ class Editor:
         base: str | None = None, text_encoder: Sequence[str] = (), variant: str | None = None,
         offload: str | None = None, quantize: str | None = None,
     ) -> None:  # fmt: skip
-        """`model`: "scenes" (bundled), a folder in diffusers' layout, a hub id, a file of weights, or a backbone that is
-        loaded already. The other options are those of `ledits.backbones.load`.
+        """`model`: "scenes" (bundled), a folder in diffusers' layout, a hub id, a file of weights, or a backbone that
+        is loaded already. The other options are those of `ledits.backbones.load`.
         """
         if isinstance(model, str):
             model = load(

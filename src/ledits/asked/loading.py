@@ -1,8 +1,10 @@
 """How a model is loaded: where its parts come from, what is added to it, what it runs on. Checked without torch."""
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ledits.files import checkpoints, single
 
@@ -49,7 +51,9 @@ class Embedding:
             where = f"{where}:{begun}"
         token = token or Path(_named(where, "embedding", "style.safetensors")).stem
         if not token or any(letter.isspace() for letter in token):
-            raise ValueError(f"embedding {text!r}: its word {token!r} must be one without spaces: FILE:WORD says another")
+            raise ValueError(
+                f"embedding {text!r}: its word {token!r} must be one without spaces: FILE:WORD says another"
+            )
         return cls(where, token)
 
 
@@ -101,3 +105,19 @@ class Loading:
         for token in tokens:
             if tokens.count(token) > 1:
                 raise ValueError(f"two embeddings are called {token!r}: FILE:WORD gives one of them another word")
+
+    def to_text(self) -> str:
+        """The model's name where nothing else is said of its parts, or all of it, for another process."""
+        said = asdict(self)
+        plain = asdict(Loading(model=self.model, device=self.device, dtype=self.dtype))
+        return self.model if said == plain else json.dumps(said)
+
+    @classmethod
+    def of(cls, text: str, device: str, dtype: str) -> "Loading":
+        """What `to_text` wrote, on this device and in this number format."""
+        if not text.startswith("{"):
+            return cls(model=text, device=device, dtype=dtype)
+        said: dict[str, Any] = json.loads(text)
+        said |= {"text_encoders": tuple(said["text_encoders"]), "device": device, "dtype": dtype}
+        said |= {"loras": tuple(Lora(**each) for each in said["loras"])}
+        return cls(**{**said, "embeddings": tuple(Embedding(**each) for each in said["embeddings"])})

@@ -74,7 +74,7 @@ def load(
     lora: Sequence[str | Lora] = (),
     embedding: Sequence[str | Embedding] = (),
 ) -> Backbone:
-    """The backbone of a checkpoint: "scenes" (bundled), a folder in diffusers' layout, a hub repository's id, or a file.
+    """The backbone of a checkpoint: "scenes" (bundled), a folder in diffusers' layout, a hub id, or a file.
 
     device "auto" takes CUDA, then MPS, then the CPU. dtype "auto" is float16 on CUDA, bfloat16 there for transformers,
     which overflow in float16; on a CPU bfloat16 where a UNet of this size is faster in it; else float32. Weights are
@@ -84,8 +84,8 @@ def load(
 
     A file (.safetensors, .gguf) holds a whole Stable Diffusion 1.x, 2.x or XL, or the network of another family; `base`
     is then a folder or hub id that has the rest. `transformer` is a file of the network in place of the folder's,
-    `text_encoder` files of text encoders, `vae` a file or folder of an autoencoder, `tiny_vae` a small one for previews.
-    `lora` are FILE_OR_ID[:WEIGHT], `embedding` textual inversions, FILE[:WORD].
+    `text_encoder` files of text encoders, `vae` a file or folder of an autoencoder, `tiny_vae` a small one for
+    previews. `lora` are FILE_OR_ID[:WEIGHT], `embedding` textual inversions, FILE[:WORD].
 
     `offload` keeps parts in the machine's memory while others run: "model", "group" or "sequential", each smaller and
     slower than the one before (diffusers' own). `quantize` holds the weights of the network and its language models in

@@ -1,12 +1,14 @@
 """What is added to a checkpoint: LoRAs, words that were learned, other autoencoders. Read by diffusers and peft."""
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import load_file
 
 from ledits.asked.loading import Embedding, Lora
@@ -80,7 +82,7 @@ def _pipeline(parts: Mapping[str, Any], family: str) -> Any:
         given["requires_safety_checker"] = False
     if "add_watermarker" in asked:
         given["add_watermarker"] = False
-    given["scheduler"] = diffusers.DDIMScheduler(clip_sample=False, steps_offset=1)
+    given["scheduler"] = DDIMScheduler(clip_sample=False, steps_offset=1)
     return kind(**given)
 
 
@@ -96,7 +98,8 @@ def _adapt(pipe: Any, name: str, asked: Lora, checkpoint: Checkpoint) -> str:
     if not hasattr(pipe, "load_lora_weights"):
         raise ValueError(f"LoRA {path.name}: diffusers reads none for a {checkpoint.family}")
     try:
-        with reading.complaints(path.name, "LoRA"):
+        with reading.complaints(path.name, "LoRA"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # peft warns of a second adapter, which is what was asked for
             pipe.load_lora_weights(load_file(path), adapter_name=name)
     except ValueError as error:
         reason = str(error).rpartition("read: ")[2]

@@ -1,4 +1,4 @@
-"""CLIP's words, which a file of Stable Diffusion leaves out: all of its tokenizers have the same, from wherever one is."""
+"""CLIP's words, which a file of Stable Diffusion leaves out; all of its tokenizers have the same."""
 
 import gzip
 import importlib.util
@@ -27,7 +27,10 @@ def tokenizer(pad: str) -> Any:
 def _cached() -> Path | None:
     """The folder of a tokenizer that some model in the hub's cache brought along."""
     for repository in checkpoints.hub_cache().glob("models--*"):
-        for words in (*repository.glob("snapshots/*/vocab.json"), *repository.glob("snapshots/*/tokenizer*/vocab.json")):
+        for words in (
+            *repository.glob("snapshots/*/vocab.json"),
+            *repository.glob("snapshots/*/tokenizer*/vocab.json"),
+        ):
             if (words.parent / "merges.txt").is_file() and words.stat().st_size < 2**22:
                 try:
                     found = json.loads(words.read_text(encoding="utf-8"))

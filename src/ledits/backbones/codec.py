@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 _CASTING = RLock()
 
 
-
 @contextmanager
 def casting() -> Generator[None]:
     """While no autoencoder is cast by another thread."""

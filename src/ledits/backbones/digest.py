@@ -17,9 +17,7 @@ _SMALL = 2**20  # bytes; hashing these is faster than looking their digest up
 _SETTLED = 2.0  # seconds after which a file's time tells whether it was changed
 
 
-def fingerprint(
-    folder: Path, *, kinds: Mapping[str, str | None] | None = None, beside: Sequence[Path] = ()
-) -> str:
+def fingerprint(folder: Path, *, kinds: Mapping[str, str | None] | None = None, beside: Sequence[Path] = ()) -> str:
     """The first 32 digits of the SHA-256 of every file that loading reads: each one's name and content.
 
     `kinds` are the variants of each part's weights that are read, plain ones where nothing is said; `beside` are files

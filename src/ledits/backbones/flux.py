@@ -33,7 +33,9 @@ class Prompts:
         tokenizer, encoder = self.clip
         # CLIP gives only a summary: what does not fit into its 77 tokens is in T5's.
         with TOKENIZING:
-            short = tokenizer(text, padding="max_length", max_length=longest(tokenizer, encoder), truncation=True, return_tensors="pt")
+            short = tokenizer(
+                text, padding="max_length", max_length=longest(tokenizer, encoder), truncation=True, return_tensors="pt"
+            )
         pooled = encoder(short.input_ids.to(self.device)).pooler_output[0]
         tokenizer, encoder = self.t5
         # T5's mask is not used, so its padding is attended to, and has to be as long as it was in training.

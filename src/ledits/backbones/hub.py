@@ -78,7 +78,9 @@ def one_file(repository: str, name: str | None) -> Path:
         found = sorted(file for file in files if file.endswith(".safetensors"))
         if len(found) != 1:
             listed = ", ".join(found[:5]) or "none"
-            raise ValueError(f"{repository!r} has {len(found)} .safetensors files ({listed}): name one, {repository}/FILE")
+            raise ValueError(
+                f"{repository!r} has {len(found)} .safetensors files ({listed}): name one, {repository}/FILE"
+            )
         return found[0]
 
     try:

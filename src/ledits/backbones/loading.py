@@ -71,7 +71,9 @@ def _file(asked: Loading) -> File | None:
         if file.kind not in ("model", "network"):
             option = {"lora": "lora", "embedding": "embedding", "vae": "vae", "tiny vae": "tiny_vae",
                       "text encoder": "text_encoder"}[file.kind]  # fmt: skip
-            raise ValueError(f"model {asked.model!r} is a {file.kind} and no model: give it as {option}, beside a model")
+            raise ValueError(
+                f"model {asked.model!r} is a {file.kind} and no model: give it as {option}, beside a model"
+            )
         return file
     return None if asked.transformer is None else told(Path(asked.transformer))
 

@@ -158,7 +158,10 @@ class NetworkBackbone:
         return list(state.within(list(vars(self.prompts).values())))
 
     def _modules(self) -> dict[str, torch.nn.Module]:
-        found: dict[str, Any] = {"net": getattr(self.net, "_orig_mod", self.net), "vae": getattr(self.codec, "vae", None)}
+        found: dict[str, Any] = {
+            "net": getattr(self.net, "_orig_mod", self.net),
+            "vae": getattr(self.codec, "vae", None),
+        }
         for each in self._told_by():
             if isinstance(each, torch.nn.Module):
                 found.setdefault(f"text{len(found)}", each)

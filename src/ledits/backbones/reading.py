@@ -92,7 +92,12 @@ def model(checkpoint: Checkpoint, part: str, dtype: torch.dtype, kind: str | Non
     of_text = part.startswith("text_encoder")
     if not of_text and checkpoint.index[part][1] != cls:
         cls = checkpoint.index[part][1]  # of those that the table has
-    how: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "variant": kind, "output_loading_info": True}
+    how: dict[str, Any] = {
+        "use_safetensors": True,
+        "local_files_only": True,
+        "variant": kind,
+        "output_loading_info": True,
+    }
     if quantization is not None:
         how["quantization_config"] = quantization
     if of_text:

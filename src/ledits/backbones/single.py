@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -71,7 +72,9 @@ def network(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
 def vae(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The autoencoder of a file, with the configuration that the checkpoint has of its own."""
     if file.kind != "vae" or file.path.suffix == ".gguf":
-        raise ValueError(f"{file.path.name} is a {file.kind}, where an autoencoder is needed: a .safetensors file of one")
+        raise ValueError(
+            f"{file.path.name} is a {file.kind}, where an autoencoder is needed: a .safetensors file of one"
+        )
     with reading.complaints(file.path.name, "vae"):
         tensors = {name: each for name, each in _plain(_read(file.path)).items() if not name.startswith(_BESIDE)}
         for prefix in _VAE:
@@ -89,7 +92,7 @@ def tiny_vae(file: File, dtype: torch.dtype) -> Any:
     with reading.complaints(file.path.name, "tiny vae"):
         tensors = _plain(_read(file.path))
         channels = {each.shape[1] for name, each in tensors.items() if name.startswith("decoder.") and each.dim() == 4}
-        made = diffusers.AutoencoderTiny(latent_channels=min(channels, default=4))
+        made: Any = AutoencoderTiny(latent_channels=min(channels, default=4))
         missing, unexpected = made.load_state_dict(tensors, strict=False)
         reading.account(file.path.name, "tiny vae", missing, unexpected)
         return made.to(dtype).eval().requires_grad_(False)

@@ -81,7 +81,7 @@ def content(modules: Mapping[str, nn.Module]) -> str:
         if not _ADAPTER.search(name)
     ]
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(lambda item: _digest(item[1]), listed))
+        digests = list(pool.map(_digest, [each for _, each in listed]))
     whole = hashlib.sha256()
     for (name, each), digest in sorted(zip(listed, digests, strict=True), key=lambda pair: pair[0][0]):
         whole.update(f"{name} {each.dtype} {tuple(each.shape)} {digest}\n".encode())

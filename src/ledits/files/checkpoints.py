@@ -150,7 +150,9 @@ def layout(file: single.File) -> Path:
     if file.family == "StableDiffusionPipeline":
         width = next((each.shape[-1] for name, each in network.items() if name.endswith("attn2.to_k.weight")), None)
         if width not in _WIDTHS:
-            raise ValueError(f"{file.path} is a Stable Diffusion of another kind: give a folder with its configurations")
+            raise ValueError(
+                f"{file.path} is a Stable Diffusion of another kind: give a folder with its configurations"
+            )
         return where / _WIDTHS[width]
     return where / _LAYOUTS[str(file.family)]
 
@@ -200,9 +202,7 @@ def own(folder: Path, model: str) -> dict[str, Any]:
                 plain = isinstance(number, int | float) and not isinstance(number, bool)
                 if not plain or not low <= number <= high or (name in _WHOLE and number != int(number)):
                     kind = "whole number" if name in _WHOLE else "number"
-                    raise ValueError(
-                        f"{what} has {name} {str(number)[:80]}: a {kind} from {low} to {high} is needed"
-                    )
+                    raise ValueError(f"{what} has {name} {str(number)[:80]}: a {kind} from {low} to {high} is needed")
                 break
         else:
             if name in defaults:
@@ -217,8 +217,8 @@ def own(folder: Path, model: str) -> dict[str, Any]:
 
 # What of ledits.json is a number, and the least and the most of it.
 _NUMBERS = (
-    ("map_scale", 1, 64), ("steps", 1, 1000), ("skip|described_skip", 0, 0.999), ("warmup", 0, 1000), (r"\w+_scale", -1000, 1000),
-    (r"\w+_threshold", 0, 0.999), ("time_shift", 0, 0.999),
+    ("map_scale", 1, 64), ("steps", 1, 1000), ("skip|described_skip", 0, 0.999), ("warmup", 0, 1000),
+    (r"\w+_scale", -1000, 1000), (r"\w+_threshold", 0, 0.999), ("time_shift", 0, 0.999),
 )  # fmt: skip
 _WHOLE = ("steps", "warmup", "map_scale")
 

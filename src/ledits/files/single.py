@@ -107,10 +107,10 @@ def pickle_remedy(path: Path) -> str:
     """
     safe = path.with_suffix(".safetensors")
     code = (
-        "import torch, safetensors.torch as s; w = torch.load({0!r}, map_location='cpu', weights_only=True); "
-        "w = w.get('state_dict', w); s.save_file({{k: v.contiguous() for k, v in w.items() if hasattr(v, 'shape')}}, "
-        "{1!r})"
-    ).format(str(path), str(safe))
+        f"import torch, safetensors.torch as s; w = torch.load({str(path)!r}, map_location='cpu', weights_only=True); "
+        "w = w.get('state_dict', w); s.save_file({k: v.contiguous() for k, v in w.items() if hasattr(v, 'shape')}, "
+        f"{str(safe)!r})"
+    )
     return f'which can run code when it is opened: convert it first, python -c "{code}"'
 
 
@@ -153,16 +153,21 @@ def lycoris(names: Iterable[str]) -> str:
     return ""
 
 
+# Of what trainers write about the model that they began with; the first that fits.
+_SAID = (
+    ("flux-2", "Flux2Pipeline"), ("flux2", "Flux2Pipeline"), ("flux", "FluxPipeline"),
+    ("sdxl", "StableDiffusionXLPipeline"), ("stable-diffusion-xl", "StableDiffusionXLPipeline"),
+    ("sd3", "StableDiffusion3Pipeline"), ("stable-diffusion-3", "StableDiffusion3Pipeline"),
+    ("qwen", "QwenImagePipeline"), ("z_image", "ZImagePipeline"), ("z-image", "ZImagePipeline"),
+    ("chroma", "ChromaPipeline"), ("lumina", "Lumina2Pipeline"), ("sd_v", "StableDiffusionPipeline"),
+    ("stable-diffusion-v", "StableDiffusionPipeline"),
+)  # fmt: skip
+
+
 def lora_family(header: Header) -> str | None:
     """The family whose network a LoRA is for, by what its trainer says and by the names of layers; None: not told."""
     said = " ".join(header.metadata.get(key, "") for key in ("modelspec.architecture", "ss_base_model_version")).lower()
-    for word, family in (
-        ("flux-2", "Flux2Pipeline"), ("flux2", "Flux2Pipeline"), ("flux", "FluxPipeline"), ("sdxl", "StableDiffusionXLPipeline"),
-        ("stable-diffusion-xl", "StableDiffusionXLPipeline"), ("sd3", "StableDiffusion3Pipeline"),
-        ("stable-diffusion-3", "StableDiffusion3Pipeline"), ("qwen", "QwenImagePipeline"), ("z_image", "ZImagePipeline"),
-        ("z-image", "ZImagePipeline"), ("chroma", "ChromaPipeline"), ("lumina", "Lumina2Pipeline"),
-        ("sd_v", "StableDiffusionPipeline"), ("stable-diffusion-v", "StableDiffusionPipeline"),
-    ):  # fmt: skip
+    for word, family in _SAID:
         if word in said:
             return family
     names = header.tensors.keys()

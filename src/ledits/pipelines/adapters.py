@@ -16,6 +16,7 @@ from ledits.backbones.lora import SCALING
 
 ImagePrompts = tuple[Tensor, ...]  # one for each adapter, (1 d) or (1 tokens d)
 
+
 @contextmanager
 def lora_scaled(pipe: Any, attention: Mapping[str, Any] | None) -> Generator[None]:
     """Text encoders at the LoRA scale that the network is given as "scale" in `attention`, inside the block."""

@@ -166,9 +166,9 @@ class LEditsPP(DiffusionPipeline):
         """The backbone and the inversion to replay, where the pipeline runs now, and the network evaluations it took.
 
         The path does not depend on the conditioning. Where the call has another one, or the network is another by now
-        (weights, adapters, learned words, scheduler, number format), only the predictions along the path are made again,
-        T evaluations, and the replay is as exact as if the picture had been inverted so. Another autoencoder is refused,
-        for its latents are other pictures.
+        (weights, adapters, learned words, scheduler, number format), only the predictions along the path are made
+        again, T evaluations, and the replay is as exact as if the picture had been inverted so. Another autoencoder is
+        refused, for its latents are other pictures.
         """
         given = self.inversion if inversion is None else inversion
         changes = {name: value for name, value in changes.items() if value is not None}
@@ -179,8 +179,8 @@ class LEditsPP(DiffusionPipeline):
         as_computed = then is not None and then.predicts == now.predicts
         if then is not None and not then.same_pictures(now):
             raise ValueError(
-                "the autoencoder is another one than the picture was inverted with: invert it again, or put the old one "
-                "back"
+                "the autoencoder is another one than the picture was inverted with: invert it again, or put the old "
+                "one back"
             )
         if as_computed and moving.equal(conditioning, given.conditioning):
             return backbone, replace(given, inversion=path), 0

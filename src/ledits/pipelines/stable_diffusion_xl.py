@@ -221,5 +221,5 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPPUNet, StableDiffusionXLLoraLoade
         return encoders.embed(text, clip_skip=clip_skip, second=second)
 
     def upcast_vae(self) -> None:
-        """The autoencoder in float32, as in diffusers; one that overflows in float16 is cast for each picture anyway."""
+        """The autoencoder in float32, as in diffusers; one that overflows in float16 is cast for a picture anyway."""
         self.vae.to(dtype=torch.float32)
