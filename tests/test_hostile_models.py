@@ -267,9 +267,13 @@ def test_a_tokenizer_does_not_choose_its_class(folder):
 def test_the_command_line_says_it_before_torch_is_loaded(folder, capsys, tmp_path):
     auto_model(folder)
     with pytest.raises(SystemExit) as exit:
-        main(["info", str(folder)])
+        main(["edit", "x.png", "+cat", "--model", str(folder)])
     assert exit.value.code == 2
     assert "AutoModel" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit:
+        main(["info", str(folder)])
+    assert exit.value.code == 0
+    assert "edits: no: model" in capsys.readouterr().out
 
 
 def test_a_whole_folder_is_read_as_it_is(checkpoint):

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from ledits.backbones.hub import is_weights, variant_of
 from ledits.files import atomic, cache
+from ledits.files.weights import is_weights, variant_of
 
 # What a checkpoint is made of: settings, weights, and the tokenizers' words, merges, sentence pieces and
 # templates of chats.

@@ -1,7 +1,6 @@
 """What of a hub's repository is downloaded: the parts that are used, in one kind of weights."""
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -9,17 +8,13 @@ import torch
 
 from ledits.files import checkpoints
 from ledits.files.checkpoints import Checkpoint
+from ledits.files.weights import is_weights, variant_of
 
 _PARTS = (
     "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2",
     "tokenizer_3", "scheduler",
 )  # fmt: skip
 _SETTINGS = (".json", ".txt", ".model", ".jinja")
-# model.safetensors, model.fp16.safetensors, model-00001-of-00002.safetensors, model.fp16-00001-of-00002.safetensors,
-# and the indices of those in several files. Weights that are not a moving average are for training.
-_WEIGHTS = re.compile(
-    r"[\w-]+?(?:\.(?P<variant>\w+))?(?P<part>-\d+-of-\d+)?\.safetensors(?P<index>\.index(?:\.(?P<other>\w+))?\.json)?"
-)
 # Variants in the order in which they are taken where a network runs in a number format; "" are plain ones.
 _ORDER = {torch.float16: ("fp16", "bf16", ""), torch.bfloat16: ("bf16", "fp16", "")}
 
@@ -101,6 +96,23 @@ def one_file(repository: str, name: str | None) -> Path:
         raise ValueError(f"{repository!r} is neither a file nor cached, and the hub can't be reached") from None
 
 
+def settings(repository: str) -> Path:
+    """A repository's folder in the cache: with its weights where they are there, else with its settings alone."""
+    from huggingface_hub import list_repo_files, snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True))
+    except OSError:
+        pass
+    try:
+        there = [file for file in list_repo_files(repository) if _is_setting(file)]
+        return Path(snapshot_download(repository, allow_patterns=there))
+    except Exception:
+        raise ValueError(
+            f"model {repository!r} is neither a folder nor cached, and the hub has none or is out of reach"
+        ) from None
+
+
 def _cached(repository: str, revision: str | None, variant: str | None, without: Iterable[str]) -> Path | None:
     """The repository in this machine's cache, where every part of it is there."""
     from huggingface_hub import snapshot_download
@@ -143,7 +155,7 @@ def wanted(files: Iterable[str], order: Sequence[str], *, without: Iterable[str]
         path = PurePosixPath(file)
         if _is_setting(file):
             chosen.append(file)
-        elif _of_part(path) and _WEIGHTS.fullmatch(path.name):
+        elif _of_part(path) and is_weights(path.name):
             by_part.setdefault(path.parts[0], []).append(file)
     for part, weights in by_part.items():
         if part not in without:
@@ -158,25 +170,9 @@ def _of_part(path: PurePosixPath) -> bool:
 
 def _is_setting(file: str) -> bool:
     path = PurePosixPath(file)
-    if _WEIGHTS.fullmatch(path.name):
+    if is_weights(path.name):
         return False
     return path.suffix == ".json" if len(path.parts) == 1 else _of_part(path) and path.suffix in _SETTINGS
-
-
-def variant_of(file: str) -> str | None:
-    """The variant in a name of weights; None where there is none, or it is no such name."""
-    found = _WEIGHTS.fullmatch(PurePosixPath(file).name)
-    return None if found is None else found["variant"] or found["other"]
-
-
-def is_weights(file: str) -> bool:
-    return _WEIGHTS.fullmatch(PurePosixPath(file).name) is not None
-
-
-def is_whole(file: str) -> bool:
-    """Whether a file's name is of all weights of a part, and not of a share of them or an index."""
-    found = _WEIGHTS.fullmatch(file)
-    return found is not None and not found["part"] and not found["index"] and "non_ema" not in file
 
 
 def _kind(there: Sequence[str | None], order: Sequence[str]) -> str | None:

@@ -12,7 +12,6 @@ import transformers
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from ledits.backbones import hub
 from ledits.files import configs, weights
 from ledits.files.checkpoints import Checkpoint
 
@@ -131,11 +130,11 @@ def account(name: str, part: str, missing: Iterable[str], unexpected: Iterable[s
 
 def weight_files(folder: Path, kind: str | None, name: str) -> list[Path]:
     """The files of a part's weights of one kind, those that an index names; ValueError where there are none."""
-    there = [path for path in folder.glob("*.safetensors*") if path.is_file() and hub.variant_of(path.name) == kind]
+    there = [path for path in folder.glob("*.safetensors*") if path.is_file() and weights.variant_of(path.name) == kind]
     for path in there:
         if path.suffix == ".json":
             return [folder / file for file in configs.shards(path, name)]
-    files = sorted(path for path in there if hub.is_whole(path.name))
+    files = sorted(path for path in there if weights.is_whole(path.name))
     if files:
         return files[:1]
     if pickles := sorted([*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")]):

@@ -2,14 +2,20 @@
 
 import importlib.util
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
+# model.safetensors, model.fp16.safetensors, model-00001-of-00002.safetensors, model.fp16-00001-of-00002.safetensors,
+# and the indices of those in several files. Weights that are not a moving average are for training.
+_WEIGHTS = re.compile(
+    r"[\w-]+?(?:\.(?P<variant>\w+))?(?P<part>-\d+-of-\d+)?\.safetensors(?P<index>\.index(?:\.(?P<other>\w+))?\.json)?"
+)
 _HEADER = 100 * 2**20  # bytes that safetensors allows
 
 
@@ -105,3 +111,19 @@ def _gguf(path: Path) -> Header:
         },
         metadata,
     )
+
+
+def variant_of(file: str) -> str | None:
+    """The variant in a name of weights; None where there is none, or it is no such name."""
+    found = _WEIGHTS.fullmatch(PurePosixPath(file).name)
+    return None if found is None else found["variant"] or found["other"]
+
+
+def is_weights(file: str) -> bool:
+    return _WEIGHTS.fullmatch(PurePosixPath(file).name) is not None
+
+
+def is_whole(file: str) -> bool:
+    """Whether a file's name is of all weights of a part, and not of a share of them or an index."""
+    found = _WEIGHTS.fullmatch(file)
+    return found is not None and not found["part"] and not found["index"] and "non_ema" not in file
