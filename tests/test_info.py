@@ -1,4 +1,4 @@
-"""`ledits info`: what a folder or a file is, and whether one can edit with it and why not, before anything is loaded."""
+"""`ledits info`: what a folder or a file is, whether one can edit with it and why not, before anything is loaded."""
 
 import json
 import shutil

@@ -1,7 +1,7 @@
 """`ledits info`: what a file holds, a folder with a model, or a model of the hub."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -41,7 +41,20 @@ def info_command(
             "kind": "picture", "width": width, "height": height, "alpha": shown.alpha is not None,
             "sha256": shown.sha256, "recipe": image.read_recipe(file),
         }  # fmt: skip
-    answer(values, "\n".join(f"{key}: {value}" for key, value in values.items()), as_json=as_json)
+    answer(values, "\n".join(f"{key}: {_said(value)}" for key, value in values.items()), as_json=as_json)
+
+
+def _said(value: object) -> str:
+    """A value as people read it: a list with commas, parts with the kinds of weights that each has."""
+    if isinstance(value, list):
+        return ", ".join(map(str, cast("list[object]", value)))
+    if isinstance(value, dict) and all("files" in str(each) for each in cast("dict[str, Any]", value).values()):
+        lines = list[str]()
+        for part, about in cast("dict[str, Any]", value).items():
+            kinds = [f"{kind} {one['format']}, {one['MB']} MB" for kind, one in about["files"].items()]
+            lines.append(f"\n  {part}: {'; '.join(kinds)}{', needs ' + about['needs'] if 'needs' in about else ''}")
+        return "".join(lines)
+    return str(value)
 
 
 def _model(name: str) -> Path | None:

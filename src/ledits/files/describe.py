@@ -6,7 +6,6 @@ from typing import Any
 
 from ledits.files import checkpoints, configs, families, single, weights
 
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1}
 _EDITS = "by words, and with a caption"
 
 
@@ -54,7 +53,7 @@ def _parts(found: checkpoints.Checkpoint) -> tuple[dict[str, Any], list[str]]:
                 f"its {part} is a pickle only, which is never opened" if pickles else f"{part}/ has no weights"
             )
             continue
-        quantised = configs_quantised(found.configs[part])
+        quantised = _quantised(found.configs[part])
         read[part] = {"files": {}}
         for kind, paths in kinds.items():
             try:
@@ -76,7 +75,7 @@ def _parts(found: checkpoints.Checkpoint) -> tuple[dict[str, Any], list[str]]:
     return read, problems
 
 
-def configs_quantised(config: Mapping[str, Any]) -> str:
+def _quantised(config: Mapping[str, Any]) -> str:
     """How a part's weights are quantised by its configuration; empty where they are not."""
     how = config.get("quantization_config")
     if not isinstance(how, dict):
