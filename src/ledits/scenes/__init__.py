@@ -121,7 +121,7 @@ class Scene:
         """Everything in the scene, without positions: "pixel art of a cat wearing a bow and a star on a beach"."""
         if not self.objects:
             return self.empty()
-        return self._styled(f"{_list([a(o.words()) for o in self.objects])} {where(self.background)}")
+        return self._styled(f"{listed([a(o.words()) for o in self.objects])} {where(self.background)}")
 
     def empty(self) -> str:
         """What is left when every object is taken away: "an empty beach"."""
@@ -160,7 +160,7 @@ class Scene:
         elif placed and len(objects) == 1 and abs(objects[0].x - 32) > 7:
             what = f"{names[0]} on the {'left' if objects[0].x < 32 else 'right'}"
         else:
-            what = _list(names)
+            what = listed(names)
         return self._styled(what if kind < 0.35 else f"{what} {where(self.background)}")
 
     def _appended(self, rng: np.random.Generator) -> str:
@@ -178,7 +178,7 @@ class Scene:
         rest, left_out = whole[int(rng.integers(len(whole)))]
         if not rest.objects:
             return f"{rest.empty()}, {left_out}"
-        named = _list([a(o.words()) for o in rest.objects])
+        named = listed([a(o.words()) for o in rest.objects])
         return f"{rest.caption() if rng.random() < 0.6 else rest._styled(named)}, {left_out}"
 
     def _backdrop(self, rng: np.random.Generator) -> str:
@@ -332,7 +332,7 @@ def _with_article(name: str) -> str:
     return name if name in ("sunglasses", "pixel art") else a(name)
 
 
-def _list(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
