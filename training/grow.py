@@ -47,7 +47,7 @@ def extended(old: CLIPTokenizer, words: Iterable[str]) -> CLIPTokenizer:
     vocabulary, merges = state["model"]["vocab"], state["model"]["merges"]
     for word in words:
         pieces = Tokenizer.from_str(json.dumps(state)).encode(word, add_special_tokens=False).tokens
-        # Later merges come after all earlier ones, so that nothing of what is one token already is split in another way.
+        # Later merges come after all earlier ones: what is one token already stays one.
         while len(pieces) > 1:
             joined = pieces[0] + pieces[1]
             merges.append(pieces[:2])
@@ -62,7 +62,8 @@ def likenesses() -> dict[str, set[str]]:
     """For each word of the captions, those that it may stand for."""
     like: dict[str, set[str]] = {}
     tables: tuple[Mapping[str, Iterable[str]], ...] = (
-        english.SYNONYMS, english.WORN, english.PLACES, english.NOUNS, {name: (english.plural(name),) for name in OBJECTS},
+        english.SYNONYMS, english.WORN, english.PLACES, english.NOUNS,
+        {name: (english.plural(name),) for name in OBJECTS},
         {name: map(english.plural, others) for name, others in english.SYNONYMS.items()},
         {"big": english.BIG, "small": english.SMALL, "gray": ("grey",), "yellow": ("golden",), "orange": ("brown",)},
     )  # fmt: skip

@@ -4,8 +4,8 @@
 
 To go on with a model, --tokenizer names its own: a new one numbers the words in another way. --keep-latents draws
 captions anew for the scenes of a pack that is there already, of the same --seed and --count.
-Writes RUN/pack.npz: latents float16 (n 16 16 16), scaled to unit variance, and CAPTIONS captions of each as token ids
-int16 (n CAPTIONS 32).
+Writes RUN/pack.npz: latents float16 (n 16 16 16), scaled to unit variance, CAPTIONS captions of each as token ids int16
+(n CAPTIONS 32), and the same captions in the plain grammar, for a teacher (`plain`; nothing where that lacks words).
 """
 
 import argparse
@@ -56,7 +56,8 @@ def main() -> None:
         with autocast(args.device, dtype):
             return vae.encode(x).latents.float() * vae.config.scaling_factor
 
-    tokenized = []
+    told: list[np.ndarray] = []
+    plain: list[np.ndarray] = []
     if args.keep_latents:
         with np.load(args.out / "pack.npz") as pack:
             latents = [pack["latents"]]
@@ -72,10 +73,12 @@ def main() -> None:
             latents.append(encoded(drawn, dtype).half().cpu().numpy())
         # Of their own, so that other captions leave the scenes as they are.
         rng = np.random.default_rng([args.seed, start, 1])
-        texts = [captions.training(rng, scene) for scene in drawn for _ in range(CAPTIONS)]
-        ids = tokens(texts, padding="max_length", truncation=True, return_tensors="np").input_ids
-        tokenized.append(ids.reshape(-1, CAPTIONS, TOKENS).astype(np.int16))
-    np.savez(args.out / "pack.tmp.npz", latents=np.concatenate(latents), captions=np.concatenate(tokenized))
+        lessons = [captions.training(rng, scene) for scene in drawn for _ in range(CAPTIONS)]
+        for texts, into in zip(zip(*lessons, strict=True), (told, plain), strict=True):
+            ids = tokens(list(texts), padding="max_length", truncation=True, return_tensors="np").input_ids
+            into.append(ids.reshape(-1, CAPTIONS, TOKENS).astype(np.int16))
+    arrays = {"latents": latents, "captions": told, "plain": plain}
+    np.savez(args.out / "pack.tmp.npz", **{name: np.concatenate(parts) for name, parts in arrays.items()})
     (args.out / "pack.tmp.npz").rename(args.out / "pack.npz")
 
 

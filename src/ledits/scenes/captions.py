@@ -143,14 +143,19 @@ class Told(NamedTuple):
     which: tuple[int, ...]  # of the scene's objects
 
 
+def _always(scene: Scene, told: Sequence[Told]) -> bool:
+    return True
+
+
 class Arrangement(NamedTuple):
     """How what is in the scene is put together: `text` with {0}, {1}, {2} for what is told of, {side} and {is}."""
 
     text: str
     number: int
-    true: Callable[[Scene, Sequence[Told]], bool] = lambda scene, told: True
+    true: Callable[[Scene, Sequence[Told]], bool] = _always
     sentence: bool = False  # has a verb: nothing goes before it, and its place comes last or not at all
     needs_place: bool = False
+    plain: str = "list"  # the same in the grammar of `Scene.captions`: "" where that has no words for it
 
 
 def _sided(scene: Scene, told: Sequence[Told]) -> bool:
@@ -176,36 +181,45 @@ def _between(scene: Scene, told: Sequence[Told]) -> bool:
 
 
 def _neighbours(scene: Scene, told: Sequence[Told]) -> bool:
-    """What is third may stand anywhere but between the first two."""
-    return not _in_order(scene, (told[0], told[2], told[1])) and not _in_order(scene, (told[1], told[2], told[0]))
+    """Whether what is third stands anywhere but between the first two."""
+    return (
+        _accompanied(scene, told[1:])
+        and not _in_order(scene, (told[0], told[2], told[1]))
+        and not _in_order(scene, (told[1], told[2], told[0]))
+    )
 
 
 def _accompanied(scene: Scene, told: Sequence[Told]) -> bool:
-    """"A cat with a crown" wears it."""
+    """Whether none is a crown: "a cat with a crown" wears it."""
     return all(scene.objects[i].name != "crown" for one in told[1:] for i in one.which)
+
+
+def _starless(scene: Scene, told: Sequence[Told]) -> bool:
+    return scene.background != "night sky"
 
 
 def _postured(scene: Scene, told: Sequence[Told]) -> bool:
     return len(scene.objects) == 1 and scene.objects[0].name in POSTURES and not scene.objects[0].wearing
 
 
+_LEFT, _RIGHT = "{0} to the left of {1}", "{0} to the right of {1}"
 ARRANGEMENTS = {
     "empty": Arrangement("an empty {background}", 0),
     # The night sky has its stars.
-    "nothing": Arrangement("{a background} with nothing in it", 0, lambda scene, _: scene.background != "night sky"),
+    "nothing": Arrangement("{a background} with nothing in it", 0, _starless),
     "just": Arrangement("just {a background}", 0),
     "nothing-but": Arrangement("nothing but {a background}", 0),
     "one": Arrangement("{0}", 1),
     "only": Arrangement("only {0}", 1),
     "nothing-else": Arrangement("{0} and nothing else", 1),
-    "side": Arrangement("{0} on the {side}", 1, _sided),
-    "side-of": Arrangement("{0} on the {side} side of the picture", 1, _sided),
-    "middle": Arrangement("{0} in the middle", 1, _central),
-    "middle-of": Arrangement("{0} in the middle of the picture", 1, _central),
+    "side": Arrangement("{0} on the {side}", 1, _sided, plain="{0} on the {side}"),
+    "side-of": Arrangement("{0} on the {side} side of the picture", 1, _sided, plain="{0} on the {side}"),
+    "middle": Arrangement("{0} in the middle", 1, _central, plain=""),
+    "middle-of": Arrangement("{0} in the middle of the picture", 1, _central, plain=""),
     "posture": Arrangement("{0} {posture}", 1, _postured),
     "is": Arrangement("{0} {is}", 1, sentence=True, needs_place=True),
-    "is-side": Arrangement("{0} {is} on the {side}", 1, _sided, sentence=True),
-    "is-middle": Arrangement("{0} {is} in the middle", 1, _central, sentence=True),
+    "is-side": Arrangement("{0} {is} on the {side}", 1, _sided, sentence=True, plain="{0} on the {side}"),
+    "is-middle": Arrangement("{0} {is} in the middle", 1, _central, sentence=True, plain=""),
     "and": Arrangement("{0} and {1}", 2),
     "with": Arrangement("{0} with {1}", 2, _accompanied),
     "together": Arrangement("{0} together with {1}", 2, _accompanied),
@@ -213,25 +227,24 @@ ARRANGEMENTS = {
     "next-to": Arrangement("{0} next to {1}", 2),
     "beside": Arrangement("{0} beside {1}", 2),
     "side-by-side": Arrangement("{0} and {1} side by side", 2),
-    "left-of": Arrangement("{0} to the left of {1}", 2, _in_order),
-    "right-of": Arrangement("{0} to the right of {1}", 2, _reversed),
-    "on-the-left-of": Arrangement("{0} on the left of {1}", 2, _in_order),
-    "left-right": Arrangement("{0} on the left and {1} on the right", 2, _in_order),
-    "right-left": Arrangement("{0} on the right and {1} on the left", 2, _reversed),
+    "left-of": Arrangement("{0} to the left of {1}", 2, _in_order, plain=_LEFT),
+    "right-of": Arrangement("{0} to the right of {1}", 2, _reversed, plain=_RIGHT),
+    "on-the-left-of": Arrangement("{0} on the left of {1}", 2, _in_order, plain=_LEFT),
+    "left-right": Arrangement("{0} on the left and {1} on the right", 2, _in_order, plain=_LEFT),
+    "right-left": Arrangement("{0} on the right and {1} on the left", 2, _reversed, plain=_RIGHT),
     "and-are": Arrangement("{0} and {1} are", 2, sentence=True, needs_place=True),
     "is-next-to": Arrangement("{0} {is} next to {1}", 2, sentence=True),
-    "is-left-of": Arrangement("{0} {is} to the left of {1}", 2, _in_order, sentence=True),
-    "is-right-of": Arrangement("{0} {is} to the right of {1}", 2, _reversed, sentence=True),
+    "is-left-of": Arrangement("{0} {is} to the left of {1}", 2, _in_order, sentence=True, plain=_LEFT),
+    "is-right-of": Arrangement("{0} {is} to the right of {1}", 2, _reversed, sentence=True, plain=_RIGHT),
     "list": Arrangement("{0}, {1} and {2}", 3),
     "and-and": Arrangement("{0} and {1} and {2}", 3),
     "row": Arrangement("{0}, {1} and {2} in a row", 3),
-    "from-left": Arrangement("{0}, {1} and {2} from left to right", 3, _in_order),
-    "left-to-right": Arrangement("from left to right {0}, {1} and {2}", 3, _in_order),
-    "between": Arrangement("{0} between {1} and {2}", 3, _between),
-    "left-middle-right": Arrangement("{0} on the left, {1} in the middle and {2} on the right", 3, _in_order),
+    "from-left": Arrangement("{0}, {1} and {2} from left to right", 3, _in_order, plain=""),
+    "left-to-right": Arrangement("from left to right {0}, {1} and {2}", 3, _in_order, plain=""),
+    "between": Arrangement("{0} between {1} and {2}", 3, _between, plain=""),
+    "left-middle-right": Arrangement("{0} on the left, {1} in the middle and {2} on the right", 3, _in_order, plain=""),
     "with-two": Arrangement("{0} with {1} and {2}", 3, _accompanied),
-    "next-to-two": Arrangement("{0} next to {1} with {2}", 3, lambda scene, told: _accompanied(scene, told[1:])
-                               and _neighbours(scene, told)),
+    "next-to-two": Arrangement("{0} next to {1} with {2}", 3, _neighbours, plain=""),
     "list-are": Arrangement("{0}, {1} and {2} are", 3, sentence=True, needs_place=True),
 }  # fmt: skip
 
@@ -282,16 +295,47 @@ PATTERNS = tuple(
 )
 
 
-def training(rng: np.random.Generator, scene: Scene) -> str:
-    """One caption for training: in a pattern, in today's short kinds, or as an edit leaves it."""
+class Lesson(NamedTuple):
+    """A caption for training, and the same in the grammar of `Scene.captions`: "" where that has no words for it."""
+
+    text: str
+    plain: str
+
+
+def training(rng: np.random.Generator, scene: Scene) -> Lesson:
+    """One caption for training: in a pattern, in the kinds of `Scene.captions`, or as an edit leaves it."""
     kind = rng.random()
+    several = len({placed.name for placed in scene.objects}) < len(scene.objects)
     if kind < 0.35:
-        return scene.captions(rng)
+        text = scene.captions(rng)
+        return Lesson(text, "" if several else text)
     if kind < 0.50 and scene.objects:
-        return edited(rng, scene)
+        return Lesson(edited(rng, scene), "" if several else scene.caption())
     if kind < 0.56:
-        return short(rng, scene)
-    return written(rng, scene)
+        text, placed = short(rng, scene)
+        plain = _plain(scene, range(len(scene.objects)), placed=False) if not placed else scene.backdrop()
+        return Lesson(text, "" if several or _says_size(text) else plain)
+    text, pattern, things = _drawn(rng, scene, held_out=False)
+    if several or _says_size(text) or not ARRANGEMENTS[pattern.arrangement].plain:
+        return Lesson(text, "")
+    order = [i for one in things for i in one.which]
+    return Lesson(
+        text, _plain(scene, order, ARRANGEMENTS[pattern.arrangement].plain, placed=pattern.where != "nowhere")
+    )
+
+
+def _says_size(text: str) -> bool:
+    return bool({*BIG, *SMALL} & set(text.split()))
+
+
+def _plain(scene: Scene, order: Sequence[int], form: str = "list", *, placed: bool) -> str:
+    """What is told of in this order, as `Scene.captions` says it."""
+    if not scene.objects:
+        return scene.empty()
+    names = [scenes.a(scene.objects[i].words()) for i in order]
+    side = "left" if scene.objects[order[0]].x < 32 else "right"
+    what = scenes.listed(names) if form == "list" else form.format(*names, side=side)
+    return scene.styled(f"{what} {scenes.where(scene.background)}" if placed else what)
 
 
 def written(rng: np.random.Generator, scene: Scene, *, held_out: bool = False) -> str:
@@ -301,6 +345,10 @@ def written(rng: np.random.Generator, scene: Scene, *, held_out: bool = False) -
 
 def told(rng: np.random.Generator, scene: Scene, *, held_out: bool = False) -> tuple[str, Pattern]:
     """As `written`, with the pattern."""
+    return _drawn(rng, scene, held_out=held_out)[:2]
+
+
+def _drawn(rng: np.random.Generator, scene: Scene, *, held_out: bool) -> tuple[str, Pattern, Sequence[Told]]:
     while True:
         things = _told(rng, scene)
         arrangement = _chosen(rng, _arrangements(len(things)))
@@ -315,7 +363,7 @@ def told(rng: np.random.Generator, scene: Scene, *, held_out: bool = False) -> t
             text = text.replace("gray", "grey")
         count = len(text.split())
         if SHORTEST <= count <= LONGEST and count + text.count(",") <= MOST_TOKENS:
-            return text, pattern
+            return text, pattern, things
 
 
 def edited(rng: np.random.Generator, scene: Scene) -> str:
@@ -353,32 +401,38 @@ def edited(rng: np.random.Generator, scene: Scene) -> str:
     return STYLED[scene.style][_chosen(rng, ("of", "comma", "comma", "comma-a", "in-style", "in", "as"))].format(what)
 
 
-def short(rng: np.random.Generator, scene: Scene) -> str:
-    """What is there without where, or where without what, in the words that `Scene.captions` does not use."""
+def short(rng: np.random.Generator, scene: Scene) -> tuple[str, bool]:
+    """What is there without where, or where without what, in words that `Scene.captions` does not use; and whether it
+    is where.
+    """
     things = _told(rng, scene)
-    if not things or rng.random() < 0.3:
+    place = not things or rng.random() < 0.3
+    if place:
         what = _chosen(rng, (PLACES if rng.random() < 0.5 else NOUNS)[scene.background])
         what = re.sub("^(a|an|the) ", "", what) if rng.random() < 0.4 else what
     else:
         what = scenes.listed([one.text for one in things])
         what = re.sub("^(a|an|the|one) ", "", what) if len(things) == 1 and rng.random() < 0.4 else what
     if not scene.style:
-        return what
+        return what, place
     if what in PLACES[scene.background]:
-        return STYLED[scene.style]["comma"].format(what)
-    return STYLED[scene.style][_chosen(rng, list(STYLED[scene.style]))].format(what)
+        return STYLED[scene.style]["comma"].format(what), place
+    return STYLED[scene.style][_chosen(rng, list(STYLED[scene.style]))].format(what), place
 
 
 @cache
 def words() -> tuple[str, ...]:
     """Every word that a caption can have, in order."""
     texts = [*OBJECTS, *ACCESSORIES, *STYLES, *BEFORE, *WEARING, *BIG, *SMALL, *COLOURS.values(), *OPENINGS.values()]
-    texts += [word for row in (SYNONYMS, ADJECTIVES, POSTURES, WORN, PLACES, NOUNS) for one in row.values() for word in one]
+    for table in (SYNONYMS, ADJECTIVES, POSTURES, WORN, PLACES, NOUNS):
+        texts += [text for row in table.values() for text in row]
     texts += [form for forms in STYLED.values() for form in forms.values()]
     texts += [plural(name) for names in SYNONYMS.values() for name in names]
     texts += [plural(name) for name in OBJECTS]
     texts += [re.sub(r"\{[^}]*\}", "", one.text) for one in ARRANGEMENTS.values()]
-    texts += ["a an the one another two three both all of them pair is are left right background empty behind grey"]
+    texts += [
+        "a an the one another two three both all of them pair is are left right background empty behind grey animal"
+    ]
     return tuple(sorted({word for text in texts for word in re.findall("[a-z]+", text)}))
 
 
@@ -480,7 +534,7 @@ def _several(rng: np.random.Generator, scene: Scene, which: Sequence[int], *, al
     worn = [placed.wearing for placed in several if placed.wearing]
     if not worn:
         return f"{count} {name}"
-    thing = _chosen(rng, WORN[worn[0]])
+    thing = _chosen(rng, _clothes(worn[0], scene.style))
     if len(worn) == len(which) and len(set(worn)) == 1:
         return f"{count} {name} {'both' if len(which) == 2 else 'all'} wearing {thing}"
     # "Two cats, one wearing a bow and a star" gives the cat the star.
@@ -508,13 +562,18 @@ def _looks(rng: np.random.Generator, placed: Placed, style: str) -> list[str]:
 
 
 def _wears(rng: np.random.Generator, accessory: str, style: str) -> str:
-    coloured = ("black", "golden", "red")
-    nouns = [noun for noun in WORN[accessory] if style not in STYLES[:2] or not any(c in noun for c in coloured)]
+    nouns = _clothes(accessory, style)
     noun = nouns[0] if rng.random() < 0.5 else _chosen(rng, nouns)
     forms = [form for form in WEARING if "head" not in form or accessory != "sunglasses"]
     # Nobody is said to be in a bow.
     forms = [form for form in forms if form != "in {}" or accessory in ("sunglasses", "top hat")]
     return (forms[0] if rng.random() < 0.35 else _chosen(rng, forms)).format(noun)
+
+
+def _clothes(accessory: str, style: str) -> list[str]:
+    """What a worn thing is called; by its colour only where there are colours."""
+    grey = style in STYLES[:2]
+    return [noun for noun in WORN[accessory] if not (grey and {"black", "golden", "red"} & set(noun.split()))]
 
 
 def plural(name: str) -> str:
