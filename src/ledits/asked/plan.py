@@ -8,6 +8,7 @@ from ledits.asked import regions
 from ledits.asked.recipe import Edit, MaskRule, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Settings
+from ledits.errors import LeditsError
 from ledits.language import concepts
 
 if TYPE_CHECKING:
@@ -40,14 +41,20 @@ class Plan:
             concepts.check(edit, settings)
         captioned = settings.mode == "caption"
         if captioned and mask is not None:
-            raise ValueError("--mask is for edits by words: with a source caption the regions are found without it")
+            raise LeditsError(
+                f"mask {mask!r} is for edits by words, and with a source caption the regions are found without it",
+                "leave the mask out", option="mask", given=mask, accepted="None",
+            )  # fmt: skip
         if mask == "located" and (settings.negative or settings.source_scale):
             raise ValueError(
                 "mask 'located' takes what the edits say as the caption: leave the negative prompt and the source's "
                 "scale out, or choose another mask, such as intersect"
             )
         if drop_source_late and not captioned:
-            raise ValueError("dropping the source late needs a source caption: give one with --source")
+            raise LeditsError(
+                "dropping the source late needs a source caption", "give one, such as source='a cat on a beach'",
+                option="source",
+            )  # fmt: skip
         return cls(
             edits=asked,
             masks=regions.each(region, asked, width, height),

@@ -99,7 +99,9 @@ def batch_command(
     mask: Annotated[
         Mask | None, typer.Option("--mask", help="How edits by words are kept in place, as in `ledits edit`.")
     ] = None,
-    composite: Annotated[bool, typer.Option("--composite", help="Change nothing outside the used masks.")] = False,
+    composite: Annotated[
+        bool, typer.Option("--composite", help="Keep the picture's own pixels away from the edits.")
+    ] = False,
     thrifty: Annotated[
         bool, typer.Option("--thrifty", help="With --source: ask less of the network in later steps.")
     ] = False,

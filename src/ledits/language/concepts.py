@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ledits.asked.recipe import Edit
 from ledits.asked.settings import Settings
+from ledits.errors import LeditsError
 from ledits.language import captions
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ def check(edit: Edit, settings: Settings) -> None:
     if settings.mode == "caption":
         target(edit, settings.source)
     elif edit.kind == "become":
-        raise ValueError(f"edit '{edit}' says what the picture becomes: say what it shows now with --source")
+        raise LeditsError(
+            f"edit '{edit}' says what the picture becomes, and not what it shows now",
+            "say that too, such as source='a cat on a beach'", option="source", given=str(edit),
+        )  # fmt: skip
 
 
 def by_words(edit: Edit, defaults: Mapping[str, float]) -> "list[Concept]":
