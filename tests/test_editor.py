@@ -275,7 +275,7 @@ def test_progress_is_told_and_can_stop_an_inversion(random_model):
 WRONG = {
     "no edit": ((), {}, "no edit is given"),
     "a list of edits": ((["+hat", "-bow"],), {}, "each one by itself"),
-    "a caption's edit by words": (("->a dog",), {}, "--source"),
+    "a caption's edit by words": (("->a dog",), {}, "source="),
     "a mask rule with a caption": (("cat->dog",), {"source": "a cat", "mask": "noise"}, "edits by words"),
     "dropping a source that is not there": (("+hat",), {"drop_source_late": True}, "needs a source"),
     "a source scale alone": (("+hat",), {"source_scale": 2.0}, "a source with it"),

@@ -235,8 +235,9 @@ class Inversion:
         """An edit step by step: iterate for progress and previews, stop iterating to cancel, `result()` at the end.
 
         Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption") or `recipe.Edit`. `region` is where they may
-        act: a mask of the picture's size, a box (left, top, width, height) in pixels, or a list with one for each edit.
-        `mask` is the rule of implicit masks, for edits by words. `composite` changes nothing outside the used masks.
+        act: a mask of the picture's size (white is open, black and transparent closed), a box in pixels (left, top,
+        width, height), or a list with one for each edit. `composite` keeps the picture's own pixels away from the
+        edits, and outside a `region` all of them, bit for bit. `mask` is the rule of implicit masks, by words.
         `drop_source_late` leaves the source caption out of later steps, with a caption: an approximation.
         """
         height, width, _ = self.picture.rgb.shape
@@ -407,7 +408,8 @@ class Edited:
         rgb, frame, picture = inversion.decoded(x), inversion.frame, inversion.picture
         if plan.composite:
             rebuilt = np.asarray(inversion.reconstruction)
-            rgb = composite.onto(picture.rgb, rgb, rebuilt, composite.weights(masks, frame))
+            drawn = [plan.masks[k] for k in edit_of]
+            rgb = composite.onto(picture.rgb, rgb, rebuilt, composite.weights(masks, frame, drawn))
         self.rgb = rgb  # (H W 3) uint8, without the picture's alpha
         mean = torch.stack(list(masks)).mean(0)
         of = torch.tensor(edit_of, device=mean.device)

@@ -10,6 +10,7 @@ from ledits.asked import regions
 from ledits.asked.recipe import Edit, MaskRule, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Settings
+from ledits.errors import LeditsError
 from ledits.files.checkpoints import World
 from ledits.language import several, targets
 from ledits.language.implied import Implied, implied
@@ -42,14 +43,20 @@ class Plan:
             raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
         captioned = settings.mode == "caption"
         if captioned and mask is not None:
-            raise ValueError("--mask is for edits by words: with a source caption the regions are found without it")
+            raise LeditsError(
+                f"mask {mask!r} is for edits by words, and with a source caption the regions are found without it",
+                "leave the mask out", option="mask", given=mask, accepted="None",
+            )  # fmt: skip
         if mask == "located" and (settings.negative or settings.source_scale):
             raise ValueError(
                 "mask 'located' takes what the edits say as the caption: leave the negative prompt and the source's "
                 "scale out, or choose another mask, such as intersect"
             )
         if drop_source_late and not captioned:
-            raise ValueError("dropping the source late needs a source caption: give one with --source")
+            raise LeditsError(
+                "dropping the source late needs a source caption", "give one, such as source='a cat on a beach'",
+                option="source",
+            )  # fmt: skip
         plan = cls(
             edits=asked, masks=regions.each(region, asked, width, height), settings=settings, mask=mask,
             composite=composite, drop_source_late=drop_source_late,
@@ -62,7 +69,10 @@ class Plan:
         if self.settings.mode == "words":
             for edit in self.edits:
                 if edit.kind == "become":
-                    raise ValueError(f"edit '{edit}' says what the picture becomes: its source caption is needed too")
+                    raise LeditsError(
+                        f"edit '{edit}' says what the picture becomes, and not what it shows now",
+                        "say that too, such as source='a cat on a beach'", option="source", given=str(edit),
+                    )  # fmt: skip
         else:
             pair = several.conflicts(self.settings.source, self.targets(None))
             if pair and any(self.masks[k] is None for k in pair):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledits.asked.recipe import Edit
+from ledits.errors import Unsuited
 from ledits.files import checkpoints
 from ledits.files.checkpoints import World
 
@@ -49,10 +50,11 @@ def check_words(model: str, folder: Path | None, edits: Iterable[Edit], source: 
     for text in [source, *(part for edit in edits for part in (edit.old, edit.new))]:
         for word in re.findall(r"[^\W\d_]+", text):
             if word.lower() not in known.words:
-                raise ValueError(
-                    f"model {model!r} does not know the word {word!r}: `ledits models` lists the words that it knows, "
-                    "--model names another model, and --anyway goes on with this one"
-                )
+                raise Unsuited(
+                    f"model {model!r} does not know the word {word!r}, and `ledits models` lists the words that it "
+                    "knows", "name another model, or go on with this one by anyway=True", option="anyway", given=word,
+                    accepted=", ".join(sorted(known.words)),
+                )  # fmt: skip
 
 
 def check_picture(backbone: "Backbone", frame: "Frame", rgb: NDArray[np.uint8]) -> None:
@@ -64,10 +66,10 @@ def check_picture(backbone: "Backbone", frame: "Frame", rgb: NDArray[np.uint8]) 
     error = float(((frame.picture(back[0]).astype(np.float32) - rgb) ** 2).mean())
     smeared = error and 10 * math.log10(255**2 / error) < known.least_psnr
     if smeared or _lost(shown, back.to(shown)) > known.most_lost:
-        raise ValueError(
-            f"model {backbone.name!r} can't draw such a picture: it knows small scenes of emoji, and a photograph "
-            "becomes a smear; name a model for photographs with --model, or go on with --anyway"
-        )
+        raise Unsuited(
+            f"model {backbone.name!r} can't draw such a picture, as it knows small scenes of emoji, and a photograph "
+            "becomes a smear", "name a model for photographs, or go on with this one by anyway=True", option="anyway",
+        )  # fmt: skip
 
 
 def _lost(shown: "Tensor", back: "Tensor") -> float:
