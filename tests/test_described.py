@@ -214,7 +214,7 @@ def test_a_described_picture_has_no_negative_prompt():
 def test_one_of_two_objects_changes_and_the_other_stays(bundled):
     """On scenes that training never saw: the object asked for, its neighbour, and the rest nearly as it was.
 
-    From the default's more noise, .05, two of these four fail, though swaps in the benchmark do not (LOG.md).
+    From the default's more noise, .05, two of these four fail, though swaps in the benchmark do not (docs/log).
     """
     seen, others, preserved = 0, 0, []
     for background, seed in (("white", 901), ("meadow", 902), ("snow", 903), ("gray", 904)):
