@@ -378,13 +378,13 @@ class Replay:
         return None if found is None else found.to(path.x.device)
 
     def _run(self) -> Generator[EditStep]:
-        inversion, plan, asked = self.inversion, self.plan, self.concepts
+        inversion, plan, asked, world = self.inversion, self.plan, self.concepts, self.inversion.editor.world
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
-            if captions := plan.captions(backbone.defaults, inversion.editor.world):
+            if captions := plan.captions(backbone.defaults, world):
                 path, known = inversion.captioned(denoise, captions.source)
-                told = several.told(captions.source, captions.targets)
+                told = several.told(*captions, world.emptied if world else None)
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
                 )  # fmt: skip
