@@ -151,10 +151,13 @@ class Recipe:
     drop_source_late: bool
     dtype: str
     device: str
+    additions: tuple[str, ...] = ()  # to the checkpoint, each by its hash
     format: int = FORMAT
 
     def to_json(self) -> dict[str, object]:
-        return {**asdict(self), "edits": list(self.edits), "regions": list(self.regions)}
+        said: dict[str, object] = {**asdict(self), "edits": list(self.edits), "regions": list(self.regions)}
+        said.pop("additions")  # few have any, and older versions read recipes without
+        return {**said, "additions": list(self.additions)} if self.additions else said
 
     def masks(self) -> list[bytes | None]:
         """The region of each edit as the bytes of a PNG; ValueError for what is no base64."""
@@ -172,8 +175,12 @@ class Recipe:
             )
         names = {field.name for field in fields(cls)}
         try:
+            value = {"additions": [], **value}
             if set(value) != names:
                 raise ValueError(f"it must have exactly {', '.join(sorted(names))}")
+            additions = _texts(value, "additions")
+            if None in additions:
+                raise ValueError("its additions must be a list of texts")
             edits, regions = _texts(value, "edits"), _texts(value, "regions")
             if not edits or None in edits or len(regions) != len(edits):
                 raise ValueError("its edits must be a list of texts, with one region, or null, for each")
@@ -191,8 +198,11 @@ class Recipe:
                 parse(str(edit))
         except ValueError as error:
             raise ValueError(f"{where} holds a damaged recipe: {error}") from None
-        plain = {name: value[name] for name in names - {"edits", "regions", "settings"}}
-        return cls(edits=tuple(map(str, edits)), regions=tuple(regions), settings=settings, **plain)
+        plain = {name: value[name] for name in names - {"edits", "regions", "settings", "additions"}}
+        return cls(
+            edits=tuple(map(str, edits)), regions=tuple(regions), settings=settings,
+            additions=tuple(map(str, additions)), **plain,
+        )  # fmt: skip
 
 
 def _texts(value: Mapping[str, Any], name: str) -> list[str | None]:

@@ -18,6 +18,7 @@ from ledits.cli.edit_options import (
     Thrifty,
     Words,
 )  # fmt: skip
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import (
     AnywayOption,
     DeviceOption,
@@ -45,6 +46,7 @@ from ledits.picture import image
 from ledits.scenes import suits
 
 
+@with_more
 def edit_command(
     words: Words = None, source: SourceOption = None, region: Region = None, composite: Composite = False,
     mask: MaskOption = None, output: Output = None, model: ModelOption = None, device: DeviceOption = None,
@@ -53,7 +55,7 @@ def edit_command(
     negative: NegativeOption = None, thrifty: Thrifty = False, recipe: RecipeOption = None,
     no_recipe: NoRecipe = False, inversion: Kept = None, save_inversion: Keep = None, show_masks: ShowMasks = None,
     quality: Quality = None, keep_metadata: Metadata = False, force: ForceOption = False, as_json: JsonOption = False,
-    quiet: QuietOption = False, verbose: VerboseOption = False,
+    quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
 ) -> None:  # fmt: skip
     """Edit pictures with words: ledits edit cat.png 'cat->dog' -o dog.png
 
@@ -79,6 +81,7 @@ def edit_command(
         {"model": model, "device": device, "dtype": dtype},
         recipe=recipe, inversion=inversion,
     )  # fmt: skip
+    loading = more.loading(request.model, request.device, request.dtype)
     folder = check(request.model, request.device, request.dtype)
     files = [(each, image.read(each.data), image.ending(each.data)) for each in split.sources]
     results = Results(
@@ -92,7 +95,7 @@ def edit_command(
     results.check(targets, files, one=inversion is not None)
     with progress(quiet=quiet, verbose=verbose, as_json=as_json) as report:
         report("loading the model")
-        editor = load(request.model, request.device, request.dtype)
+        editor = load(loading)
         for (source_file, shown, ending), target in zip(files, targets, strict=True):
             result = request.edit(editor, shown, report, anyway=anyway)
             results.write(result, target, source_file, ending)

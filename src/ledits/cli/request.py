@@ -87,11 +87,8 @@ class Request:
         else:
             settings = self.settings or editor.settings(**self.options)
             self.plan(shown, settings).check(editor.backbone.defaults)
-            if self.recipe is not None and self.recipe.fingerprint != editor.backbone.fingerprint:
-                raise ValueError(
-                    f"the recipe was made with another version of model {self.recipe.model!r}, "
-                    f"{self.recipe.fingerprint[:8]}: its result can't be repeated"
-                )
+            if self.recipe is not None:
+                editor.check_recipe(self.recipe)
             if self.recipe is None and not anyway:
                 editor.check(shown, settings)
             made = editor.invert(shown, settings, progress=report.of("inverting"))

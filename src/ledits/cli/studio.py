@@ -1,15 +1,18 @@
 """`ledits studio`: the editor in the browser."""
 
+import os
 import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import DeviceOption, DtypeOption
 from ledits.cli.serve import loaded, named
 
 
+@with_more
 def studio_command(
     picture: Annotated[Path | None, typer.Argument(help="A picture to begin with.", show_default=False)] = None,
     source: Annotated[str, typer.Option("--source", help="What the picture shows; the page can change it.")] = "",
@@ -26,6 +29,8 @@ def studio_command(
     ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    *,
+    more: More,
 ) -> None:
     """Edit pictures in the browser, on this machine: ledits studio cat.png"""
     from ledits.picture import image
@@ -39,8 +44,11 @@ def studio_command(
     except ModuleNotFoundError as error:
         raise ValueError(f"`ledits studio` needs {error.name}: pip install 'ledits[serve]'") from None
     settings = Settings(folder=store or folder(), port=port)
-    models = named([text if "=" in text else f"{text}={text}" for text in model or ["scenes"]], "--model")
-    editors = loaded(models, device, dtype)
+    models = named(
+        [text if "=" in text else f"{text}={text}" for text in model or [os.environ.get("LEDITS_MODEL") or "scenes"]],
+        "--model",
+    )
+    editors = loaded(models, device, dtype, more)
 
     def started(address: str) -> None:
         typer.echo(f"ledits studio is at {address} (Ctrl+C ends it)", err=True)
