@@ -26,7 +26,7 @@ from ledits.asked.settings import Mode, Settings
 from ledits.backbones import BUNDLED, Backbone, from_pipe, load
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
-from ledits.language import concepts
+from ledits.language import concepts, sentences
 from ledits.method import caption, core
 from ledits.method.core import Concept, Step
 from ledits.method.thrift import Thrifty
@@ -157,7 +157,7 @@ class Editor:
                 f"the recipe was made with another version of model {recipe.model!r}: its result can't be repeated"
             )
         return self.edit(
-            picture, *recipe.edits, region=recipe.masks(), mask=recipe.mask,
+            picture, *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask,
             composite=recipe.composite, drop_source_late=recipe.drop_source_late, settings=recipe.settings,
         )  # fmt: skip
 
@@ -223,8 +223,9 @@ class Inversion:
     ) -> "Replay":  # fmt: skip
         """An edit step by step: iterate for progress and previews, stop iterating to cancel, `result()` at the end.
 
-        Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption") or `recipe.Edit`. `region` is where they may
-        act: a mask of the picture's size, a box (left, top, width, height) in pixels, or a list with one for each edit.
+        Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption"), sentences ("make the cat a dog") or
+        `recipe.Edit`; the result's recipe has what a sentence was read as. `region` is where they may act: a mask of
+        the picture's size, a box (left, top, width, height) in pixels, or a list with one for each edit.
         `mask` is the rule of implicit masks, for edits by words. `composite` changes nothing outside the used masks.
         `drop_source_late` leaves the source caption out of later steps, with a caption: an approximation.
         """
@@ -244,7 +245,7 @@ class Inversion:
         region: Regions = None, composite: bool = False,
     ) -> "list[list[Edited]]":  # fmt: skip
         """Strengths side by side from one inversion: a row for each threshold, a column for each scale."""
-        asked = [parse(edit) if isinstance(edit, str) else edit for edit in edits]
+        asked = sentences.asked(edits, self.settings.source)
 
         def cell(s: float, t: float | None) -> Edited:
             changed = [replace(edit, scale=s, threshold=edit.threshold if t is None else t) for edit in asked]
