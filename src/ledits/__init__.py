@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ledits.backbones import load
     from ledits.cpu.packed import pack
     from ledits.editor import Edited, Editor, Inversion, edit
+    from ledits.picture.keeping import Kept, keep
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
         LEditsPPInversionPipelineOutput,
@@ -24,6 +25,7 @@ __all__ = [
     "Edited",
     "Editor",
     "Inversion",
+    "Kept",
     "LEditsPPDiffusionPipelineOutput",
     "LEditsPPInversionPipelineOutput",
     "LEditsPPPipelineFlux",
@@ -35,6 +37,7 @@ __all__ = [
     "Settings",
     "__version__",
     "edit",
+    "keep",
     "load",
     "pack",
 ]
@@ -42,6 +45,7 @@ _WHERE = {
     "Edit": "asked.recipe", "Recipe": "asked.recipe", "Settings": "asked.settings", "load": "backbones",
     "pack": "cpu.packed",
     "Edited": "editor", "Editor": "editor", "Inversion": "editor", "edit": "editor",
+    "Kept": "picture.keeping", "keep": "picture.keeping",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 import ledits
 from ledits.cli import lean
 
-_HERE = ("edit", "invert", "info", "models", "demo", "batch", "studio", "serve")
+_HERE = ("edit", "invert", "keep", "info", "models", "demo", "batch", "studio", "serve")
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 

@@ -132,7 +132,8 @@ def clipped(rgb: Floats) -> NDArray[np.bool_]:
 def _refined(before: Floats, after: Floats, found: Place, tint: Colours, changed: Floats | None) -> Place | None:
     """A better place, at the size of `before` (H W 3); None where there is none near."""
     height, width, _ = before.shape
-    slope = np.hypot(*np.gradient(before, axis=(0, 1))).mean(2)
+    down, across = np.gradient(before, axis=(0, 1))
+    slope = np.asarray(np.hypot(down, across).mean(2))
     if changed is not None:
         slope[np.asarray(Image.fromarray(changed).resize((width, height), Image.Resampling.BICUBIC)) > 0] = 0
     if not slope.any():
@@ -152,12 +153,9 @@ def _refined(before: Floats, after: Floats, found: Place, tint: Colours, changed
         raw = taken(after, found, width, height)
         sure = covered(found, (width, height), after.shape)[rows, columns] & ~clipped(raw[rows, columns]).any(1)
         seen = tint(raw)
-        dy, dx = (
-            (gain * size / share * d[rows, columns])[sure]
-            for d, size, share in zip(
-                np.gradient(seen, axis=(0, 1)), (height, width), (found.height, found.width), strict=True
-            )
-        )
+        down, across = np.gradient(seen, axis=(0, 1))
+        dy = (gain * height / found.height * down[rows, columns])[sure]
+        dx = (gain * width / found.width * across[rows, columns])[sure]
         here = seen[rows, columns][sure]
         residual = gain * here + offset - wanted[sure]
         apart = np.sqrt((residual**2).mean(1))

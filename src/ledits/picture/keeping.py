@@ -20,8 +20,9 @@ from ledits.picture import align, image
 from ledits.picture.align import Colours, Floats, Place
 
 _FINEST = 2048  # pixels of the longer side at which changes are looked for
-# In standard deviations of what fits: from here on a neighbourhood has changed, and, beside one, a pixel.
-_SURE, _LIKELY = 4.0, 1.7
+# In standard deviations of what fits: from here on a neighbourhood has changed, and, beside one, a pixel. The second
+# pair is for pictures that an editor has drawn anew, in which whole things are to be found, and not every pixel.
+_SURE, _LIKELY = (5.0, 4.0), (2.5, 1.7)
 _SEEN = 6 / 255  # no smaller change is one that somebody wanted
 _ASPECT = 0.03  # by how much the shapes of the two pictures may differ
 
@@ -115,10 +116,10 @@ def keep(before: Any, after: Any, mask: Any = None) -> Kept:
 def _found(before: Floats, after: Floats, tint: Colours, covered: NDArray[np.bool_]) -> Floats:
     """How much of `after`, which lies on `before`, each pixel takes: what changed on purpose (H W) in 0..1."""
     residual = np.where(covered, _residual(before, after, tint), 0)
-    changed = _changed(residual, np.maximum(_slope(before), _slope(tint(after)))) & covered
     # Where all else fits to a grey value or two the edge of a change is known to the pixel. Where an editor has drawn
     # everything anew it isn't, and a seam would show.
     unsure = float(((np.quantile(residual, 0.75) * 255 - 2.2) / 2).clip(0, 1))
+    changed = _changed(residual, np.maximum(_slope(before), _slope(tint(after))), unsure) & covered
     return (((1 - unsure) * changed + unsure * _soft(changed, grow=True)) * covered).astype(np.float32)
 
 
@@ -129,23 +130,24 @@ def _residual(before: Floats, after: Floats, tint: Colours) -> Floats:
     return np.sqrt((np.where(cut, 0, apart) ** 2).mean(2))
 
 
-def _changed(residual: Floats, slope: Floats) -> NDArray[np.bool_]:
+def _changed(residual: Floats, slope: Floats, unsure: float) -> NDArray[np.bool_]:
     """Where two pictures differ (H W) by more than they do where they fit.
 
     Of what fits, edges differ most: a pixel's place is known no better there than anywhere. `slope` is how steep they
-    are.
+    are, `unsure` from 0 to 1 how much an editor drew anew.
     """
+    very, rather = (exact + unsure * (anew - exact) for exact, anew in (_SURE, _LIKELY))
     slope = _most(slope)
     usual, steep = np.median(residual), slope > np.quantile(slope, 0.75)
     floor = max(1.4826 * float(usual), 1 / 255)
     share = float(np.median(residual[steep] / np.maximum(slope[steep], 1e-6))) if steep.any() else 0.0
-    surprise = residual / np.sqrt(floor**2 + (2 * share * slope) ** 2)
+    surprise = (residual / np.sqrt(floor**2 + (2 * share * slope) ** 2)).astype(np.float32)
     side = max(residual.shape)
     near = max(1, round(side / 256))
-    sure = (_blurred(surprise, 2 * near) > _SURE) & (_blurred(residual, 2 * near) > _SEEN)
+    sure = (_blurred(surprise, 2 * near) > very) & (_blurred(residual, 2 * near) > _SEEN)
     if not sure.any():
         return sure
-    likely = (_blurred(surprise, max(1, near // 2)) > _LIKELY) & (residual > _SEEN / 2)
+    likely = (_blurred(surprise, max(1, near // 2)) > rather) & (residual > _SEEN / 2)
     changed = _spread(likely & _spread(sure, 6 * near), near)
     # Resampling draws a sharp edge over a pixel or two. At the rim, what differs by much less than its neighbours do
     # lies outside.
