@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ledits.backbones import load
     from ledits.cpu.packed import pack
     from ledits.editor import Edited, Editor, Inversion, edit
+    from ledits.language.targets import targets
     from ledits.picture.keeping import Kept, keep
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
@@ -40,12 +41,14 @@ __all__ = [
     "keep",
     "load",
     "pack",
+    "targets",
 ]
 _WHERE = {
     "Edit": "asked.recipe", "Recipe": "asked.recipe", "Settings": "asked.settings", "load": "backbones",
     "pack": "cpu.packed",
     "Edited": "editor", "Editor": "editor", "Inversion": "editor", "edit": "editor",
     "Kept": "picture.keeping", "keep": "picture.keeping",
+    "targets": "language.targets",
 }  # fmt: skip
 
 

@@ -15,9 +15,19 @@ from typer.core import TyperGroup
 
 import ledits
 from ledits.cli import lean
+from ledits.errors import LeditsError
 
 _HERE = ("edit", "invert", "keep", "info", "models", "demo", "batch", "studio", "serve")
 _HELP = {"help_option_names": ["-h", "--help"]}
+# What settles an error, by the argument that Python has for it.
+_REMEDIES = {
+    "overwrite": "pass --force to replace it, or choose another name.",
+    "anyway": "name another model with --model, or go on with this one by --anyway",
+    "source": "give it with --source, such as --source 'a cat on a beach'",
+    "mask": "leave --mask out",
+    "device": "use --device cpu",
+    "size": "work at a smaller --size, such as 512, or in a smaller --dtype",
+}
 
 
 class Commands(TyperGroup):
@@ -92,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _refuse("stopped", words, code=130)
     except MemoryError:
         code = _refuse("there is not enough memory: work at a smaller --size", words)
+    except LeditsError as error:
+        code = _refuse(error.said(_REMEDIES), words)
     except OSError as error:
         if error.errno != errno.EPIPE:
             code = _refuse(f"{error.filename or 'standard output'} can't be used: {error.strerror or error}", words)

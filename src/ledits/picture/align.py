@@ -154,8 +154,8 @@ def _refined(before: Floats, after: Floats, found: Place, tint: Colours, changed
         sure = covered(found, (width, height), after.shape)[rows, columns] & ~clipped(raw[rows, columns]).any(1)
         seen = tint(raw)
         down, across = np.gradient(seen, axis=(0, 1))
-        dy = (gain * height / found.height * down[rows, columns])[sure]
-        dx = (gain * width / found.width * across[rows, columns])[sure]
+        dy = (gain * (height / found.height) * np.asarray(down)[rows, columns])[sure]
+        dx = (gain * (width / found.width) * np.asarray(across)[rows, columns])[sure]
         here = seen[rows, columns][sure]
         residual = gain * here + offset - wanted[sure]
         apart = np.sqrt((residual**2).mean(1))
