@@ -102,6 +102,9 @@ def keep(before: Any, after: Any, mask: Any = None) -> Kept:
             region = weight = _found(coarse, laid, tint, align.covered(at, size, other.rgb.shape))
         at = align.place(first, second, at, tint, region)
     assert weight is not None
+    apart, plain = _residual(coarse, tint(laid), align.SAME), np.sqrt(((coarse - coarse.mean((0, 1))) ** 2).mean(2))
+    if given is None and np.median(apart) > max(0.5 * float(np.median(plain)), _SEEN):
+        raise ValueError("the two pictures have nothing in common that could be kept: give a mask of what may change")
     if (weight > 0).mean() > 0.9 and given is None:
         raise ValueError(
             f"{(weight > 0).mean():.0%} of the picture changed, so there is nothing to keep: give a mask of what may "
