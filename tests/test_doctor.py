@@ -1,4 +1,4 @@
-"""`ledits doctor`: whole models are healthy, damage is found and named, of random weights it says that it can't tell."""
+"""`ledits doctor`: whole models are healthy, damage is found and named, of random weights it can tell nothing."""
 
 import json
 import shutil

@@ -29,7 +29,7 @@ from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.files.checkpoints import World
-from ledits.language import several, targets
+from ledits.language import sentences, several, targets
 from ledits.method import caption, core
 from ledits.method.core import Step
 from ledits.picture import composite, image
@@ -185,7 +185,7 @@ class Editor:
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
         self.check_recipe(recipe)
         return self.edit(
-            picture, *recipe.edits, region=recipe.masks(), mask=recipe.mask,
+            picture, *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask,
             composite=recipe.composite, drop_source_late=recipe.drop_source_late, settings=recipe.settings,
         )  # fmt: skip
 
@@ -261,9 +261,10 @@ class Inversion:
     ) -> "Replay":  # fmt: skip
         """An edit step by step: iterate for progress and previews, stop iterating to cancel, `result()` at the end.
 
-        Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption") or `recipe.Edit`. `region` is where they may
-        act: a mask of the picture's size (white is open, black and transparent closed), a box in pixels (left, top,
-        width, height), or a list with one for each edit. `composite` keeps the picture's own pixels away from the
+        Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption"), sentences ("make the cat a dog") or
+        `recipe.Edit`; the result's recipe has what a sentence was read as. `region` is where they may act: a mask of
+        the picture's size (white is open, black and transparent closed), a box in pixels (left, top, width, height),
+        or a list with one for each edit. `composite` keeps the picture's own pixels away from the
         edits, and outside a `region` all of them, bit for bit. `mask` is the rule of implicit masks, by words.
         `drop_source_late` leaves the source caption out of later steps, with a caption: an approximation.
         """
@@ -311,7 +312,7 @@ class Inversion:
         region: Regions = None, composite: bool = False,
     ) -> "list[list[Edited]]":  # fmt: skip
         """Strengths side by side from one inversion: a row for each threshold, a column for each scale."""
-        asked = [parse(edit) if isinstance(edit, str) else edit for edit in edits]
+        asked = sentences.asked(edits, self.settings.source)
 
         def cell(s: float, t: float | None) -> Edited:
             changed = [replace(edit, scale=s, threshold=edit.threshold if t is None else t) for edit in asked]
@@ -437,13 +438,13 @@ class Replay:
         return None if found is None else found.to(path.x.device)
 
     def _run(self) -> Generator[EditStep]:
-        inversion, plan, asked = self.inversion, self.plan, self.concepts
+        inversion, plan, asked, world = self.inversion, self.plan, self.concepts, self.inversion.editor.world
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
-            if captions := plan.captions(backbone.defaults, inversion.editor.world):
+            if captions := plan.captions(backbone.defaults, world):
                 path, known = inversion.captioned(denoise, captions.source)
-                told = several.told(captions.source, captions.targets)
+                told = several.told(*captions, world.emptied if world else None)
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
                 )  # fmt: skip

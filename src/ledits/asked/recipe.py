@@ -25,8 +25,9 @@ Box = tuple[int, int, int, int]
 FORMAT = 3
 
 _MODIFIER = re.compile(r"(:[^:@|\[\]]*|@[^:@|\[\]]*|\|[^:@|\[\]]*|\[[^\[\]]*\])$")
-_GRAMMAR = (
-    "write +WORDS to add, -WORDS to remove or OLD->NEW to swap, such as '+red hat', '-hat' or 'cat->dog:8@0.8[2..40]'"
+GRAMMAR = (
+    "write +WORDS to add, -WORDS to remove or OLD->NEW to swap, such as '+red hat', '-hat', 'cat->dog' or, with "
+    "values, 'cat->dog:8@0.8[2..40]'"
 )
 
 
@@ -74,16 +75,16 @@ def parse(text: str) -> Edit:
     sign, words = body[:1], body[1:].strip()
     if arrow:
         if not new or old[:1] in ("+", "-"):
-            raise ValueError(f"edit {text!r} needs plain words on both sides of '->': {_GRAMMAR}")
+            raise ValueError(f"edit {text!r} needs plain words on both sides of '->': {GRAMMAR}")
         edit = Edit("swap", old=old, new=new) if old else Edit("become", new=new)
     elif sign and sign in "+-":
         if not words:
-            raise ValueError(f"edit {text!r} names nothing: {_GRAMMAR}")
+            raise ValueError(f"edit {text!r} names nothing: {GRAMMAR}")
         edit = Edit("add", new=words) if sign == "+" else Edit("remove", old=words)
     elif body:
-        raise ValueError(f"edit {text!r} doesn't say what to do with {body!r}: {_GRAMMAR}")
+        raise ValueError(f"edit {text!r} doesn't say what to do with {body!r}: {GRAMMAR}")
     else:
-        raise ValueError(f"an empty edit: {_GRAMMAR}")
+        raise ValueError(f"an empty edit: {GRAMMAR}")
     warmup, dots, cooldown = values.get("[", "..").partition("..")
     if not dots:
         raise ValueError(f"edit {text!r}: steps are written [FIRST..END], such as [2..40], [2..] or [..40]")

@@ -2,6 +2,8 @@
 
 import time
 
+import typer
+
 from ledits.cli import arguments
 from ledits.cli.edit_options import (
     Composite,
@@ -42,6 +44,7 @@ from ledits.cli.progress import answer, progress
 from ledits.cli.request import Request
 from ledits.cli.results import Results
 from ledits.files.checkpoints import BUNDLED
+from ledits.language import sentences
 from ledits.picture import image
 from ledits.scenes import suits
 
@@ -64,6 +67,7 @@ def edit_command(
     -hat               removes it
     'cat->dog'         puts a dog in the cat's place
     '->a dog at night' makes this the whole caption; needs --source
+    'make the cat a dog, add a hat'   the same, said in a sentence
     +hat:8             with scale 8: how strong
     +hat@0.9           with threshold 0.9: the share of the picture left alone
     '+hat\\[2..40]'      acting from step 2 until before step 40
@@ -82,6 +86,8 @@ def edit_command(
         recipe=recipe, inversion=inversion,
     )  # fmt: skip
     loading = more.loading(request.model, request.device, request.dtype)
+    if any(map(sentences.is_sentence, split.edits)) and not quiet and not as_json:
+        typer.echo(f"read as {', '.join(map(str, request.edits))}", err=True)
     folder = check(request.model, request.device, request.dtype)
     files = [(each, image.read(each.data), image.ending(each.data)) for each in split.sources]
     results = Results(

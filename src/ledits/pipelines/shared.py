@@ -17,7 +17,7 @@ from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.language import several
 from ledits.method import caption, core
 from ledits.method.core import Concept, Prompt, Schedule, Step
-from ledits.method.told import Told
+from ledits.method.told import Told, for_pictures
 from ledits.pipelines import adapters, callbacks, compat, inputs, moving
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.scenes import suits
@@ -296,18 +296,24 @@ class LEditsPP(DiffusionPipeline):
         # What a callback may change is what the network is told: the prompts that are embedded already.
         ready = {(k, text.name): text for k, texts in enumerate(pictures) for text in reversed(texts)}
 
-        def embedded(k: int, text: str) -> PromptEmbedding:
+        def embedded(k: int, text: Any) -> PromptEmbedding:
             if (k, text) not in ready:
                 (ready[k, text],) = self._texts(
                     backbone, "editing_prompt", text, 1, conditioning, image, clip_skip=conditioning.clip_skip
                 )
             return ready[k, text]
 
-        told = [several.told(source.name, [text.name for text in targets]) for source, *targets in pictures]
-        return [
-            Told(*(tuple(embedded(k, text) for k, text in enumerate(field)) for field in zip(*edit, strict=True)))
-            for edit in zip(*told, strict=True)
+        def with_prompts(k: int, told: Told) -> Told:
+            *captions, wide, stays = told
+            return Told(*(embedded(k, text) for text in captions), wide, tuple(embedded(k, text) for text in stays))
+
+        world = suits.world(backbone.name)
+        emptied = world.emptied if world else None
+        each = [
+            [with_prompts(k, told) for told in several.told(source.name, [text.name for text in targets], emptied)]
+            for k, (source, *targets) in enumerate(pictures)
         ]
+        return for_pictures(each, [source for source, *_ in pictures])
 
     def _pictures(
         self, decoded: Tensor, sizes: Sequence[tuple[int, int]], output_type: str, denormalize: bool | list[bool] = True
