@@ -725,3 +725,23 @@ def test_pad_leaves_multiples_and_refuses_none() -> None:
     assert (pad(rgb, 1) == rgb).all()
     with refused("0", "1 or more"):
         pad(rgb, 0)
+
+
+def test_the_picture_of_a_phone_is_read_where_pillow_heif_is_installed() -> None:
+    pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 40, 40)).save(buffer, "HEIF", quality=100)
+    rgb = read(buffer.getvalue()).rgb
+    assert rgb.shape == (48, 64, 3)
+    assert np.abs(rgb.astype(int) - (200, 40, 40)).max() < 8
+
+
+def test_a_heic_picture_that_cannot_be_opened_is_named_as_one_whatever_it_came_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "ID", [kind for kind in Image.ID if kind != "HEIF"])  # as where nothing reads them
+    data = b"\0\0\0\x18ftypheix" + bytes(40)
+    (tmp_path / "photo.jpg").write_bytes(data)
+    for given in (data, tmp_path / "photo.jpg"):
+        with refused("HEIC", "install pillow-heif"):
+            read(given)

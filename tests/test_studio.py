@@ -160,29 +160,56 @@ def download(page: Page, what: str) -> bytes:
     return Path(coming.value.path()).read_bytes()
 
 
-def test_a_chosen_picture_is_shown_and_inverted(page: Page) -> None:
-    data = png(1, 48, 32)
+def test_a_chosen_picture_is_shown_and_prepared_once_when_its_caption_is_there(page: Page, server: Served) -> None:
+    data, inversions = png(1, 48, 32), len(server.service.store.listed(""))
     open_file(page, "noise.png", data)
+    page.wait_for_selector("#before[src^='blob:']", state="attached")
+    page.wait_for_timeout(200)
+    assert len(server.service.store.listed("")) == inversions
+    page.fill("#caption", "a cat on a meadow")
+    page.keyboard.press("Enter")
     page.wait_for_selector("#link:enabled")
+    assert len(server.service.store.listed("")) == inversions + 1
     np.testing.assert_array_equal(pixels(page, "#before"), np.asarray(Image.open(io.BytesIO(data))))
     if page.viewport_size["width"] > 860:
         assert page.inner_text("#name") == "noise.png · 48 × 32"
 
 
+def test_who_goes_on_without_a_caption_finds_the_picture_prepared(page: Page) -> None:
+    open_file(page, "noise.png", png(2, 48, 32))
+    page.wait_for_selector("#before[src^='blob:']", state="attached")
+    page.click("#instruction")
+    page.wait_for_selector("#link:enabled")
+
+
 def test_the_first_edit_is_two_clicks_away_with_progress_and_previews(page: Page, server: Served) -> None:
     server.backbone.delay = 0.15
     page.click("[aria-label='Sample: a cat on a meadow']")
-    page.wait_for_selector("#progress:visible >> text=Inverting")
+    page.wait_for_selector("#progress:visible >> text=Preparing the picture")
     page.click("text='cat → dog'")
+    page.wait_for_selector("#progress:visible >> text=Finding where")
     page.wait_for_selector("#after.preview", state="attached")
-    page.wait_for_selector("#progress:visible >> text=Editing")
+    page.wait_for_selector("#progress:visible >> text=/Drawing [1-6] of 6/")
     page.wait_for_selector(RESULT, state="attached")
     page.wait_for_selector("#progress", state="hidden")
     assert page.locator(".card").count() == 1
     assert (pixels(page, "#after") != pixels(page, "#before")).any()
 
 
+def test_a_new_result_is_shown_whole(dog: Page) -> None:
+    whole = "image => image.style.clipPath"
+    assert dog.eval_on_selector("#after", whole) == "none"
+    assert dog.is_hidden("#divider")
+    dog.click("[data-view=before]")
+    dog.fill("[aria-label='What comes']", "fox")
+    dog.keyboard.press("Enter")
+    changed(dog, shown(dog))
+    assert dog.is_visible("#after")
+    assert dog.eval_on_selector("#after", whole) == "none"
+
+
 def test_before_and_after_slide(dog: Page) -> None:
+    dog.click("[data-view=compare]")
     clip = "image => parseFloat(image.style.clipPath.match(/([\\d.]+)%\\)/)[1])"
     middle = dog.eval_on_selector("#after", clip)
     stage = dog.locator("#stage").bounding_box()
@@ -239,7 +266,7 @@ def test_the_latest_change_wins(dog: Page, server: Served) -> None:
         """async () => {
             const id = (await (await fetch('/v1/inversions')).json()).inversions[0].id;
             const answer = await fetch(`/v1/inversions/${id}/edits`, {method: 'POST',
-              headers: {'content-type': 'application/json'}, body: JSON.stringify({edits: ['cat->pig']})});
+              headers: {'content-type': 'application/json'}, body: JSON.stringify({edits: ['cat->pig'], composite: true})});
             return (await answer.json()).image; }"""
     )
     np.testing.assert_array_equal(got, np.asarray(Image.open(io.BytesIO(base64.b64decode(other))).convert("RGB")))
@@ -254,10 +281,8 @@ def test_a_brushed_region_keeps_the_edit_inside_it(dog: Page) -> None:
     before = shown(dog)
     dog.click("[data-tool=box]")
     drag(dog, "#paper", (0.2, 0.6), (0.4, 0.75))
-    before = changed(dog, before)
-    dog.click("#region-done")
-    dog.check("#composite", force=True)
     changed(dog, before)
+    dog.click("#region-done")
     different = (pixels(dog, "#after") != pixels(dog, "#before")).any(-1)
     assert different[:, : different.shape[1] // 2].any()
     assert not different[:, -different.shape[1] // 4 :].any()
@@ -293,20 +318,20 @@ def test_an_edit_is_muted_moved_and_deleted(dog: Page) -> None:
 
 
 def test_undo_and_redo_go_over_everything(dog: Page) -> None:
-    dog.check("#composite", force=True)
+    dog.uncheck("#composite", force=True)
     dog.fill("#caption", "a cat on a beach")
     dog.keyboard.press("Enter")
     dog.wait_for_selector("#undo:enabled")
     for _ in range(3):
         dog.click("#undo")
     assert dog.input_value("#caption") == "a cat on a meadow"
-    assert not dog.is_checked("#composite")
+    assert dog.is_checked("#composite")
     assert dog.locator(".card").count() == 0
     assert dog.is_disabled("#undo")
     for _ in range(3):
         dog.click("#redo")
     assert dog.input_value("#caption") == "a cat on a beach"
-    assert dog.is_checked("#composite")
+    assert not dog.is_checked("#composite")
 
 
 def test_history_goes_back_to_an_earlier_result(dog: Page) -> None:
@@ -339,7 +364,7 @@ def test_a_strength_is_taken_from_the_sheet(dog: Page) -> None:
     dog.click("#sheet-button")
     dog.wait_for_selector(".sheet-row:last-child .cell:last-child:enabled")
     assert dog.locator(".cell img").count() == 15
-    dog.click(".cell[aria-label='strength 3, focus 0.75']")
+    dog.click(".cell[aria-label='strength 3, Focus 0.75']")
     changed(dog, before)
     assert dog.locator(".card output").first.inner_text() == "3.0"
 
@@ -396,7 +421,7 @@ def test_a_result_is_downloaded_and_opened_again_with_its_recipe(dog: Page, serv
 
     calls = server.backbone.calls
     open_file(dog, "cat.safetensors", inversion, "application/octet-stream")
-    dog.wait_for_selector("text=nothing is inverted again")
+    dog.wait_for_selector("text=nothing is prepared again")
     assert server.backbone.calls - calls <= 2 * 6  # at most an edit's
 
 
@@ -437,16 +462,58 @@ def test_a_photograph_that_the_small_model_can_not_draw_is_said_so(page: Page, m
 
     monkeypatch.setattr(suits, "check_picture", refuse)
     open_file(page, "photo.png", png(8, 64, 64))
-    page.wait_for_selector("#picture-note:visible >> text=a photograph becomes a smear")
+    page.wait_for_selector("#before[src^='blob:']", state="attached")
+    page.fill("#instruction", "+crown")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#blocked:visible >> text=a photograph would become a smear")
+    page.click("#blocked [aria-label='Copy this command']")
+    page.wait_for_selector("text=Command line copied")
+    assert page.evaluate("navigator.clipboard.readText()").startswith("ledits studio --model ")
+    page.wait_for_selector("#progress", state="hidden")
+    assert shown(page) == ""
+    page.click("#anyway")
+    page.wait_for_selector("#blocked", state="hidden")
+    page.wait_for_selector(RESULT, state="attached")
     monkeypatch.undo()
     open_file(page, "scene.png", png(9, 64, 64))
-    page.wait_for_selector("#picture-note", state="hidden")
+    page.wait_for_selector("#pictures .thumb >> nth=2")
+    assert page.is_hidden("#blocked")
 
 
 def test_a_picture_that_is_none_gets_one_sentence(page: Page) -> None:
     open_file(page, "broken.png", b"not a picture")
-    page.wait_for_selector(".toast.error")
+    page.wait_for_selector(".toast.error >> text=broken.png")
     assert re.search(r"picture", page.inner_text(".toast.error"))
+    assert page.is_visible("#welcome")
+
+
+def test_of_several_files_the_one_that_failed_is_named_and_the_others_are_there(page: Page) -> None:
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    page.set_input_files(
+        "#file",
+        [
+            {"name": name, "mimeType": "image/png", "buffer": data}
+            for name, data in (("one.png", png(1, 32, 32)), ("phone.heic", heic), ("two.png", png(2, 32, 32)))
+        ],
+    )
+    page.wait_for_selector("#pictures .thumb >> nth=2")
+    assert page.locator("#pictures .thumb:not(.new)").count() == 2
+    assert re.search(r"phone\.heic: .*HEIC", page.inner_text(".toast.error"))
+
+
+def test_an_edit_that_changed_nothing_says_why_and_no_sheet_is_made_of_it(dog: Page) -> None:
+    dog.fill("[aria-label='What comes']", "cat")
+    dog.keyboard.press("Enter")
+    dog.wait_for_selector(".card .note:visible >> text=both words are the same")
+    dog.click("#sheet-button")
+    dog.wait_for_selector("#sheet:visible >> text=Nothing would differ")
+    assert dog.locator(".cell").count() == 0
+
+
+def test_edits_that_contradict_each_other_are_told(dog: Page) -> None:
+    dog.fill("#instruction", "cat->fox")
+    dog.keyboard.press("Enter")
+    dog.wait_for_selector(".card:nth-child(2) .note:visible >> text=want the same thing to change differently")
 
 
 def test_everything_is_reached_by_the_keyboard(page: Page) -> None:
@@ -486,7 +553,7 @@ def test_axe_finds_nothing_serious(browser: Any, server: Served, look: str) -> N
     page.click("text='cat → dog'")
     page.wait_for_selector(RESULT, state="attached")
     page.click("summary >> text=Fine-tune")
-    page.click("summary >> text=Inversion settings")
+    page.click("summary >> text=Advanced")
     page.click("text=Paint where")
     page.wait_for_timeout(250)
     assert page.evaluate(check) == []
@@ -498,8 +565,8 @@ def test_axe_finds_nothing_serious(browser: Any, server: Served, look: str) -> N
 
 
 def test_the_page_stays_small() -> None:
-    lines = sum(len(path.read_text().splitlines()) for path in studio.STATIC.iterdir())
-    assert lines < 2500
+    lines = sum(len(path.read_text().splitlines()) for path in studio.STATIC.rglob("*") if path.is_file())
+    assert lines < 3000
 
 
 def test_the_command_opens_the_browser_on_the_picture(browser: Any, tmp_path: Path) -> None:

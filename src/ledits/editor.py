@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits.asked import regions
+from ledits.asked import idle, regions
+from ledits.asked.idle import Idle
 from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
@@ -327,8 +328,15 @@ class EditStep:
     inversion: Inversion
 
     def preview(self) -> Image.Image:
-        """The picture that the network sees at this step, at the original's size."""
-        return Image.fromarray(self.inversion.decoded(self.step.x0))
+        """The picture by now, at the original's size: where masks are open, it gives way to what the network sees.
+
+        What the network sees early is a blur, which frightens whoever looks on: it fades in over half of the steps.
+        """
+        seen, frame = self.inversion.decoded(self.step.x0), self.inversion.frame
+        share = composite.weights([self.step.masks[:, 0]], frame) * min(1.0, 2 * (self.index + 1) / self.total)
+        original = self.inversion.picture.rgb
+        blended = original + share[..., None] * (seen.astype(np.float32) - original)
+        return Image.fromarray(blended.round().astype(np.uint8))
 
 
 class Replay:
@@ -407,7 +415,10 @@ class Edited:
         self.rgb = rgb  # (H W 3) uint8, without the picture's alpha
         mean = torch.stack(list(masks)).mean(0)
         of = torch.tensor(edit_of, device=mean.device)
-        self._masks = [frame.cells(mean[of == k].amax(0)) for k in range(len(plan.edits))]
+        self._masks = [
+            frame.smooth(mean[of == k].amax(0)).clip(0, 1 if region is None else region)
+            for k, region in enumerate(plan.masks)
+        ]
 
     @property
     def image(self) -> Image.Image:
@@ -424,6 +435,11 @@ class Edited:
     def masks(self) -> list[Image.Image]:
         """Where each edit acted, its mean over the active steps: greyscale, at the picture's size."""
         return [Image.fromarray((mask * 255).round().astype(np.uint8)) for mask in self._masks]
+
+    @property
+    def idle(self) -> list[Idle | None]:
+        """Why an edit changed nothing, in the order of the edits; None for one that did something."""
+        return idle.of(self.plan.edits, self.plan.masks, self._masks)
 
     @property
     def overlay(self) -> Image.Image:

@@ -21,6 +21,11 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, Unid
 
 from ledits.files import atomic as files
 
+with contextlib.suppress(ImportError):  # the pictures of phones, where somebody has installed what reads them
+    import pillow_heif  # pyright: ignore[reportMissingTypeStubs]
+
+    pillow_heif.register_heif_opener()  # pyright: ignore[reportUnknownMemberType]
+
 SMALLEST = 8
 """Pixels: the shortest side of a picture that can be edited."""
 
@@ -28,6 +33,7 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".t
 _LONGEST = {"JPEG": 65_500, "WEBP": 16_383}
 _JPEG_SEGMENT = 65_533
 _RECIPE = "ledits"
+_HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypavif")
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -253,7 +259,9 @@ def _opened(path: Path | bytes) -> Generator[tuple[Image.Image, Path]]:
     else:
         file = _file(path)
     with file:
-        with _guarded(path):
+        heic = file.read(12)[4:] in _HEIC
+        file.seek(0)
+        with _guarded(path, heic=heic):
             image = Image.open(file)
         # Pillow would run Ghostscript on it.
         if image.format == "EPS":
@@ -279,7 +287,7 @@ def _file(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def _guarded(path: Path) -> Generator[None]:
+def _guarded(path: Path, *, heic: bool = False) -> Generator[None]:
     """Pillow at work on a file that may be anything: its warnings stay quiet and its errors become one sentence."""
     try:
         with warnings.catch_warnings():
@@ -291,9 +299,10 @@ def _guarded(path: Path) -> Generator[None]:
             f"{path} claims more than {Image.MAX_IMAGE_PIXELS:,} pixels, the most that ledits opens: scale it down."
         ) from error
     except UnidentifiedImageError as error:
-        if _heic(path):
+        if heic:
             raise ValueError(
-                f"{path} is a HEIC or AVIF picture, which ledits can't open: export it as JPEG or PNG and pass that."
+                f"{path} is a HEIC or AVIF picture, which can't be opened here: install pillow-heif, or export the "
+                "picture as JPEG or PNG and pass that."
             ) from None
         raise ValueError(
             f"{path} is not a picture that ledits can open; PNG, JPEG, WebP, TIFF, BMP and GIF work: "
@@ -302,12 +311,6 @@ def _guarded(path: Path) -> Generator[None]:
     # A damaged file makes Pillow's parsers raise nearly anything.
     except Exception as error:
         raise ValueError(f"{path} is damaged or incomplete ({error}): save or copy it again.") from error
-
-
-def _heic(path: Path) -> bool:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(12)[4:] in {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypavif"}
-    return False
 
 
 def _exif(image: Image.Image) -> Mapping[int, Any]:
