@@ -266,7 +266,8 @@ def test_the_latest_change_wins(dog: Page, server: Served) -> None:
         """async () => {
             const id = (await (await fetch('/v1/inversions')).json()).inversions[0].id;
             const answer = await fetch(`/v1/inversions/${id}/edits`, {method: 'POST',
-              headers: {'content-type': 'application/json'}, body: JSON.stringify({edits: ['cat->pig'], composite: true})});
+              headers: {'content-type': 'application/json'}, 
+              body: JSON.stringify({edits: ['cat->pig'], composite: true})});
             return (await answer.json()).image; }"""
     )
     np.testing.assert_array_equal(got, np.asarray(Image.open(io.BytesIO(base64.b64decode(other))).convert("RGB")))

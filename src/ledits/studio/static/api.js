@@ -1,5 +1,6 @@
 // The server's own interface (see /docs): plain answers, and answers that come as events.
 import { ask } from "./dom.js";
+import { t } from "./texts.js";
 
 export class Refusal extends Error {
   constructor(message, status, code) {
@@ -26,17 +27,17 @@ async function request(method, path, content, { signal, accept } = {}) {
     answer = await fetch(path, { method, body, signal, headers: headers({ ...type, ...(accept && { accept }) }) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal("The server can't be reached: is it still running?", 0, "unreachable");
+    throw new Refusal(t("unreachable"), 0, "unreachable");
   }
   if (answer.status === 401) {
-    const key = await ask("This server needs a key", "It is the one in LEDITS_API_KEY where it was started.", "Use key", "Cancel", true);
+    const key = await ask(t("key_title"), t("key_where"), t("use_key"), t("cancel"), true);
     if (key) {
       sessionStorage.setItem("ledits-key", key);
       return request(method, path, content, { signal, accept });
     }
   }
   if (!answer.ok) {
-    const { error } = await answer.json().catch(() => ({ error: { message: `the server answered ${answer.status}` } }));
+    const { error } = await answer.json().catch(() => ({ error: { message: t("answered", { status: answer.status }) } }));
     throw new Refusal(error.message, answer.status, error.code);
   }
   return answer;
