@@ -142,7 +142,7 @@ class Brush {
     const apart = (a, b) => Math.abs(data[4 * a] - data[4 * b]) + Math.abs(data[4 * a + 1] - data[4 * b + 1]) + Math.abs(data[4 * a + 2] - data[4 * b + 2]);
     const start = Math.floor(at.y) * width + Math.floor(at.x);
     if (at.x < 0 || at.y < 0 || at.x >= width || at.y >= height) return;
-    const most = 20 + 4 * Number($("brush-size").value);
+    const most = 6 + 2.5 * Number($("brush-size").value);
     const found = new Uint8Array(width * height);
     const open = [start];
     found[start] = 1;
@@ -152,7 +152,7 @@ class Brush {
       for (const next of [x > 0 && here - 1, x < width - 1 && here + 1, here - width, here + width]) {
         // A gradient is followed a little at a time, up to three times as far as a step may differ from the start.
         if (next === false || next < 0 || next >= found.length || found[next]) continue;
-        if (apart(next, start) > most && (apart(next, here) > most / 6 || apart(next, start) > 3 * most)) continue;
+        if (apart(next, start) > most && (apart(next, here) > 10 || apart(next, start) > 3 * most)) continue;
         found[next] = 1;
         open.push(next);
       }
