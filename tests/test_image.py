@@ -556,8 +556,8 @@ def listing(folder: Path) -> dict[str, bytes]:
         ("missing/a.png", False, ("missing", "does not exist")),
         ("old.png/a.png", True, ("old.png is a file",)),
         ("folder.png", True, ("is a folder",)),
-        ("old.png", False, ("exists; pass --force to replace it or choose another name",)),
-        ("dangling.png", False, ("exists; pass --force",)),
+        ("old.png", False, ("exists; pass overwrite=True to replace it or choose another name",)),
+        ("dangling.png", False, ("exists; pass overwrite=True",)),
         ("x" * 300 + ".png", False, ("cannot be written",)),
     ],
 )
@@ -650,7 +650,7 @@ def test_never_replaces_a_file_that_appears_meanwhile(
         return encode(*arguments, **named)
 
     monkeypatch.setattr(ledits_image, "encode", slow)
-    with refused("exists; pass --force"):
+    with refused("exists; pass overwrite=True"):
         write(path, noise())
     assert listing(tmp_path) == {str(path): b"someone else's"}
 

@@ -7,7 +7,8 @@
 Pictures are paths, a file's bytes, PIL images, arrays or tensors (`picture.image.take`).
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import io
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,25 +19,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ledits import progress as bars
 from ledits.asked import idle, regions
 from ledits.asked.idle import Idle
 from ledits.asked.plan import Plan
-from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
+from ledits.asked.recipe import Edit, MaskRule, Recipe
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Mode, Settings
 from ledits.backbones import BUNDLED, Backbone, from_pipe, load
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
-from ledits.language import concepts
+from ledits.language import concepts, sentences
 from ledits.method import caption, core
 from ledits.method.core import Concept, Step
 from ledits.method.thrift import Thrifty
 from ledits.method.together import Together
 from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
+from ledits.progress import Progress
 from ledits.scenes import suits
-
-Progress = Callable[[int, int], None]  # (network evaluations done, of how many); raising in it stops the work
 
 
 class Editor:
@@ -48,6 +49,9 @@ class Editor:
         `device`: auto, cpu, mps, cuda or cuda:N. `dtype`: auto, float32, float16 or bfloat16.
         """
         self.backbone = load(model, device=device, dtype=dtype) if isinstance(model, str) else model
+
+    def __repr__(self) -> str:
+        return f"<Editor of {self.backbone.name!r} on {self.backbone.device}, {_short(self.backbone.dtype)}>"
 
     @classmethod
     def from_pipe(cls, pipe: Any) -> "Editor":
@@ -69,12 +73,13 @@ class Editor:
         self, picture: Any, settings: Settings | None = None, *, source: str | None = None,
         steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
     ) -> "Inversion":  # fmt: skip
         """Invert a picture once, for any number of edits.
 
         With a `source` caption edits rewrite the caption (mode "caption"); without one they are by words alone, as in
         the paper (mode "words"). Raises ValueError for a picture or settings that can't be used.
+        `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
         """
         if settings is None:
             settings = self.settings(
@@ -90,10 +95,11 @@ class Editor:
         captioned = settings.mode == "caption"
         suits.warn_of_words(backbone, captioned=captioned)
         total = len(schedule) * (2 if settings.source_scale else 1)
+        tell = bars.shown(progress, "inverting")
 
         def watch(done: int) -> None:
-            if progress is not None:
-                progress(done, total)
+            if tell is not None:
+                tell(done, total)
 
         with backbone.denoiser(schedule, maps=False, watch=watch) as denoise:
             path = core.invert(
@@ -104,7 +110,7 @@ class Editor:
             evaluations = denoise.evaluations
         provenance = Provenance(
             model=checkpoints.short(backbone.name), fingerprint=backbone.fingerprint, picture=shown.sha256,
-            frame=frame, settings=settings, dtype=str(backbone.dtype).removeprefix("torch."),
+            frame=frame, settings=settings, dtype=_short(backbone.dtype),
             device=backbone.device.type,
         )  # fmt: skip
         return Inversion(self, shown, path, provenance, evaluations)
@@ -135,8 +141,12 @@ class Editor:
         composite: bool = False, drop_source_late: bool = False, settings: Settings | None = None,
         source: str | None = None, steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
+        anyway: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
-        """Invert and edit in one go; see `Inversion.steps` for the edits. What is wrong with them is said first."""
+        """Invert and edit in one go; see `Inversion.steps` for the edits. What is wrong with them is said first.
+
+        So is a picture or a word that a model of a small world does not know (`check`); `anyway` goes on all the same.
+        """
         if settings is None:
             settings = self.settings(
                 source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative,
@@ -149,7 +159,9 @@ class Editor:
             width=width, height=height,
         )  # fmt: skip
         plan.check(self.backbone.defaults)
-        return self.invert(shown, settings).replay(plan).result()
+        if not anyway:
+            self.check(shown, settings, plan.edits)
+        return _watched(self.invert(shown, settings, progress=progress).replay(plan), progress)
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
@@ -160,6 +172,7 @@ class Editor:
         return self.edit(
             picture, *recipe.edits, region=recipe.masks(), mask=recipe.mask,
             composite=recipe.composite, drop_source_late=recipe.drop_source_late, settings=recipe.settings,
+            anyway=True,
         )  # fmt: skip
 
 
@@ -175,6 +188,11 @@ class Inversion:
         # of scale does not ask again.
         self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
         self._read = dict[str, bool]()
+
+    def __repr__(self) -> str:
+        s, frame = self.settings, self.frame
+        told = f" of {s.source!r}" if s.source else ""
+        return f"<Inversion{told}: {frame.width}x{frame.height}, {s.steps} steps, seed {s.seed}, mode {self.mode!r}>"
 
     @property
     def settings(self) -> Settings:
@@ -211,12 +229,11 @@ class Inversion:
 
     def edit(
         self, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None, composite: bool = False,
-        drop_source_late: bool = False,
+        drop_source_late: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
-        """The picture with these edits; the arguments are those of `steps`."""
-        return self.steps(
-            *edits, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late
-        ).result()
+        """The picture with these edits; the arguments are those of `steps`, and `progress` is `invert`'s."""
+        replay = self.steps(*edits, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late)
+        return _watched(replay, progress)
 
     def steps(
         self, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None, composite: bool = False,
@@ -224,8 +241,9 @@ class Inversion:
     ) -> "Replay":  # fmt: skip
         """An edit step by step: iterate for progress and previews, stop iterating to cancel, `result()` at the end.
 
-        Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption") or `recipe.Edit`. `region` is where they may
-        act: a mask of the picture's size, a box (left, top, width, height) in pixels, or a list with one for each edit.
+        Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption"), sentences ("make the cat a dog") or
+        `recipe.Edit`. `region` is where they act: a mask of the picture's size, a box (left, top, width, height) in
+        pixels, or a list with one for each edit.
         `mask` is the rule of implicit masks, for edits by words. `composite` changes nothing outside the used masks.
         `drop_source_late` leaves the source caption out of later steps, with a caption: an approximation.
         """
@@ -245,7 +263,7 @@ class Inversion:
         region: Regions = None, composite: bool = False,
     ) -> "list[list[Edited]]":  # fmt: skip
         """Strengths side by side from one inversion: a row for each threshold, a column for each scale."""
-        asked = [parse(edit) if isinstance(edit, str) else edit for edit in edits]
+        asked = [one for edit in edits for one in sentences.given(edit, self.settings.source)]
 
         def cell(s: float, t: float | None) -> Edited:
             changed = [replace(edit, scale=s, threshold=edit.threshold if t is None else t) for edit in asked]
@@ -420,6 +438,16 @@ class Edited:
             for k, region in enumerate(plan.masks)
         ]
 
+    def __repr__(self) -> str:
+        height, width, _ = self.rgb.shape
+        return f"<Edited {', '.join(map(str, self.plan.edits))}: {width}x{height}; .image, .masks, .save(path)>"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG")
+        return buffer.getvalue()
+
     @property
     def image(self) -> Image.Image:
         """The result, with the picture's alpha."""
@@ -455,7 +483,7 @@ class Edited:
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
             fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
             drop_source_late=plan.drop_source_late,
-            dtype=str(self.inversion.editor.backbone.dtype).removeprefix("torch."),
+            dtype=_short(self.inversion.editor.backbone.dtype),
             device=self.inversion.editor.backbone.device.type,
         )  # fmt: skip
 
@@ -468,15 +496,29 @@ class Edited:
 def edit(
     picture: Any, *edits: Edit | str, model: str = BUNDLED, device: str = "auto", dtype: str = "auto",
     region: Regions = None, composite: bool = False, source: str | None = None, steps: int | None = None,
-    skip: float | None = None, seed: int | None = None, size: int | None = None,
+    skip: float | None = None, seed: int | None = None, size: int | None = None, anyway: bool = False,
+    progress: Progress | bool | None = None,
 ) -> Edited:  # fmt: skip
     """Edit a picture: `ledits.edit("photo.jpg", "cat->dog", source="a cat").save("dog.png")`.
 
     The model stays loaded.
     """
     return _editor(model, device, dtype).edit(
-        picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed, size=size
-    )
+        picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed,
+        size=size, anyway=anyway, progress=progress,
+    )  # fmt: skip
+
+
+def _watched(replay: Replay, progress: Progress | bool | None) -> Edited:
+    """The result of a replay, its steps told of."""
+    if (tell := bars.shown(progress, "editing")) is not None:
+        for step in replay:
+            tell(step.index + 1, step.total)
+    return replay.result()
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @cache

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ledits.asked import regions
-from ledits.asked.recipe import Edit, MaskRule, parse
+from ledits.asked.recipe import Edit, MaskRule
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Settings
-from ledits.language import concepts
+from ledits.language import concepts, sentences
 
 if TYPE_CHECKING:
     from ledits.method.core import Concept
@@ -31,7 +31,7 @@ class Plan:
         composite: bool, drop_source_late: bool, width: int, height: int,
     ) -> "Plan":  # fmt: skip
         """The plan; ValueError for edits, masks or options that don't fit the mode or the picture."""
-        asked = tuple(parse(edit) if isinstance(edit, str) else edit for edit in edits)
+        asked = tuple(one for edit in edits for one in sentences.given(edit, settings.source))
         if strange := [edit for edit in asked if not isinstance(edit, Edit)]:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"{strange[0]!r} is no edit: give each one by itself, such as edit('+hat', 'cat->dog')")
         if not asked:

@@ -124,6 +124,6 @@ def _device(name: str) -> torch.device:
         device.type == "mps" and not torch.backends.mps.is_available()
     ):
         raise ValueError(
-            f"device {name!r} is not there: this PyTorch sees no {device.type.upper()} device, use --device cpu"
+            f"device {name!r} is not there: this PyTorch sees no {device.type.upper()} device, use device='cpu'"
         )
     return device

@@ -17,5 +17,5 @@ def check(device: torch.device, need: int, height: int, width: int) -> None:
     if need > (there := free(device)):
         raise ValueError(
             f"a picture of {width}x{height} pixels needs about {need / 2**30:.1f} GiB beside the model, and "
-            f"{there / 2**30:.1f} GiB are free: work at a smaller size (--size), or in a smaller dtype"
+            f"{there / 2**30:.1f} GiB are free: work at a smaller size (size=...), or in a smaller dtype"
         )

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 import ledits
 from ledits.cli import lean
+from ledits.cli.flags import flags
 
 _HERE = ("edit", "invert", "info", "models", "demo", "batch", "studio", "serve")
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -92,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _refuse("stopped", words, code=130)
     except MemoryError:
         code = _refuse("there is not enough memory: work at a smaller --size", words)
+    except ValueError as error:  # before OSError: a missing file is both
+        code = _refuse(flags(str(error)), words)
     except OSError as error:
         if error.errno != errno.EPIPE:
             code = _refuse(f"{error.filename or 'standard output'} can't be used: {error.strerror or error}", words)
@@ -99,8 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = 1
         # What is still in the buffer can't go anywhere, and Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except ValueError as error:
-        code = _refuse(str(error), words)
     finally:
         signal.signal(signal.SIGTERM, previous)
     sys.exit(code if isinstance(code, int) else 0)
@@ -138,4 +139,4 @@ def _warn(
 ) -> None:  # fmt: skip
     # What other libraries warn of is for their developers.
     if f"{os.sep}ledits{os.sep}" in filename:
-        typer.echo(f"ledits: {message}", err=True)
+        typer.echo(f"ledits: {flags(str(message))}", err=True)

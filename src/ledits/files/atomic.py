@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from ledits.files.errors import Exists
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
@@ -41,7 +43,7 @@ def check_writable(path: Path, endings: Collection[str], *, overwrite: bool) -> 
         if path.is_dir():
             raise ValueError(f"{path} is a folder; ledits writes one file: choose a file name.")
         if not overwrite:
-            raise ValueError(_exists(path))
+            raise Exists(_exists(path))
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"The folder {folder} cannot be written to: change its permissions or choose another one.")
 
@@ -59,7 +61,7 @@ def written(path: Path, *, overwrite: bool) -> Generator[Path]:
         else:
             _publish(temporary, path)
     except FileExistsError:
-        raise ValueError(_exists(path)) from None
+        raise Exists(_exists(path)) from None
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror}): choose another name or folder.") from error
     finally:
@@ -129,4 +131,4 @@ def _publish(temporary: Path, path: Path) -> None:
 
 
 def _exists(path: Path) -> str:
-    return f"{path} exists; pass --force to replace it or choose another name."
+    return f"{path} exists; pass overwrite=True to replace it or choose another name."

@@ -104,6 +104,13 @@ def read(text: str, source: str = "") -> list[Edit]:
     return edits
 
 
+def given(edit: Edit | str, source: str = "") -> list[Edit]:
+    """An edit as Python takes it: a value, one edit in the grammar, or a sentence, which may ask for several."""
+    if not isinstance(edit, str) or "->" in edit or edit.strip()[:1] in ("", "+", "-"):
+        return [parse(edit) if isinstance(edit, str) else edit]
+    return read(edit, source)
+
+
 def _understood(clause: str, source: str) -> list[Edit] | None:
     """The edits of one clause by the first rule that fits it, None where none does."""
     if re.search(rf"\b{_UNSAID}\b", re.sub(r"black and white", "", clause), re.I):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from ledits.files import atomic as files
+from ledits.files.errors import Missing
 
 with contextlib.suppress(ImportError):  # the pictures of phones, where somebody has installed what reads them
     import pillow_heif  # pyright: ignore[reportMissingTypeStubs]
@@ -281,7 +282,7 @@ def _file(path: Path) -> BinaryIO:
             raise ValueError(f"{path} is empty (0 bytes): pass a picture file.")
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"There is no file {path}: check the name and the folder.") from None
+        raise Missing(f"There is no file {path}: check the name and the folder.") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): check the name and its permissions.") from error
 

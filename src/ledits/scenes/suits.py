@@ -50,7 +50,7 @@ def check_words(model: str, folder: Path | None, edits: Iterable[Edit], source: 
             if word.lower() not in world.words:
                 raise ValueError(
                     f"model {model!r} does not know the word {word!r}: `ledits models` lists the words that it knows, "
-                    "--model names another model, and --anyway goes on with this one"
+                    "model=... names another model, and anyway=True goes on with this one"
                 )
 
 
@@ -66,7 +66,7 @@ def check_picture(backbone: "Backbone", frame: "Frame", rgb: NDArray[np.uint8]) 
     if smeared or _lost(shown, back.to(shown)) > world.most_lost:
         raise ValueError(
             f"model {backbone.name!r} can't draw such a picture: it knows small scenes of emoji, and a photograph "
-            "becomes a smear; name a model for photographs with --model, or go on with --anyway"
+            "becomes a smear; name a model for photographs with model=..., or go on with anyway=True"
         )
 
 
