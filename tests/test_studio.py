@@ -28,7 +28,7 @@ from ledits.scenes import suits
 from serving import Served, png, served
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
-studio = pytest.importorskip("ledits.studio")
+studio = pytest.importorskip("ledits.studio.page")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ROOT = Path(__file__).parent.parent
 AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"

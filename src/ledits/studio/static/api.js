@@ -20,8 +20,14 @@ function packed(body) {
   return { body: JSON.stringify(body), type: { "content-type": "application/json" } };
 }
 
+// Until the models are loaded there is nobody to ask.
+let begun;
+const loaded = new Promise((resolve) => { begun = resolve; });
+export const begin = () => begun();
+
 async function request(method, path, content, { signal, accept } = {}) {
   const { body, type } = packed(content);
+  if (path.startsWith("/v1/")) await loaded;
   let answer;
   try {
     answer = await fetch(path, { method, body, signal, headers: headers({ ...type, ...(accept && { accept }) }) });

@@ -48,7 +48,10 @@ async function ready() {
   for (;;) {
     const said = await api.get("/studio.json");
     $("loading").hidden = !said.loading;
-    if (!said.loading) return said;
+    if (!said.loading) {
+      api.begin();
+      return said;
+    }
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
 }
