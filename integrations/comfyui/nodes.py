@@ -170,7 +170,8 @@ class Apply(io.ComfyNode):
                 Inverted.Input("inversion"),
                 Edits.Input("edits"),
                 io.Boolean.Input(
-                    "composite", default=True, tooltip="Outside the masks keep the picture's own pixels, exactly"
+                    "composite", default=True,
+                    tooltip="Keep the picture's own pixels away from the edits; outside a mask, all of them",
                 ),
                 io.Combo.Input(
                     "mask", options=MASKS, default="auto", optional=True,

@@ -1,4 +1,7 @@
-"""Where an edit may act, as users say it: masks of any kind at the picture's size, or boxes. White is open."""
+"""Where an edit may act, as users say it: masks of any kind at the picture's size, or boxes.
+
+White is open, black is closed, and so is what is transparent.
+"""
 
 import base64
 import io
@@ -51,9 +54,10 @@ def _mask(value: Any, width: int, height: int) -> Mask:
     if isinstance(value, tuple):
         return _box(value, width, height)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, bytes | str | Path):
-        value = image.take(value).rgb.max(2)
+        found = image.take(value)
+        value = _open(found.rgb, found.alpha)
     elif isinstance(value, Image.Image):
-        value = np.asarray(value.convert("L"))
+        value = drawn(value)
     elif hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     values = np.asarray(value)
@@ -68,6 +72,17 @@ def _mask(value: Any, width: int, height: int) -> Mask:
     if not (values.min() >= 0 and values.max() <= 1):
         raise ValueError("a region's values must lie in 0..1, or be uint8: 0 is closed, 1 or 255 is open")
     return (values * 255).round() / np.float32(255)
+
+
+def drawn(mask: Image.Image) -> NDArray[Any]:
+    """A mask (H W) of any size that Pillow has opened or made: uint8, or floats where it holds floats."""
+    return np.asarray(mask) if mask.mode == "F" else _open(*image.pixels(mask, "the mask"))
+
+
+def _open(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """How far a drawn mask is open, (H W): as bright as its brightest colour is, and as opaque."""
+    bright = rgb.max(2)
+    return bright if alpha is None else (bright.astype(np.uint16) * alpha // 255).astype(np.uint8)
 
 
 def _box(box: Sequence[Any], width: int, height: int) -> Mask:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ledits.backbones import hub
 from ledits.backbones.digest import fingerprint
+from ledits.errors import LeditsError
 from ledits.files import checkpoints
 from ledits.files.checkpoints import BUNDLED
 from ledits.method.core import Denoiser, Schedule
@@ -123,7 +124,8 @@ def _device(name: str) -> torch.device:
     if (device.type == "cuda" and not torch.cuda.is_available()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     ):
-        raise ValueError(
-            f"device {name!r} is not there: this PyTorch sees no {device.type.upper()} device, use device='cpu'"
-        )
+        raise LeditsError(
+            f"device {name!r} is not there, as this PyTorch sees no {device.type.upper()} device",
+            "use device='cpu'", option="device", given=name, accepted="auto, cpu",
+        )  # fmt: skip
     return device

@@ -109,7 +109,7 @@ def _serve(
     except Exception as error:
         say(kind="unusable", error=sentence(error))
         return
-    worker = Worker(editor, place(config["place"]), config["name"])
+    worker = Worker(editor, place(config["place"]), config["name"], anyway=config["anyway"])
     say(kind="ready", **introduction(editor, config["dtype"]))
     while True:
         message = lines.get()

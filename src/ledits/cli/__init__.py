@@ -17,11 +17,20 @@ from typer.core import TyperCommand, TyperGroup
 
 import ledits
 from ledits.cli import lean
-from ledits.cli.flags import flags
 from ledits.cli.openmp import wait_politely
+from ledits.errors import LeditsError
 
 _HERE = ("edit", "invert", "info", "models", "demo", "batch", "studio", "serve")
 _HELP = {"help_option_names": ["-h", "--help"]}
+# What settles an error, by the argument that Python has for it.
+_REMEDIES = {
+    "overwrite": "pass --force to replace it, or choose another name.",
+    "anyway": "name another model with --model, or go on with this one by --anyway",
+    "source": "give it with --source, such as --source 'a cat on a beach'",
+    "mask": "leave --mask out",
+    "device": "use --device cpu",
+    "size": "work at a smaller --size, such as 512, or in a smaller --dtype",
+}
 
 
 class Commands(TyperGroup):
@@ -110,8 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _refuse("stopped", words, code=130)
     except MemoryError:
         code = _refuse("there is not enough memory: work at a smaller --size", words)
-    except ValueError as error:  # before OSError: a missing file is both
-        code = _refuse(flags(str(error)), words)
+    except LeditsError as error:
+        code = _refuse(error.said(_REMEDIES), words)
     except OSError as error:
         if error.errno != errno.EPIPE:
             code = _refuse(f"{error.filename or 'standard output'} can't be used: {error.strerror or error}", words)
@@ -119,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = 1
         # What is still in the buffer can't go anywhere, and Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ValueError as error:
+        code = _refuse(str(error), words)
     finally:
         signal.signal(signal.SIGTERM, previous)
     sys.exit(code if isinstance(code, int) else 0)
@@ -156,4 +167,4 @@ def _warn(
 ) -> None:  # fmt: skip
     # What other libraries warn of is for their developers.
     if f"{os.sep}ledits{os.sep}" in filename:
-        typer.echo(f"ledits: {flags(str(message))}", err=True)
+        typer.echo(f"ledits: {message}", err=True)

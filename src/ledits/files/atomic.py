@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from ledits.files.errors import Exists
+from ledits.errors import FileThere
 
 try:
     import fcntl
@@ -43,7 +43,7 @@ def check_writable(path: Path, endings: Collection[str], *, overwrite: bool) -> 
         if path.is_dir():
             raise ValueError(f"{path} is a folder; ledits writes one file: choose a file name.")
         if not overwrite:
-            raise Exists(_exists(path))
+            raise FileThere(path)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"The folder {folder} cannot be written to: change its permissions or choose another one.")
 
@@ -61,7 +61,7 @@ def written(path: Path, *, overwrite: bool) -> Generator[Path]:
         else:
             _publish(temporary, path)
     except FileExistsError:
-        raise Exists(_exists(path)) from None
+        raise FileThere(path) from None
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror}): choose another name or folder.") from error
     finally:
@@ -128,7 +128,3 @@ def _publish(temporary: Path, path: Path) -> None:
         except OSError:
             path.unlink()
             raise
-
-
-def _exists(path: Path) -> str:
-    return f"{path} exists; pass overwrite=True to replace it or choose another name."
