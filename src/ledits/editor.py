@@ -7,8 +7,9 @@
 Pictures are paths, a file's bytes, PIL images, arrays or tensors (`picture.image.take`).
 """
 
+import io
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,7 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits.asked import regions
+from ledits import progress as bars
+from ledits.asked import idle, regions
+from ledits.asked.idle import Idle
 from ledits.asked.loading import Loading
 from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
@@ -34,11 +37,10 @@ from ledits.method import caption, core
 from ledits.method.core import Step
 from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
+from ledits.progress import Progress
 from ledits.scenes import suits
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]  # (network evaluations done, of how many); raising in it stops the work
 
 
 class Editor:
@@ -59,6 +61,9 @@ class Editor:
                 base=base, text_encoder=text_encoder, variant=variant, offload=offload, quantize=quantize,
             )  # fmt: skip
         self.backbone = loaded(model) if isinstance(model, Loading) else model
+
+    def __repr__(self) -> str:
+        return f"<Editor of {self.backbone.name!r} on {self.backbone.device}, {_short(self.backbone.dtype)}>"
 
     @cached_property
     def world(self) -> World | None:
@@ -85,12 +90,13 @@ class Editor:
         self, picture: Any, settings: Settings | None = None, *, source: str | None = None,
         steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
     ) -> "Inversion":  # fmt: skip
         """Invert a picture once, for any number of edits.
 
         With a `source` caption edits rewrite the caption (mode "caption"); without one they are by words alone, as in
         the paper (mode "words"). Raises ValueError for a picture or settings that can't be used.
+        `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
         """
         if settings is None:
             settings = self.settings(
@@ -106,10 +112,11 @@ class Editor:
         captioned = settings.mode == "caption"
         suits.warn_of_words(backbone, captioned=captioned)
         total = len(schedule) * (2 if settings.source_scale else 1)
+        tell = bars.shown(progress, "inverting")
 
         def watch(done: int) -> None:
-            if progress is not None:
-                progress(done, total)
+            if tell is not None:
+                tell(done, total)
 
         with backbone.denoiser(schedule, maps=False, watch=watch) as denoise:
             path = core.invert(
@@ -121,8 +128,8 @@ class Editor:
         now = state.of(backbone)
         provenance = Provenance(
             model=checkpoints.short(backbone.name), fingerprint=backbone.fingerprint, picture=shown.sha256,
-            frame=frame, settings=settings, dtype=str(backbone.dtype).removeprefix("torch."),
-            device=backbone.device.type, state=now.predicts,
+            frame=frame, settings=settings, dtype=_short(backbone.dtype), device=backbone.device.type,
+            state=now.predicts,
         )  # fmt: skip
         return Inversion(self, shown, path, provenance, evaluations, now)
 
@@ -165,8 +172,12 @@ class Editor:
         composite: bool = False, drop_source_late: bool = False, settings: Settings | None = None,
         source: str | None = None, steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
+        anyway: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
-        """Invert and edit in one go; see `Inversion.steps` for the edits. What is wrong with them is said first."""
+        """Invert and edit in one go; see `Inversion.steps` for the edits. What is wrong with them is said first.
+
+        So is a picture or a word that a model of a small world does not know (`check`); `anyway` goes on all the same.
+        """
         if settings is None:
             settings = self.settings(
                 source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative,
@@ -179,7 +190,9 @@ class Editor:
             width=width, height=height,
         )  # fmt: skip
         plan.check(self.backbone.defaults)
-        return self.invert(shown, settings).replay(plan).result()
+        if not anyway:
+            self.check(shown, settings, plan.edits)
+        return _watched(self.invert(shown, settings, progress=progress).replay(plan), progress)
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
@@ -187,6 +200,7 @@ class Editor:
         return self.edit(
             picture, *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask,
             composite=recipe.composite, drop_source_late=recipe.drop_source_late, settings=recipe.settings,
+            anyway=True,
         )  # fmt: skip
 
 
@@ -204,6 +218,11 @@ class Inversion:
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
         self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
+
+    def __repr__(self) -> str:
+        s, frame = self.settings, self.frame
+        told = f" of {s.source!r}" if s.source else ""
+        return f"<Inversion{told}: {frame.width}x{frame.height}, {s.steps} steps, seed {s.seed}, mode {self.mode!r}>"
 
     @property
     def settings(self) -> Settings:
@@ -248,12 +267,11 @@ class Inversion:
 
     def edit(
         self, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None, composite: bool = False,
-        drop_source_late: bool = False,
+        drop_source_late: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
-        """The picture with these edits; the arguments are those of `steps`."""
-        return self.steps(
-            *edits, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late
-        ).result()
+        """The picture with these edits; the arguments are those of `steps`, and `progress` is `invert`'s."""
+        replay = self.steps(*edits, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late)
+        return _watched(replay, progress)
 
     def steps(
         self, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None, composite: bool = False,
@@ -392,10 +410,17 @@ class EditStep:
     inversion: Inversion
 
     def preview(self) -> Image.Image:
-        """The picture that the network sees at this step, at the original's size."""
-        backbone = self.inversion.editor.backbone
+        """The picture by now, at the original's size: where masks are open, it gives way to what the network sees.
+
+        What the network sees early is a blur, which frightens whoever looks on: it fades in over half of the steps.
+        """
+        backbone, frame = self.inversion.editor.backbone, self.inversion.frame
         look = getattr(backbone, "preview", backbone.decode)  # by a small autoencoder, where one was loaded
-        return Image.fromarray(self.inversion.frame.picture(look(self.step.x0)[0]))
+        seen = frame.picture(look(self.step.x0)[0])
+        share = composite.weights([self.step.masks[:, 0]], frame) * min(1.0, 2 * (self.index + 1) / self.total)
+        original = self.inversion.picture.rgb
+        blended = original + share[..., None] * (seen.astype(np.float32) - original)
+        return Image.fromarray(blended.round().astype(np.uint8))
 
 
 class Replay:
@@ -473,7 +498,20 @@ class Edited:
         self.rgb = rgb  # (H W 3) uint8, without the picture's alpha
         mean = torch.stack(list(masks)).mean(0)
         of = torch.tensor(edit_of, device=mean.device)
-        self._masks = [frame.cells(mean[of == k].amax(0)) for k in range(len(plan.edits))]
+        self._masks = [
+            frame.smooth(mean[of == k].amax(0)).clip(0, 1 if region is None else region)
+            for k, region in enumerate(plan.masks)
+        ]
+
+    def __repr__(self) -> str:
+        height, width, _ = self.rgb.shape
+        return f"<Edited {', '.join(map(str, self.plan.edits))}: {width}x{height}; .image, .masks, .save(path)>"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG")
+        return buffer.getvalue()
 
     @property
     def image(self) -> Image.Image:
@@ -492,6 +530,11 @@ class Edited:
         return [Image.fromarray((mask * 255).round().astype(np.uint8)) for mask in self._masks]
 
     @property
+    def idle(self) -> list[Idle | None]:
+        """Why an edit changed nothing, in the order of the edits; None for one that did something."""
+        return idle.of(self.plan.edits, self.plan.masks, self._masks)
+
+    @property
     def overlay(self) -> Image.Image:
         """The picture in its own colours where any edit acted, dimmed elsewhere."""
         return Image.fromarray(overlay(self.inversion.picture.rgb, np.max(self._masks, axis=0)))
@@ -505,7 +548,7 @@ class Edited:
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
             fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
             drop_source_late=plan.drop_source_late, additions=state.additions(self.inversion.editor.backbone),
-            dtype=str(self.inversion.editor.backbone.dtype).removeprefix("torch."),
+            dtype=_short(self.inversion.editor.backbone.dtype),
             device=self.inversion.editor.backbone.device.type,
         )  # fmt: skip
 
@@ -518,15 +561,29 @@ class Edited:
 def edit(
     picture: Any, *edits: Edit | str, model: str = BUNDLED, device: str = "auto", dtype: str = "auto",
     region: Regions = None, composite: bool = False, source: str | None = None, steps: int | None = None,
-    skip: float | None = None, seed: int | None = None, size: int | None = None,
+    skip: float | None = None, seed: int | None = None, size: int | None = None, anyway: bool = False,
+    progress: Progress | bool | None = None,
 ) -> Edited:  # fmt: skip
     """Edit a picture: `ledits.edit("photo.jpg", "cat->dog", source="a cat").save("dog.png")`.
 
     The model stays loaded.
     """
     return _editor(model, device, dtype).edit(
-        picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed, size=size
-    )
+        picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed,
+        size=size, anyway=anyway, progress=progress,
+    )  # fmt: skip
+
+
+def _watched(replay: Replay, progress: Progress | bool | None) -> Edited:
+    """The result of a replay, its steps told of."""
+    if (tell := bars.shown(progress, "editing")) is not None:
+        for step in replay:
+            tell(step.index + 1, step.total)
+    return replay.result()
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @cache
