@@ -17,7 +17,7 @@ import ledits
 from ledits.cli import lean
 from ledits.errors import LeditsError
 
-_HERE = ("edit", "invert", "keep", "info", "models", "demo", "batch", "studio", "serve")
+_HERE = ("edit", "invert", "keep", "info", "models", "demo", "batch", "studio", "serve", "mcp")
 _HELP = {"help_option_names": ["-h", "--help"]}
 # What settles an error, by the argument that Python has for it.
 _REMEDIES = {

@@ -27,7 +27,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 _OPEN = ("/healthz", "/readyz")  # without a key
-_GUARDED = ("/v1", "/metrics", "/docs", "/openapi.json")
+_GUARDED = ("/v1", "/mcp", "/metrics", "/docs", "/openapi.json")
 
 
 class TooMuch(HTTPException):
