@@ -20,7 +20,7 @@ from ledits.cli import lean
 from ledits.cli.openmp import wait_politely
 from ledits.errors import LeditsError
 
-_HERE = ("edit", "invert", "keep", "info", "models", "doctor", "demo", "batch", "studio", "serve")
+_HERE = ("edit", "invert", "keep", "info", "models", "doctor", "demo", "batch", "studio", "serve", "mcp")
 _HELP = {"help_option_names": ["-h", "--help"]}
 # What settles an error, by the argument that Python has for it.
 _REMEDIES = {
