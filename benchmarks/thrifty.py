@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from ledits import Editor
-from ledits.files import image
+from ledits.picture import image
 from ledits.scenes.samples import SIDE
 from ledits_bench.cases import PLAIN, SIZES, suite
 from ledits_bench.score import score

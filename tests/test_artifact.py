@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ledits.asked.settings import Settings
 from ledits.files import artifact
 from ledits.files.artifact import Provenance
-from ledits.frame import Frame
 from ledits.method.core import Inversion, Schedule
-from ledits.settings import Settings
+from ledits.picture.frame import Frame
 
 FRAME = Frame(width=64, height=48, working_width=64, working_height=48, padded_width=64, padded_height=48)
 ORIGIN = Provenance(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, SlicedAttnProcessor
 
-from ledits.attention import Layout, token_maps
+from ledits.backbones.attention import Layout, token_maps
 
 from conftest import random_parts
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from ledits import cli, scenes
+from ledits.asked.recipe import Edit
 from ledits.backbones import load
 from ledits.files.atomic import alone
-from ledits.recipe import Edit
 from ledits.scenes import ACCESSORIES, Placed, Scene
 from ledits.scenes.samples import SIDE
 from ledits.scenes.style import STYLES

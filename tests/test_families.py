@@ -12,8 +12,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Pipeline, StableDiff
 import ledits.backbones
 import tiny_families
 from ledits import Editor
-from ledits.attention import Layout, token_maps
 from ledits.backbones import chat, load
+from ledits.backbones.attention import Layout, token_maps
 from ledits.backbones.transformer import LatentTransformer, pack, unpack
 
 from conftest import relative

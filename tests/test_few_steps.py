@@ -17,13 +17,13 @@ from diffusers import (
 
 from ledits.backbones import fingerprint, load
 from ledits.backbones.latent_unet import LatentUNet
+from ledits.backbones.schedule import from_config
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
 from ledits.cli import main
-from ledits.files import image
 from ledits.method import core
 from ledits.method.core import Concept
-from ledits.schedule import from_config
+from ledits.picture import image
 
 from conftest import SCHEDULER, picture, random_parts, random_xl_parts, relative, seeded
 

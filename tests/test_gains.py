@@ -11,8 +11,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ledits import memory
-from ledits.backbones import network
+from ledits.backbones import memory, network
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.network import UNCOMPILED
 from ledits.backbones.stable_diffusion import ClipPrompts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledits.instructions import read
+from ledits.language.sentences import read
 
 # (what somebody types, the edits that a person would write for it)
 UNDERSTOOD = [

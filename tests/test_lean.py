@@ -25,7 +25,7 @@ def test_an_edit_imports_what_it_needs_and_gives_the_same(tmp_path, scene_pictur
     Image.fromarray(scene_pictures[0]).save(path)
     code = """
 import json, sys
-from ledits import lean
+from ledits.cli import lean
 if {lean}:
     lean.install()
 from ledits.cli import main
@@ -48,7 +48,7 @@ print(json.dumps([name for name in {heavy} if name in sys.modules]))
 def test_what_waits_is_there_when_it_is_asked_for():
     pytest.importorskip("peft")
     out = run("""
-from ledits import lean
+from ledits.cli import lean
 lean.install()
 lean.install()
 import torch

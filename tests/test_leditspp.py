@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import tiny_families
-from ledits.schedule import from_config
+from ledits.backbones.schedule import from_config
 from leditspp import IFDiffusion_LEDITS, StableDiffusionPipeline_LEDITS, StableDiffusionPipelineXL_LEDITS
 from leditspp.scheduling_dpmsolver_multistep_inject import DPMSolverMultistepSchedulerInject
 

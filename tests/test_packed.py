@@ -12,8 +12,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 
-from ledits.attention import Layout, token_maps
 from ledits.backbones import load
+from ledits.backbones.attention import Layout, token_maps
 from ledits.cpu import kernels, layers, packed, winograd
 
 from conftest import random_parts, random_vae, random_xl_parts, relative

@@ -10,7 +10,7 @@ import pytest
 
 from ledits import backbones, editor
 from ledits.cli import demo, main
-from ledits.files import image
+from ledits.picture import image
 from ledits.scenes.samples import SAMPLES, draw
 
 README = Path(__file__).parent.parent / "README.md"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 
-from ledits.schedule import flow_shift, flow_skip, from_config, from_scheduler
+from ledits.backbones.schedule import flow_shift, flow_skip, from_config, from_scheduler
 
 VP = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 

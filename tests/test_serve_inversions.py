@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledits import suits
 from ledits.editor import Editor
-from ledits.files import image
+from ledits.picture import image
+from ledits.scenes import suits
 from ledits.server.settings import Limits, Settings, folder
 from serving import Served, decoded, png, saved, served
 

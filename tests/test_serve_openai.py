@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ledits.editor import Editor
-from ledits.files import image
+from ledits.picture import image
 from ledits.server.settings import Limits
 from serving import Served, png, saved, served
 

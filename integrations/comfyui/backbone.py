@@ -25,8 +25,8 @@ from torch import Tensor
 
 from ledits.backbones.finite import finite
 from ledits.backbones.network import DEFAULTS, PRECISION
+from ledits.backbones.schedule import flow_skip, from_config
 from ledits.method.core import Prompt, Schedule
-from ledits.schedule import flow_skip, from_config
 
 _MAP_SCALE = 4  # the latent side over the side of the attention maps, as in the paper
 _ROWS = 16  # of one network call, at most

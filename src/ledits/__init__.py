@@ -4,9 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 if TYPE_CHECKING:
+    from ledits.asked.recipe import Edit, Recipe
+    from ledits.asked.settings import Settings
     from ledits.backbones import load
     from ledits.cpu.packed import pack
     from ledits.editor import Edited, Editor, Inversion, edit
+    from ledits.language.targets import targets
+    from ledits.picture.keeping import Kept, keep
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
         LEditsPPInversionPipelineOutput,
@@ -16,14 +20,13 @@ if TYPE_CHECKING:
         LEditsPPPipelineStableDiffusion3,
         LEditsPPPipelineStableDiffusionXL,
     )
-    from ledits.recipe import Edit, Recipe
-    from ledits.settings import Settings
 
 __all__ = [
     "Edit",
     "Edited",
     "Editor",
     "Inversion",
+    "Kept",
     "LEditsPPDiffusionPipelineOutput",
     "LEditsPPInversionPipelineOutput",
     "LEditsPPPipelineFlux",
@@ -35,13 +38,22 @@ __all__ = [
     "Settings",
     "__version__",
     "edit",
+    "keep",
     "load",
     "pack",
+    "targets",
 ]
 _WHERE = {
-    "Edit": "recipe", "Recipe": "recipe", "Settings": "settings", "load": "backbones", "pack": "cpu.packed",
+    "Edit": "asked.recipe", "Recipe": "asked.recipe", "Settings": "asked.settings", "load": "backbones",
+    "pack": "cpu.packed",
     "Edited": "editor", "Editor": "editor", "Inversion": "editor", "edit": "editor",
+    "Kept": "picture.keeping", "keep": "picture.keeping",
+    "targets": "language.targets",
 }  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

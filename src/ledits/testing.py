@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ledits.backbones.schedule import from_config
 from ledits.method.core import Prompt, Schedule
-from ledits.schedule import from_config
 
 SCHEDULER = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 DEFAULTS = {

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from ledits import scenes
+from ledits.asked.recipe import Edit
 from ledits.backbones.texts import Prompts
-from ledits.recipe import Edit
 from ledits.scenes import ACCESSORIES, BACKGROUNDS, COLOURED, HEADS, OBJECTS, SIDE, Mask, Placed, Scene
 from ledits.scenes.style import STYLES
 

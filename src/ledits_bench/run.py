@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from ledits.backbones.network import NetworkBackbone
-from ledits.files import composite
 from ledits.files.atomic import alone, written
+from ledits.picture import composite
 from ledits.scenes import Scene
 from ledits_bench.cases import VERSION, Case
 from ledits_bench.methods import METHODS

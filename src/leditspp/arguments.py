@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from ledits.files import image as images
+from ledits.picture import image as images
 
 Callback = Callable[[int, Tensor, Tensor], object]  # (step, timestep, latents), as diffusers had it until 0.25
 

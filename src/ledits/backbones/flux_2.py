@@ -12,9 +12,9 @@ from ledits.backbones import chat
 from ledits.backbones.codec import Autoencoder
 from ledits.backbones.flux import GUIDANCE, positions
 from ledits.backbones.network import Net
+from ledits.backbones.schedule import flux_2_shift
 from ledits.backbones.texts import Text, stack
 from ledits.backbones.transformer import Family, middle, pack, text_first, unpack
-from ledits.schedule import flux_2_shift
 
 _TOKENS = 512  # padded to it: the network attends to the padding too, which its language model does not
 

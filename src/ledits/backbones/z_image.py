@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ledits.attention import Layout
 from ledits.backbones import chat
+from ledits.backbones.attention import Layout
 from ledits.backbones.network import Net
 from ledits.backbones.texts import Text
 from ledits.backbones.transformer import Family, middle

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ledits.cli.arguments import Source
-from ledits.files import atomic, header, image
+from ledits.files import atomic
+from ledits.picture import header, image
 
 if TYPE_CHECKING:
     from ledits.editor import Edited

@@ -1,1 +1,1 @@
-"""Everything that is read from or written to disk: pictures, inversions, composites, atomic writes."""
+"""Files: inversions, atomic writes, where checkpoints lie, the cache."""

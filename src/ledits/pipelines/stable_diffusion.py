@@ -10,10 +10,9 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from ledits import compat
 from ledits.backbones.stable_diffusion import ClipPrompts
 from ledits.backbones.texts import Text as PromptEmbedding
-from ledits.pipelines import inputs
+from ledits.pipelines import compat, inputs
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.pipelines.shared import Timesteps
 from ledits.pipelines.unet import LEditsPPUNet
@@ -222,4 +221,4 @@ class LEditsPPPipelineStableDiffusion(LEditsPPUNet, StableDiffusionLoraLoaderMix
         return ClipPrompts(self.tokenizer, self.text_encoder, self._execution_device)
 
     def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
-        return encoders.embed(self._converted(text, self.tokenizer), clip_skip=clip_skip)
+        return encoders.embed(text, clip_skip=clip_skip)

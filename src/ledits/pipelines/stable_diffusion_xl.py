@@ -11,11 +11,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.utils.import_utils import is_invisible_watermark_available
 from torch import Tensor
 
-from ledits import compat
 from ledits.backbones.stable_diffusion_xl import ClipPairPrompts
 from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Schedule
-from ledits.pipelines import inputs
+from ledits.pipelines import compat, inputs
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.pipelines.shared import Timesteps
 from ledits.pipelines.unet import LEditsPPUNet
@@ -219,6 +218,8 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPPUNet, StableDiffusionXLLoraLoade
         )  # fmt: skip
 
     def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
-        first = self.tokenizer or self.tokenizer_2
-        other = self._converted(text if second is None else second, self.tokenizer_2)
-        return encoders.embed(self._converted(text, first), clip_skip=clip_skip, second=other)
+        return encoders.embed(text, clip_skip=clip_skip, second=second)
+
+    def upcast_vae(self) -> None:
+        """The autoencoder in float32, as in diffusers; one that overflows in float16 is cast for a picture anyway."""
+        self.vae.to(dtype=torch.float32)

@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse, Response
 
-from ledits import instructions
+from ledits.language import sentences
 from ledits.server import answers, pictures, words
 from ledits.server.errors import Refused
 from ledits.server.schemas import EditIn, EditsIn, InversionIn, ParseIn, SheetIn, Strict, checked
@@ -102,7 +102,7 @@ def router(service: Service) -> APIRouter:
     async def parse(asked: ParseIn) -> dict[str, Any]:
         """What a prompt is understood as, without editing anything."""
         try:
-            edits = instructions.read(asked.text, asked.source)
+            edits = sentences.read(asked.text, asked.source)
         except ValueError as error:
             raise Refused(str(error), param="text", code="unknown_instruction") from None
         return {

@@ -14,10 +14,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response
 
-from ledits import instructions
+from ledits.asked.recipe import Edit, parse
 from ledits.editor import Edited, Editor, Inversion
-from ledits.files import image
-from ledits.recipe import Edit, parse
+from ledits.language import sentences
+from ledits.picture import image
 from ledits.server import answers, pictures, words
 from ledits.server.errors import Refused
 from ledits.server.jobs import Event, Job, Work
@@ -188,7 +188,7 @@ def _edits(asked: ImageEdit, service: Service) -> list[Edit]:
     edits: list[Edit] = []
     if asked.prompt.strip() or not asked.edits:
         try:
-            edits += instructions.read(asked.prompt, source)
+            edits += sentences.read(asked.prompt, source)
         except ValueError as error:
             raise Refused(str(error), param="prompt", code="unknown_instruction") from None
     try:

@@ -13,12 +13,13 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from ledits.editor import Edited
-from ledits.files import image
+from ledits.picture import image
 from ledits.server.errors import Refused
 from ledits.server.settings import Limits
 
 Format = Literal["png", "jpeg", "webp"]
-_OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF")
+_HEIC = ("HEIF",) if ".heic" in Image.registered_extensions() else ()  # where pillow-heif is installed
+_OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF", *_HEIC)
 _PREVIEW = 768  # pixels: the longer side of a preview
 
 

@@ -9,11 +9,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
-from ledits import checkpoints, suits
-from ledits.checkpoints import World
+from ledits.asked.idle import Idle
+from ledits.asked.recipe import Edit, parse
+from ledits.asked.settings import Settings as InvertSettings
 from ledits.editor import Edited, Editor, Inversion, Replay
-from ledits.files import image
-from ledits.recipe import Edit, parse
+from ledits.files import checkpoints
+from ledits.files.checkpoints import World
+from ledits.picture import image
+from ledits.scenes import suits
 from ledits.server import pictures
 from ledits.server.errors import Refused
 from ledits.server.jobs import Job, Jobs, Work
@@ -21,7 +24,6 @@ from ledits.server.metrics import Metrics
 from ledits.server.schemas import EditIn, EditsIn, SheetIn
 from ledits.server.settings import Settings
 from ledits.server.store import Store
-from ledits.settings import Settings as InvertSettings
 
 # Seconds between two steps that are told of: pages that draw each of them take the time from a fast edit itself.
 _PAUSE = 0.05
@@ -141,7 +143,8 @@ class Service:
             if not heard:
                 # Every edit is muted: what is there is the picture through the autoencoder.
                 rebuilt = pictures.png(inversion.reconstruction)
-                return {"image": rebuilt, "masks": [None for _ in asked], "recipe": None, "network_evaluations": 0,
+                nothing = [None for _ in asked]
+                return {"image": rebuilt, "masks": nothing, "idle": nothing, "recipe": None, "network_evaluations": 0,
                         "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
             replay = replayed(inversion, heard, request.mask, request.composite)
             shown, cost, told = 0.0, 0.0, 0.0
@@ -161,12 +164,13 @@ class Service:
                              "network_evaluations": step.network_evaluations},
                 )  # fmt: skip
             edited = replay.result()
-            masks = iter(edited.masks)
+            masks, idle = iter(edited.masks), iter(edited.idle)
             seconds = round(time.monotonic() - began, 3)
             job.about |= _about(edited.inversion, edited.network_evaluations)
             return {
                 "image": pictures.text(pictures.encoded(edited, request.format)),
                 "masks": [None if each.muted else pictures.png(next(masks)) for each in asked],
+                "idle": [None if each.muted else _why(next(idle)) for each in asked],
                 "recipe": edited.recipe.to_json(), "network_evaluations": edited.network_evaluations,
                 "seconds": seconds,
             }  # fmt: skip
@@ -265,6 +269,10 @@ def _about(inversion: Inversion, evaluations: int) -> dict[str, Any]:
     p = inversion.provenance
     return {"model": p.model, "width": p.frame.width, "height": p.frame.height, "steps": inversion.settings.steps,
             "network_evaluations": evaluations}  # fmt: skip
+
+
+def _why(idle: Idle | None) -> dict[str, str] | None:
+    return idle and {"why": idle.why, "other": idle.other, "text": str(idle)}
 
 
 def _at(edit: Edit, scale: float, threshold: float | None) -> Edit:

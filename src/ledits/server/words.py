@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ledits import scenes
-from ledits.checkpoints import World
-from ledits.recipe import Edit
+from ledits.asked.recipe import Edit
+from ledits.files.checkpoints import World
 from ledits.scenes.style import STYLES
 from ledits.server.errors import Refused
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ledits.recipe import Edit
+from ledits.asked.recipe import Edit
 
 Wording = Literal["words", "prompt", "described", "none"]
 

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ledits
+from ledits.asked.recipe import MaskRule
+from ledits.asked.settings import Settings
 from ledits.backbones import Backbone
 from ledits.editor import Editor
-from ledits.files import image
 from ledits.files.atomic import alone
 from ledits.method.core import Concept
-from ledits.recipe import MaskRule
-from ledits.settings import Settings
+from ledits.picture import image
 from ledits_bench.public import metrics
 from ledits_bench.public.cases import Case, Wording, decode_mask, edits
 from ledits_bench.stats import interval
@@ -204,7 +204,7 @@ def _row(case: Case, inverting: Settings, backbone: Backbone, scorers: metrics.S
         replay = inversion.steps(*asked, region=acting, mask=None if captioned else _RULES[plan.policy])
         shares = [step.step.masks.amax(0).mean().item() for step in replay]
         done = replay.result()
-        result, concepts = done.rgb, replay.plan.concepts(backbone.defaults)
+        result, concepts = done.rgb, replay.concepts
         evaluations += done.network_evaluations
     if plan.policy == "paste":
         result = np.where(cast("NDArray[np.bool_]", region)[:, :, None], result, shown.rgb)

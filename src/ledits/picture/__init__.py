@@ -1,0 +1,1 @@
+"""Pictures: read and written, laid onto the network's grid, and laid onto the original."""
