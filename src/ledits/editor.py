@@ -68,12 +68,13 @@ class Editor:
         self, picture: Any, settings: Settings | None = None, *, source: str | None = None,
         steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
-        progress: Progress | None = None,
+        progress: Progress | None = None, anyway: bool = False,
     ) -> "Inversion":  # fmt: skip
         """Invert a picture once, for any number of edits.
 
         With a `source` caption edits rewrite the caption (mode "caption"); without one they are by words alone, as in
-        the paper (mode "words"). Raises ValueError for a picture or settings that can't be used.
+        the paper (mode "words"). Raises ValueError for a picture or settings that can't be used, and, without `anyway`,
+        for a picture or a word that a model of a small world does not know: edits of it would be smears.
         """
         if settings is None:
             settings = self.settings(
@@ -85,6 +86,8 @@ class Editor:
         frame = Frame.of(width, height, settings.area, backbone.multiple)
         pixels = frame.tensor(shown.rgb, backbone.multiple)
         schedule = backbone.schedule(settings.steps, settings.skip, pixels.shape[2], pixels.shape[3])
+        if not anyway:
+            self.check(shown, settings)
         x0 = backbone.encode(pixels)
         captioned = settings.mode == "caption"
         suits.warn_of_words(backbone, captioned=captioned)
@@ -106,20 +109,23 @@ class Editor:
             frame=frame, settings=settings, dtype=str(backbone.dtype).removeprefix("torch."),
             device=backbone.device.type,
         )  # fmt: skip
-        return Inversion(self, shown, path, provenance, evaluations)
+        return Inversion(self, shown, path, provenance, evaluations, anyway=anyway)
 
     def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
         """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
 
-        A surface asks before it edits, for the result would be a smear; models for photographs suit any picture.
+        `invert` and `edit` ask it themselves, for the result would be a smear; models for photographs suit any picture.
         """
         shown = image.take(picture)
         height, width, _ = shown.rgb.shape
         suits.check_words(self.backbone.name, suits.local(self.backbone.name), edits, settings.source)
         suits.check_picture(self.backbone, Frame.of(width, height, settings.area, self.backbone.multiple), shown.rgb)
 
-    def open_inversion(self, path: Path | str, picture: Any) -> "Inversion":
-        """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match."""
+    def open_inversion(self, path: Path | str, picture: Any, *, anyway: bool = False) -> "Inversion":
+        """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match.
+
+        `anyway`: edit it with words that a model of a small world does not know, too.
+        """
         path, shown, backbone = Path(path), image.take(picture), self.backbone
         stored, provenance = artifact.load(path)
         height, width, _ = shown.rgb.shape
@@ -127,15 +133,17 @@ class Editor:
         artifact.check(
             provenance, path, fingerprint=backbone.fingerprint, model=backbone.name, picture=shown.sha256, frame=frame
         )
-        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0)
+        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0, anyway=anyway)
 
     def edit(
         self, picture: Any, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None,
         composite: bool = False, drop_source_late: bool = False, settings: Settings | None = None,
         source: str | None = None, steps: int | None = None, skip: float | None = None, seed: int | None = None,
-        source_scale: float | None = None, negative: str | None = None, size: int | None = None,
+        source_scale: float | None = None, negative: str | None = None, size: int | None = None, anyway: bool = False,
     ) -> "Edited":  # fmt: skip
-        """Invert and edit in one go; see `Inversion.steps` for the edits. What is wrong with them is said first."""
+        """Invert and edit in one go; see `invert`, and `Inversion.steps` for the edits. What is wrong with them is said
+        first.
+        """
         if settings is None:
             settings = self.settings(
                 source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative,
@@ -148,7 +156,9 @@ class Editor:
             width=width, height=height,
         )  # fmt: skip
         plan.check(self.backbone.defaults)
-        return self.invert(shown, settings).replay(plan).result()
+        if not anyway:
+            suits.check_words(self.backbone.name, suits.local(self.backbone.name), plan.edits, settings.source)
+        return self.invert(shown, settings, anyway=anyway).replay(plan).result()
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
@@ -156,9 +166,10 @@ class Editor:
             raise ValueError(
                 f"the recipe was made with another version of model {recipe.model!r}: its result can't be repeated"
             )
-        return self.edit(
-            picture, *recipe.edits, region=recipe.masks(), mask=recipe.mask,
-            composite=recipe.composite, drop_source_late=recipe.drop_source_late, settings=recipe.settings,
+        inversion = self.invert(picture, recipe.settings, anyway=True)
+        return (inversion if recipe.levels is None else inversion.only(recipe.levels)).edit(
+            *recipe.edits, region=recipe.masks(), mask=recipe.mask, composite=recipe.composite,
+            drop_source_late=recipe.drop_source_late,
         )  # fmt: skip
 
 
@@ -166,10 +177,11 @@ class Inversion:
     """A picture's inversion and the editor that made it: for any number of edits, from any thread."""
 
     def __init__(
-        self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int
-    ) -> None:
+        self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int,
+        *, anyway: bool = False,
+    ) -> None:  # fmt: skip
         self.editor, self.picture, self.path, self.provenance = editor, picture, path, provenance
-        self.network_evaluations = evaluations
+        self.network_evaluations, self.anyway = evaluations, anyway
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
         self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
@@ -234,6 +246,9 @@ class Inversion:
             edits, self.settings, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late,
             width=width, height=height,
         )  # fmt: skip
+        if not self.anyway:
+            backbone = self.editor.backbone
+            suits.check_words(backbone.name, suits.local(backbone.name), plan.edits, self.settings.source)
         return self.replay(plan)
 
     def replay(self, plan: Plan) -> "Replay":
@@ -261,7 +276,13 @@ class Inversion:
         n = len(self.path.schedule)
         if not 1 <= steps <= n:
             raise ValueError(f"a draft of {steps} steps: 1 to {n}, the inversion's own, are possible")
-        kept = [i * n // steps for i in range(steps)]
+        levels = self.provenance.levels or range(n)
+        return self.only([levels[i * n // steps] for i in range(steps)])
+
+    def only(self, levels: Sequence[int]) -> "Inversion":
+        """The same path with only these of the settings' steps, as a draft's recipe names them."""
+        there, n = list(self.provenance.levels or range(self.settings.steps)), len(self.path.schedule)
+        kept = [there.index(level) for level in levels]
         s = self.path.schedule
         schedule = core.Schedule(
             tuple(s.t[i] for i in kept), tuple(s.alpha[i] for i in [*kept, n]), tuple(s.sigma[i] for i in [*kept, n]),
@@ -272,8 +293,9 @@ class Inversion:
             self.path, schedule=schedule, x=self.path.x[[*kept, n]], denoised=denoised,
             base_denoised=denoised if self.path.base_denoised is self.path.denoised else base,
         )  # fmt: skip
-        settings = replace(self.settings, steps=steps)
-        return Inversion(self.editor, self.picture, path, replace(self.provenance, settings=settings), 0)
+        whole = len(kept) == self.settings.steps
+        provenance = replace(self.provenance, levels=None if whole else tuple(levels))
+        return Inversion(self.editor, self.picture, path, provenance, 0, anyway=self.anyway)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
@@ -440,7 +462,7 @@ class Edited:
         return Recipe(
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
             fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
-            drop_source_late=plan.drop_source_late,
+            drop_source_late=plan.drop_source_late, levels=p.levels,
             dtype=str(self.inversion.editor.backbone.dtype).removeprefix("torch."),
             device=self.inversion.editor.backbone.device.type,
         )  # fmt: skip
@@ -454,15 +476,16 @@ class Edited:
 def edit(
     picture: Any, *edits: Edit | str, model: str = BUNDLED, device: str = "auto", dtype: str = "auto",
     region: Regions = None, composite: bool = False, source: str | None = None, steps: int | None = None,
-    skip: float | None = None, seed: int | None = None, size: int | None = None,
+    skip: float | None = None, seed: int | None = None, size: int | None = None, anyway: bool = False,
 ) -> Edited:  # fmt: skip
     """Edit a picture: `ledits.edit("photo.jpg", "cat->dog", source="a cat").save("dog.png")`.
 
-    The model stays loaded.
+    The model stays loaded. `anyway`: also a picture or words that the model, of a small world, does not know.
     """
     return _editor(model, device, dtype).edit(
-        picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed, size=size
-    )
+        picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed,
+        size=size, anyway=anyway,
+    )  # fmt: skip
 
 
 @cache

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ledits.asked import regions
+from ledits.asked import contradictions, regions
 from ledits.asked.recipe import Edit, MaskRule, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Settings
@@ -55,9 +55,11 @@ class Plan:
                 "dropping the source late needs a source caption", "give one, such as source='a cat on a beach'",
                 option="source",
             )  # fmt: skip
+        masks = regions.each(region, asked, width, height)
+        contradictions.check(asked, masks)
         return cls(
             edits=asked,
-            masks=regions.each(region, asked, width, height),
+            masks=masks,
             settings=settings,
             mask=mask,
             composite=composite,
