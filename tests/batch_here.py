@@ -43,6 +43,8 @@ class Here:
     def close(self) -> None: ...
 
 
-def batch(source: Source, output: Path, before: Callable[[Sequence[Job]], None] = lambda jobs: None, **options: Any) -> Summary:  # fmt: skip
+def batch(
+    source: Source, output: Path, before: Callable[[Sequence[Job]], None] = lambda jobs: None, **options: Any
+) -> Summary:  # fmt: skip
     """A whole run."""
     return run(Options(source=source, output=str(output), **options), pool=Here(str(output), before))

@@ -128,7 +128,6 @@ def test_a_rows_own_settings_go_before_those_for_all_rows(tmp_path: Path) -> Non
         ("m.csv", "picture," + ",".join(f"c{k}" for k in range(1_000_000)) + "\n", "1000001 columns"),
         ("m.csv", "picture,edits\na.png,+hat,+more\n", "3 cells"),
         ("m.csv", "picture\n" + "x" * (2 << 20) + "\n", "no CSV"),
-        ("m.jsonl", b'{"picture": "\xff"}', "names no picture|no UTF-8"),
         ("m.jsonl", "[1]", "JSON object"),
         ("m.jsonl", '{"picture": ', "is no JSON"),
         ("m.jsonl", "[" * 100_000, "nested too deep"),
@@ -144,15 +143,15 @@ def test_a_manifest_that_is_none_gets_one_sentence(tmp_path: Path, name: str, te
 
 @pytest.mark.parametrize(
     ("picture", "said"),
-    [("../../etc/passwd", "outside"), ("/etc/passwd", "outside"), ("s3://other/x.png", "outside"), ("a\0b", "zero byte"),
-     ("b\udcff.png", "no UTF-8"), ("b\ud800.png", "half of a character")],
+    [("../../etc/passwd", "outside"), ("/etc/passwd", "outside"), ("s3://other/x.png", "outside"),
+     ("a\0b", "zero byte"), ("b\udcff.png", "no UTF-8"), ("b\ud800.png", "half of a character")],
 )  # fmt: skip
 def test_a_picture_that_can_not_be_is_a_row_with_its_problem(tmp_path: Path, picture: str, said: str) -> None:
     for name in ("m.jsonl", "m.csv"):
         text = json.dumps({"picture": picture}) if name == "m.jsonl" else f"picture\n{picture}\n"
-        if name == "m.csv" and "\ud800" in picture:
+        if name == "m.csv" and picture.startswith("b"):  # there it would be Windows-1252, or nothing at all
             continue
-        (row,) = rows_of(tmp_path / name, text.encode(errors="surrogateescape"))
+        (row,) = rows_of(tmp_path / name, text)
         assert said in row.problem
         assert row.path == ""
 
@@ -495,7 +494,7 @@ def batch(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 def test_mixed_rows_end_in_pictures_and_errors_and_a_second_run_has_nothing_to_do(tmp_path: Path) -> None:
     path, out = batch_cases.write(tmp_path / "in", 40), tmp_path / "out"
-    first = batch(path, "-o", out, "--steps", 1, "--workers", 2, "--json")
+    first = batch(path, "-o", out, "--steps", 1, "--workers", 2, "--json", "--anyway")
     assert first.returncode == 1, first.stderr
     summary = json.loads(first.stdout)
     assert (summary["done"], summary["failed"], summary["to_do"]) == (25, 15, 0)
@@ -507,11 +506,11 @@ def test_mixed_rows_end_in_pictures_and_errors_and_a_second_run_has_nothing_to_d
     assert parquet.read_table(out / "results.parquet").to_pylist() == rows
     page = (out / "index.html").read_text()
     assert page.index("missing.png") < page.index("before, after")
-    again = batch(path, "-o", out, "--steps", 1, "--workers", 1, "--json")
+    again = batch(path, "-o", out, "--steps", 1, "--workers", 1, "--json", "--anyway")
     assert again.returncode == 1
     assert json.loads(again.stdout)["edited"] == 0
     assert json.loads(again.stdout)["evaluations"] == 0
-    dry = batch(path, "-o", out, "--steps", 2, "--dry-run", "--json")
+    dry = batch(path, "-o", out, "--steps", 2, "--dry-run", "--json", "--anyway")
     assert dry.returncode == 0, dry.stderr
     estimate = json.loads(dry.stdout)
     assert (estimate["rows"], estimate["done"]) == (40, 0)
@@ -523,7 +522,7 @@ def test_a_job_that_always_kills_its_worker_fails_alone(tmp_path: Path) -> None:
         picture(k, 16, 16).save(tmp_path / f"{k}.png")
     source = Source(pictures=tuple(str(tmp_path / f"{k}.png") for k in range(3)), edits=("+hat",), ask=Ask(steps=1))
     command = (sys.executable, str(Path(__file__).parent / "batch_deadly_worker.py"), "1.png")
-    pool = Local("scenes", "cpu", "auto", str(tmp_path / "out"), 1, 1, command)
+    pool = Local("scenes", "cpu", "auto", str(tmp_path / "out"), 1, 1, command, anyway=True)
     summary = run(Options(source=source, output=str(tmp_path / "out")), pool=pool)
     assert (summary.done, summary.failed) == (2, 1)
     (row,) = log.rows(Folder(tmp_path / "out"), "failed")

@@ -1,5 +1,6 @@
 """The recipe of the bundled models: captions fit the tokenizer, crops show objects, a shortcut of training is exact."""
 
+import copy
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ import denoiser
 import export
 import pack
 from autoencoder import CROP, batch, build
-from networks import ABSENT, Flow, UNet
+from networks import ABSENT, Flow, Teacher, UNet
 from precision import fastest
 
 from text import TOKENS, tokenizer
@@ -91,6 +92,29 @@ def test_every_weight_learns_and_a_step_is_drawn_from_its_number(kind, tokens):
     assert idle <= {f"transformer.transformer_blocks.1.attn.{q}.{w}" for q, w in TEXT_QUERIES}
 
 
+@pytest.mark.parametrize("kind", [lambda t: UNet(t, 4, (32, 32)), lambda t: Flow(t, 4, layers=2, width=64)])
+def test_a_teacher_counts_where_it_has_words_and_says_something_else(kind, tokens):
+    torch.manual_seed(0)
+    denoiser = kind(tokens)
+    for weight in denoiser.parts.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    old = copy.deepcopy(denoiser.parts).requires_grad_(False)
+    ids, plain = (
+        tokens(texts, padding="max_length", return_tensors="pt").input_ids
+        for texts in (["a kitten", "two stars"], ["a cat", "a star"])
+    )
+    x0, eps = torch.randn(2, 2, 4, 16, 16)
+
+    def loss(told: torch.Tensor, known: list[float]) -> torch.Tensor:
+        teacher = Teacher(old, told, torch.tensor(known), 1e4)
+        return denoiser.loss(x0, eps, ids, np.random.default_rng(1), teacher)
+
+    alone = denoiser.loss(x0, eps, ids, np.random.default_rng(1))
+    torch.testing.assert_close(loss(ids, [1.0, 1.0]), alone)
+    torch.testing.assert_close(loss(plain, [0.0, 0.0]), alone)
+    assert loss(plain, [1.0, 1.0]) > loss(plain, [1.0, 0.0]) > alone
+
+
 TEXT_QUERIES = [("add_q_proj", "weight"), ("add_q_proj", "bias"), ("norm_added_q", "weight")]
 
 
@@ -107,7 +131,8 @@ def test_a_training_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokens, t
     tokens.save_pretrained(tmp_path / "tokenizer")
     ids = tokens(["a cat", "a dog"] * 4, padding="max_length", return_tensors="np").input_ids.reshape(4, 2, -1)
     latents = np.random.default_rng(0).normal(size=(4, 16, 16, 16)).astype(np.float16)
-    np.savez(tmp_path / "pack.npz", latents=latents, captions=ids.astype(np.int16))
+    captions = ids.astype(np.int16)
+    np.savez(tmp_path / "pack.npz", latents=latents, captions=captions, plain=captions[:, ::-1])
 
     def train(out: str, *more: str) -> None:
         words = [
@@ -138,6 +163,10 @@ def test_a_training_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokens, t
     train("again", "--from", str(tmp_path / "state"), "--minutes", "0")
     again = torch.load(tmp_path / "again/last.pt", weights_only=True)["average"]
     assert all((again[name] - whole["average"][name]).abs().max() < 2e-3 for name in again)
+    # What was kept can teach what goes on from it.
+    train("taught", "--from", str(tmp_path / "state"), "--minutes", "0", "--teach", "4")
+    taught = torch.load(tmp_path / "taught/last.pt", weights_only=True)["average"]
+    assert any(not torch.equal(again[name], taught[name]) for name in again)
 
 
 def test_crops_of_a_step_are_drawn_again_and_about_objects():

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ledits.backbones import load
     from ledits.cpu.packed import pack
     from ledits.editor import Edited, Editor, Inversion, edit
+    from ledits.language.targets import targets
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
         LEditsPPInversionPipelineOutput,
@@ -37,11 +38,13 @@ __all__ = [
     "edit",
     "load",
     "pack",
+    "targets",
 ]
 _WHERE = {
     "Edit": "asked.recipe", "Recipe": "asked.recipe", "Settings": "asked.settings", "load": "backbones",
     "pack": "cpu.packed",
     "Edited": "editor", "Editor": "editor", "Inversion": "editor", "edit": "editor",
+    "targets": "language.targets",
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,11 +26,10 @@ from ledits.asked.settings import Mode, Settings
 from ledits.backbones import BUNDLED, Backbone, from_pipe, load
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
-from ledits.language import concepts
+from ledits.files.checkpoints import World
+from ledits.language import several, targets
 from ledits.method import caption, core
-from ledits.method.core import Concept, Step
-from ledits.method.thrift import Thrifty
-from ledits.method.together import Together
+from ledits.method.core import Step
 from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
 from ledits.scenes import suits
@@ -47,6 +46,11 @@ class Editor:
         `device`: auto, cpu, mps, cuda or cuda:N. `dtype`: auto, float32, float16 or bfloat16.
         """
         self.backbone = load(model, device=device, dtype=dtype) if isinstance(model, str) else model
+
+    @cached_property
+    def world(self) -> World | None:
+        """What the model says of its small world; None for a model that draws anything."""
+        return suits.world(self.backbone.name)
 
     @classmethod
     def from_pipe(cls, pipe: Any) -> "Editor":
@@ -185,7 +189,6 @@ class Inversion:
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
         self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
-        self._read = dict[str, bool]()
 
     @property
     def settings(self) -> Settings:
@@ -219,6 +222,14 @@ class Inversion:
     def decoded(self, x: Tensor) -> "np.ndarray[Any, np.dtype[np.uint8]]":
         """Latents (1 c h w) as a picture of the original's size, (H W 3) uint8."""
         return self.frame.picture(self.editor.backbone.decode(x)[0])
+
+    def targets(self, *edits: Edit | str) -> list[str]:
+        """The caption after each edit alone, as the network will be told; nothing is computed.
+
+        ValueError for an edit whose caption is not certain, and for a picture that was inverted without a caption.
+        """
+        world = self.editor.world
+        return targets.targets(self.settings.source, *edits, emptied=world.emptied if world else None)
 
     def edit(
         self, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None, composite: bool = False,
@@ -316,26 +327,21 @@ class Inversion:
             self._asked = path, known
         return path, known
 
-    def reads(self, denoise: core.Denoiser, other: concepts.Reading) -> bool:
-        """Whether the picture suits the other reading of edits better."""
-        if other.source not in self._read:
-            self._read[other.source] = not caption.likelier(denoise, self.path, [other.source, other.otherwise]).any()
-        return self._read[other.source]
-
     def latent_error(self) -> float:
         """|replayed - x0| / |x0| in latents, over a replay in which the network is asked again at every level.
 
-        The replay carries an edit of scale 0, so that no step can be taken over from the inversion.
+        Each step is handed back, so that none can be taken over from the inversion.
         """
         x0 = self.path.x[-1].float()
         return ((self.replayed() - x0).norm() / x0.norm()).item()
 
     def replayed(self) -> Tensor:
-        """The latents (1 c h w) at the end of a replay that carries an edit of scale 0."""
-        x = self.path.x[-1]
+        """The latents (1 c h w) at the end of a replay without edits in which the network is asked at every level."""
         with self.editor.backbone.denoiser(self.path.schedule, maps=False) as denoise:
-            for step in core.edit(denoise, self.path, [Concept("", 0.0)], "none"):
-                x = step.x
+            steps = core.edit(denoise, self.path, [], "none")
+            x = next(steps).x
+            for _ in range(len(self.path.schedule) - 1):
+                x = steps.send(x).x
         return x
 
 
@@ -359,13 +365,13 @@ class Replay:
 
     def __init__(self, inversion: Inversion, plan: Plan) -> None:
         self.inversion, self.plan = inversion, plan
-        groups = plan.grouped(inversion.editor.backbone.defaults)
+        groups = plan.grouped(inversion.editor.backbone.defaults, inversion.editor.world)
         # Which edit each concept belongs to.
         self._edit_of = [k for k, group in enumerate(groups) for _ in group]
-        self._concepts = [
+        self.concepts = [
             replace(concept, region=self._region(plan.masks[k])) for k, group in enumerate(groups) for concept in group
         ]
-        core.check_windows(self._concepts, len(inversion.path.schedule))
+        core.check_windows(self.concepts, len(inversion.path.schedule))
         self._masks: list[Tensor] = []
         self._x, self._evaluations = inversion.path.x[-1], 0
         self._steps = self._run()
@@ -384,7 +390,9 @@ class Replay:
         """The edited picture."""
         for _ in self:
             pass
-        return Edited(self.inversion, self.plan, self._x, self._masks, self._edit_of, self._evaluations)
+        # Where nothing was ever guided, as by a scale of 0, nothing was let through.
+        masks = self._masks or [self._x.new_zeros(len(self.concepts), *self._x.shape[2:])]
+        return Edited(self.inversion, self.plan, self._x, masks, self._edit_of, self._evaluations)
 
     def _region(self, mask: regions.Mask | None) -> Tensor | None:
         frame, path = self.inversion.frame, self.inversion.path
@@ -392,22 +400,18 @@ class Replay:
         return None if found is None else found.to(path.x.device)
 
     def _run(self) -> Generator[EditStep]:
-        inversion, plan, asked = self.inversion, self.plan, self._concepts
+        inversion, plan, asked = self.inversion, self.plan, self.concepts
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
-            if rule is None or rule == "located":
-                base_prompt, told = plan.base_prompt(backbone.defaults), plan.told()
-                if (other := plan.other_reading(backbone.defaults)) and inversion.reads(denoise, other):
-                    base_prompt, told = other.source, other.told
-                path, known = inversion.captioned(denoise, base_prompt)
-                beside = caption.Beside(told.apart, told.own, told.goes, told.stays)
-                asked = caption.locate(denoise, path, asked, beside, known)
-                joined = Together(denoise, path, asked, told.alone, told.after_all, told.after_others)
-                spared = Thrifty(joined, path, asked) if plan.drop_source_late else joined
-                steps = caption.edit(spared, path, asked)
+            if captions := plan.captions(backbone.defaults, inversion.editor.world):
+                path, known = inversion.captioned(denoise, captions.source)
+                told = several.told(captions.source, captions.targets)
+                steps = caption.edit(
+                    denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
+                )  # fmt: skip
             else:
-                steps = core.edit(denoise, inversion.path, asked, rule)
+                steps = core.edit(denoise, inversion.path, asked, cast("core.MaskRule", rule))
             for step in steps:
                 self._x, self._evaluations = step.x, denoise.evaluations
                 if any(concept.active(step.i) for concept in asked):

@@ -232,7 +232,7 @@ def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
                 raise ValueError(
                     f"{where} is empty: a header such as 'picture,edits' and a row for each job are needed"
                 )
-            headers = [next(csv.reader([first], delimiter=mark)) for mark in _DELIMITERS]
+            headers = [_header(first, mark) for mark in _DELIMITERS]
             named = [k for k, names in enumerate(headers) if "picture" in map(_canonical, names)]
             chosen = named[0] if named else max(range(len(headers)), key=lambda k: len(headers[k]))
             names = _columns(headers[chosen], where)
@@ -265,6 +265,13 @@ def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
             raise ValueError(f"{where} is no CSV that can be read: {error}") from None
         except UnicodeError as error:
             raise ValueError(f"{where} is no text that can be read ({error}): save it as UTF-8") from None
+
+
+def _header(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error:  # one cell longer than any
+        return []
 
 
 def _decimal(cell: str) -> str:

@@ -3,8 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,18 @@ class World:
     words: frozenset[str]
     least_psnr: float  # dB between a picture of this world and what the autoencoder makes of it
     most_lost: float = 1.0  # share of the differences between its neighbouring pixels that are lost on the way
+    emptied: str | None = None  # how a caption says that nothing is in a place: "an empty {}"
+    places: Mapping[str, str] = field(default_factory=dict)  # by their last word: "beach" is "on a {}"
+    worn: frozenset[str] = frozenset()  # what is worn, by its last word: "hat"
+
+    def place(self, words: str) -> str:
+        """The place that words name, as a caption says it: "in the snow" of "snow"; "" where it is none."""
+        name = re.sub(r"^(an?|the) ", "", words)
+        said = self.places.get(name.rsplit(" ", 1)[-1].lower(), "") if name.count(" ") < 2 else ""
+        return re.sub(r"\ba (?=[aeiou])", "an ", said.format(name)) if said else ""
+
+    def is_worn(self, words: str) -> bool:
+        return words.rsplit(" ", 1)[-1].lower() in self.worn
 
 
 def find(model: str) -> Path | None:
@@ -107,7 +119,10 @@ def world(folder: Path) -> World | None:
     """The small world that a model was made for; None for all other models."""
     try:
         said = json.loads((folder / "ledits.json").read_text(encoding="utf-8"))["world"]
-        return World(frozenset(map(str, said["words"])), float(said["least_psnr"]), float(said["most_lost"]))
+        return World(
+            frozenset(map(str, said["words"])), float(said["least_psnr"]), float(said["most_lost"]),
+            said.get("emptied"), dict(said.get("places", {})), frozenset(map(str, said.get("worn", ()))),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

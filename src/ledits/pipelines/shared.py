@@ -14,8 +14,10 @@ from torch import Tensor
 
 from ledits.backbones.network import NetworkBackbone
 from ledits.backbones.texts import Text as PromptEmbedding
+from ledits.language import several
 from ledits.method import caption, core
 from ledits.method.core import Concept, Prompt, Schedule, Step
+from ledits.method.told import Told
 from ledits.pipelines import adapters, callbacks, compat, inputs, moving
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.scenes import suits
@@ -184,6 +186,7 @@ class LEditsPP(DiffusionPipeline):
         adapters.check(base[0].image, image_prompts)
         path = replace(given.inversion, base_prompt=base)
         concepts = self._concepts(backbone, given, edits, image_prompts)
+        told = self._told(backbone, given.conditioning, edits, concepts, path, image_prompts) if captioned else None
         prompts = cast("callbacks.Prompts", [path.base_prompt, *(concept.prompt for concept in concepts)])
         s, n = path.schedule, len(path.schedule)
         slopes = [backbone.slope(s, i) for i in range(n)]
@@ -193,7 +196,7 @@ class LEditsPP(DiffusionPipeline):
         x, sent = path.x[0], None
         with backbone.denoiser(s, maps=edits.rule != "noise" and bool(concepts) and not captioned) as denoise:
             if captioned:
-                going = caption.edit(denoise, path, caption.locate(denoise, path, concepts))
+                going = caption.edit(denoise, path, concepts, told)
             else:
                 going = core.edit(denoise, path, concepts, mask, rescale=edits.rescale, recorded=recorded)
             for i in self.progress_bar(range(stop(s))):
@@ -252,6 +255,31 @@ class LEditsPP(DiffusionPipeline):
                 region,
             )
             for prompt, scale, reverse, threshold, warmup, cooldown, region in zip(prompts, *columns, strict=True)
+        ]
+
+    def _told(
+        self, backbone: NetworkBackbone, conditioning: Conditioning, edits: inputs.Edits,
+        concepts: Sequence[Concept], path: core.Inversion, image: adapters.ImagePrompts | None,
+    ) -> list[Told] | None:  # fmt: skip
+        """What the network is told of each edit, as `Editor` tells it; None where prompts are embedded already."""
+        if edits.embedded is not None:
+            return None
+        prompts = [path.base_prompt, *(concept.prompt for concept in concepts)]
+        pictures = list(zip(*cast("list[tuple[PromptEmbedding, ...]]", prompts), strict=True))
+        # What a callback may change is what the network is told: the prompts that are embedded already.
+        ready = {(k, text.name): text for k, texts in enumerate(pictures) for text in reversed(texts)}
+
+        def embedded(k: int, text: str) -> PromptEmbedding:
+            if (k, text) not in ready:
+                (ready[k, text],) = self._texts(
+                    backbone, "editing_prompt", text, 1, conditioning, image, clip_skip=conditioning.clip_skip
+                )
+            return ready[k, text]
+
+        told = [several.told(source.name, [text.name for text in targets]) for source, *targets in pictures]
+        return [
+            Told(*(tuple(embedded(k, text) for k, text in enumerate(field)) for field in zip(*edit, strict=True)))
+            for edit in zip(*told, strict=True)
         ]
 
     def _pictures(
