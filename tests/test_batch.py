@@ -505,7 +505,7 @@ def test_mixed_rows_end_in_pictures_and_errors_and_a_second_run_has_nothing_to_d
 
     assert parquet.read_table(out / "results.parquet").to_pylist() == rows
     page = (out / "index.html").read_text()
-    assert page.index("missing.png") < page.index("before, after")
+    assert page.index("missing.<wbr>png") < page.index("before, after")
     again = batch(path, "-o", out, "--steps", 1, "--workers", 1, "--json", "--anyway")
     assert again.returncode == 1
     assert json.loads(again.stdout)["edited"] == 0
