@@ -406,7 +406,12 @@ class Replay:
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
             if captions := plan.captions(backbone.defaults, inversion.editor.world):
                 path, known = inversion.captioned(denoise, captions.source)
-                told = several.told(captions.source, captions.targets)
+                # Nobody is told of an edit that guides nothing.
+                targets = [
+                    target if concept.scale else captions.source
+                    for concept, target in zip(asked, captions.targets, strict=True)
+                ]
+                told = several.told(captions.source, targets)
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
                 )  # fmt: skip

@@ -75,7 +75,10 @@ class Plan:
                         "say that too, such as source='a cat on a beach'", option="source", given=str(edit),
                     )  # fmt: skip
         else:
-            pair = several.conflicts(self.settings.source, self.targets(None))
+            source = self.settings.source
+            # An edit of scale 0 guides nothing, and so it conflicts with nothing.
+            after = zip(self.edits, self.targets(None), strict=True)
+            pair = several.conflicts(source, [source if edit.scale == 0 else target for edit, target in after])
             if pair and any(self.masks[k] is None for k in pair):
                 raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], self.settings.source)
         for k, edit in enumerate(self.edits):
