@@ -1,14 +1,15 @@
 """Features that are tested apart, drawn together: whatever road an edit takes, it is what the plain way gives.
 
 The plain way: an array of pixels, a fresh editor, one inversion, one edit. A case draws a picture's form, a region's
-form, the mode, edits and their settings, whether the inversion was edited before, drafted, saved and opened again, and by
-which door the edit comes: the front door, step by step, a sheet, a recipe, a batch, the command line. Bits are compared.
+form, the mode, edits and their settings, whether the inversion was edited before, drafted, saved and opened again, and
+by which door the edit comes: the front door, steps, a sheet, a recipe, a batch, the command line. Bits are compared.
 
 LEDITS_COMBINATIONS=2000 (cases), LEDITS_COMBINATIONS_MINUTES=60 (at most) and LEDITS_COMBINATIONS_FIRST=77 (a seed) are
 for `make combinations`; a case that fails is printed with its seed.
 """
 
 import contextlib
+import hashlib
 import io
 import os
 import random
@@ -25,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ledits import Editor
+from ledits import Editor, LEditsPPPipelineStableDiffusion
 from ledits import editor as front
 from ledits.asked.recipe import Recipe
 from ledits.batch.jobs import Ask, Model, Planner, Row
@@ -36,8 +37,10 @@ from ledits.editor import Edited, Inversion
 from ledits.picture import image
 from ledits.testing import ToyBackbone
 
+from conftest import picture, relative, scheduler, seeded, tiny
+
 COUNT = int(os.environ.get("LEDITS_COMBINATIONS", "150"))
-MINUTES = float(os.environ.get("LEDITS_COMBINATIONS_MINUTES", "2"))
+MINUTES = float(os.environ.get("LEDITS_COMBINATIONS_MINUTES", "1"))
 FIRST = int(os.environ.get("LEDITS_COMBINATIONS_FIRST", "0"))
 
 CAPTION = "a cat and a star on a beach"
@@ -77,6 +80,7 @@ class Case:
     before: list[str]  # edits that the inversion had before
     idle: bool  # an edit of scale 0 beside the others
     door: str
+
     @classmethod
     def draw(cls, seed: int) -> "Case":
         rng = random.Random(seed)
@@ -201,8 +205,9 @@ def formed_region(case: Case, mask: NDArray[np.float32] | None, folder: Path, k:
     rgba[..., 3] = eight
     forms: dict[str, Callable[[], Any]] = {
         "float": lambda: mask, "uint8": lambda: eight, "bool": lambda: mask > 0.5,
-        "PIL": lambda: Image.fromarray(eight), "path": lambda: path, "tensor": lambda: torch.from_numpy(mask.copy()), "RGBA": lambda: Image.fromarray(rgba),
-        "16 bits": lambda: Image.fromarray(eight.astype(np.uint16) * 257), "bytes": path.read_bytes,
+        "PIL": lambda: Image.fromarray(eight), "path": lambda: path, "tensor": lambda: torch.from_numpy(mask.copy()),
+        "RGBA": lambda: Image.fromarray(rgba), "16 bits": lambda: Image.fromarray(eight.astype(np.uint16) * 257),
+        "bytes": path.read_bytes,
     }  # fmt: skip
     return forms[case.region_form]()
 
@@ -252,26 +257,26 @@ def idle(case: Case) -> str:
 
 def road(case: Case, folder: Path) -> NDArray[np.uint8]:
     """The pixels that the drawn road gives."""
-    picture, (edits, found) = formed(case, drawn(case), folder), asked(case, folder)
+    given, (edits, found) = formed(case, drawn(case), folder), asked(case, folder)
     if case.door == "batch":
-        return by_batch(case, picture, edits, folder)
+        return by_batch(case, given, edits, folder)
     if case.door == "command line":
-        return by_command(case, picture, edits, found, folder)
-    inversion = editor(case).invert(picture, **case.settings)
+        return by_command(case, given, edits, found, folder)
+    inversion = editor(case).invert(given, **case.settings)
     inversion = inversion if case.draft is None else inversion.draft(case.draft)
     if case.reopened:
         inversion.save(folder / "kept.safetensors")
-        inversion = editor(case).open_inversion(folder / "kept.safetensors", picture)
+        inversion = editor(case).open_inversion(folder / "kept.safetensors", given)
     for edit in case.before:
         inversion.edit(edit, composite=True)
     how: dict[str, Any] = {
         "region": found if any(each is not None for each in found) else None, "mask": case.mask,
         "composite": case.composite, "drop_source_late": case.drop_source_late,
     }  # fmt: skip
-    return by_front(case, inversion, edits, how, picture).rgb
+    return by_front(case, inversion, edits, how, given).rgb
 
 
-def by_front(case: Case, inversion: Inversion, edits: Sequence[str], how: dict[str, Any], picture: Any) -> Edited:
+def by_front(case: Case, inversion: Inversion, edits: Sequence[str], how: dict[str, Any], given: Any) -> Edited:
     if case.door == "steps":
         replay = inversion.steps(*edits, **how)
         next(replay)
@@ -284,18 +289,16 @@ def by_front(case: Case, inversion: Inversion, edits: Sequence[str], how: dict[s
         written = image.encode(Path("a.png"), made.rgb, None, made.recipe.to_json())
         found = image.read_recipe(written)
         assert found is not None
-        return editor(case).repeat(picture, Recipe.from_json(found, "here"))
+        return editor(case).repeat(given, Recipe.from_json(found, "here"))
     return made
 
 
-def by_batch(case: Case, picture: Any, edits: Sequence[str], folder: Path) -> NDArray[np.uint8]:
+def by_batch(case: Case, given: Any, edits: Sequence[str], folder: Path) -> NDArray[np.uint8]:
     path, toy = folder / "row.png", editor(case)
-    taken = image.take(picture)
+    taken = image.take(given)
     path.write_bytes(image.encode(path, taken.rgb, taken.alpha))
     ask = Ask(**case.settings, mask=case.mask, composite=case.composite, drop_source_late=case.drop_source_late)
     planner = Planner(Model(**introduction(toy, "auto")["model"]), "{stem}-{id}.png")
-    import hashlib
-
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     job = planner.job(Row(1, "row.png", str(path), tuple(edits), ask), digest)
     worker = Worker(toy, Folder(folder / "out"), "w")
@@ -305,11 +308,11 @@ def by_batch(case: Case, picture: Any, edits: Sequence[str], folder: Path) -> ND
     return image.read(folder / "out" / job.output).rgb
 
 
-def by_command(case: Case, picture: Any, edits: Sequence[str], found: list[Any], folder: Path) -> NDArray[np.uint8]:
+def by_command(case: Case, given: Any, edits: Sequence[str], found: list[Any], folder: Path) -> NDArray[np.uint8]:
     from ledits.cli import main
 
     path, region = folder / "given.png", folder / "given-region.png"
-    taken = image.take(picture)
+    taken = image.take(given)
     path.write_bytes(image.encode(path, taken.rgb, taken.alpha))
     words = ["edit", str(path), *edits, "-o", str(folder / "said.png"), "--anyway", "-q"]
     for name, value in case.settings.items():
@@ -393,3 +396,70 @@ def test_drawn_combinations_are_what_the_plain_way_gives(tmp_path: Path, monkeyp
     print(f"{sum(counts[door] for door in DOORS)} cases, {counts['refused']} refused by both: {dict(counts)}")
     assert not failed, "\n".join([f"{len(failed)} failed", *failed[:10]])
     assert counts["refused"] < 0.3 * COUNT
+
+
+# Through diffusers' pipelines: batches, adapters, masks, captions
+
+
+def check_pipeline(seed: int, pipes: dict[bool, Any]) -> None:
+    """Two pictures in one batch are each what it is alone; a scale of 0 gives each back; a mask's form is no matter."""
+    rng = random.Random(seed)
+    captioned, adapted, size = rng.random() < 0.5, rng.random() < 0.5, rng.choice((32, 40))
+    pipe, pictures = pipes[adapted], [picture(seed + k, size, 32) for k in range(2)]
+    asked: dict[str, Any] = {"num_inversion_steps": rng.choice((2, 4)), "skip": rng.choice((0.0, 0.25))}
+    how: dict[str, Any] = {"output_type": "latent", "edit_guidance_scale": rng.choice((2.0, 6.0))}
+    if captioned:
+        captions = ["a cat on a beach", "a fox in the snow"]
+        # One text for both, or one for each.
+        prompts: list[Any] = [["a dog on a beach", "an owl in the snow"]] if rng.random() < 0.5 else ["a dog at night"]
+        how["region_threshold"] = rng.choice((0.3, 0.6))
+    else:
+        captions, prompts = None, rng.choice((["cat"], ["cat", "hat"]))
+        how |= {"edit_threshold": rng.choice((0.0, 0.6)), "use_intersect_mask": rng.random() < 0.5}
+        how["reverse_editing_direction"] = rng.random() < 0.3
+        if rng.random() < 0.3:
+            how["negative_prompt"] = "blurry"
+    if rng.random() < 0.5:
+        mask = np.zeros((32, size), np.float32)
+        mask[4:20, 6:30] = 1
+        forms = (mask, torch.from_numpy(mask), Image.fromarray((mask * 255).astype(np.uint8)), mask > 0.5)
+        rgba = Image.merge("RGBA", [*[Image.new("L", (size, 32), 255)] * 3, forms[2]])
+        how["user_mask"] = rng.choice((*forms[:3], rgba))
+
+    def latents(chosen: Sequence[int], **changed: Any) -> torch.Tensor:
+        own = None if captions is None else [captions[k] for k in chosen]
+        found = pipe.invert(
+            image=[pictures[k] for k in chosen], generator=[seeded(seed + k) for k in chosen], caption=own, **asked
+        )
+        texts = [text if isinstance(text, str) else [text[k] for k in chosen] for text in prompts]
+        return pipe(editing_prompt=texts, inversion=found, **{**how, **changed}).images
+
+    both, said = latents([0, 1]), f"seed {seed}: {asked}, {how}, caption {captioned}, LoRA {adapted}"
+    for k in range(2):
+        apart = relative(both[k], latents([k])[0])
+        assert apart < 2e-3, f"{said}: picture {k} alone differs by {apart:.1e}"
+    encoded = pipe.invert(image=pictures, generator=[seeded(seed), seeded(seed + 1)], caption=captions, **asked)
+    back = relative(latents([0, 1], edit_guidance_scale=0.0), encoded.inversion.x[-1])
+    assert back < 1e-5, f"{said}: scale 0 leaves the picture by {back:.1e}"
+    if "user_mask" in how:
+        again = latents([0, 1], user_mask=mask)
+        assert torch.equal(again, both), f"{said}: another form of the mask gives something else"
+
+
+def test_drawn_combinations_through_a_pipeline_are_as_alone() -> None:
+    peft = pytest.importorskip("peft", reason="peft is in the group dev of pyproject.toml")
+    pipes = {adapted: tiny(LEditsPPPipelineStableDiffusion, scheduler()) for adapted in (False, True)}
+    torch.manual_seed(7)
+    config = peft.LoraConfig(r=2, lora_alpha=8, target_modules=["to_q", "to_out.0", "proj_in"], init_lora_weights=False)
+    pipes[True].unet.add_adapter(config)
+    end, failed, count = time.monotonic() + 60 * MINUTES, list[str](), 0
+    for seed in range(FIRST, FIRST + max(8, COUNT // 12)):
+        if time.monotonic() > end:
+            break
+        count += 1
+        try:
+            check_pipeline(seed, pipes)
+        except AssertionError as error:
+            failed.append(str(error).split("\n")[0])
+    print(f"{count} cases through a pipeline")
+    assert not failed, "\n".join([f"{len(failed)} failed", *failed[:10]])
