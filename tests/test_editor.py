@@ -153,6 +153,28 @@ def test_the_order_of_edits_is_irrelevant_and_each_has_its_mask(case):
         assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
 
 
+def test_an_edit_that_changes_nothing_says_why(case):
+    inversion, edit = case
+    assert inversion.edit(edit).idle == [None]
+    assert [idle and idle.why for idle in inversion.edit(f"{edit}:0").idle] == ["no_strength"]
+    assert [idle and idle.why for idle in inversion.edit("cat->the cat").idle] == ["same_words"]
+    both = inversion.edit("cat->dog", "cat->fox").idle
+    assert [idle and (idle.why, idle.other) for idle in both] == [
+        ("contradicts", "cat->fox"),
+        ("contradicts", "cat->dog"),
+    ]
+    # Each in a place of its own: two cats.
+    apart = inversion.edit("cat->dog|0,0,8,32@0", "cat->fox|16,0,8,32@0").idle
+    assert apart == [None, None]
+
+
+def test_a_preview_shows_the_original_where_no_mask_is_open(case):
+    inversion, edit = case
+    for step in inversion.steps(f"{edit}|0,0,8,32"):
+        preview = np.asarray(step.preview()).astype(int)
+        assert np.abs(preview - inversion.picture.rgb)[:, 16:].max() == 0
+
+
 def test_a_region_keeps_an_edit_inside_it_and_comes_in_any_form(case, tmp_path):
     inversion, edit = case
     mask = np.zeros((32, 32), bool)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ledits.asked import contradictions, regions
-from ledits.asked.recipe import Edit, MaskRule, parse
+from ledits.asked.recipe import Edit, MaskRule
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Settings
 from ledits.errors import LeditsError
 from ledits.files.checkpoints import World
-from ledits.language import several, targets
+from ledits.language import sentences, several, targets
 from ledits.language.implied import Implied, implied
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Plan:
         composite: bool, drop_source_late: bool, width: int, height: int,
     ) -> "Plan":  # fmt: skip
         """The plan; ValueError for edits, masks or options that don't fit the mode or the picture."""
-        asked = tuple(parse(edit) if isinstance(edit, str) else edit for edit in edits)
+        asked = sentences.asked(edits, settings.source)
         if strange := [edit for edit in asked if not isinstance(edit, Edit)]:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"{strange[0]!r} is no edit: give each one by itself, such as edit('+hat', 'cat->dog')")
         if not asked:

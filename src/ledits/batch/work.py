@@ -186,7 +186,8 @@ def _alone(inversion: "Inversion") -> "Inversion":
     from ledits.editor import Inversion
 
     return Inversion(
-        inversion.editor, inversion.picture, inversion.path, inversion.provenance, 0, anyway=inversion.anyway
+        inversion.editor, inversion.picture, inversion.path, inversion.provenance, 0, inversion.then,
+        anyway=inversion.anyway,
     )  # fmt: skip
 
 

@@ -22,6 +22,11 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, Unid
 from ledits.errors import FileMissing
 from ledits.files import atomic as files
 
+with contextlib.suppress(ImportError):  # the pictures of phones, where somebody has installed what reads them
+    import pillow_heif  # pyright: ignore[reportMissingTypeStubs]
+
+    pillow_heif.register_heif_opener()  # pyright: ignore[reportUnknownMemberType]
+
 SMALLEST = 8
 """Pixels: the shortest side of a picture that can be edited."""
 
@@ -355,7 +360,8 @@ def _guarded(path: Path | str, head: bytes = b"") -> Generator[None]:
     except UnidentifiedImageError as error:
         if head[4:] in _HEIC:
             raise ValueError(
-                f"{path} is a HEIC or AVIF picture, which ledits can't open: export it as JPEG or PNG and pass that."
+                f"{path} is a HEIC or AVIF picture, which can't be opened here: install pillow-heif, or export the "
+                "picture as JPEG or PNG and pass that."
             ) from None
         raise ValueError(
             f"{path} is not a picture that ledits can open; PNG, JPEG, WebP, TIFF, BMP and GIF work: "

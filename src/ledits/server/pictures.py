@@ -18,7 +18,8 @@ from ledits.server.errors import Refused
 from ledits.server.settings import Limits
 
 Format = Literal["png", "jpeg", "webp"]
-_OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF")
+_HEIC = ("HEIF",) if ".heic" in Image.registered_extensions() else ()  # where pillow-heif is installed
+_OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF", *_HEIC)
 _PREVIEW = 768  # pixels: the longer side of a preview
 
 

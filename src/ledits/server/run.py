@@ -14,16 +14,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ledits.editor import Editor
 from ledits.server.app import create
+from ledits.server.listening import PATIENCE, address, listen
 from ledits.server.service import Service
 from ledits.server.settings import Settings
-
-_PATIENCE = 30  # seconds for a request's head, and for a client that reads nothing of its answer
 
 
 class PatientProtocol(H11Protocol):
     """HTTP/1.1, which does not wait for ever for the first request of a connection."""
 
-    patience: float = _PATIENCE
+    patience: float = PATIENCE
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
@@ -64,15 +63,17 @@ class _Server(uvicorn.Server):
 
 def serve(
     settings: Settings, editors: Mapping[str, Editor], *, page: ASGIApp | None = None,
-    started: Callable[[str], None] | None = None,
+    started: Callable[[str], None] | None = None, listening: socket.socket | None = None,
 ) -> None:  # fmt: skip
     """Answer until SIGTERM or SIGINT, with these models by name; `started` is told the address.
+
+    `listening`: a socket that listens already.
 
     ValueError for a store that can't be used, or a port that is taken.
     """
     # A picture past the limit is refused wherever it is opened, not by this server's own checks alone.
     Image.MAX_IMAGE_PIXELS = settings.limits.pixels
-    with _listening(settings) as listening:
+    with listening or listen(settings.host, settings.port) as listening:
         app, service = create(settings, editors, page)
         config = uvicorn.Config(
             app, http=PatientProtocol, log_config=None, access_log=False, server_header=False, proxy_headers=False,
@@ -81,27 +82,11 @@ def serve(
         )  # fmt: skip
         _log_to_stderr()
         if started is not None:
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            started(f"http://{host}:{listening.getsockname()[1]}")
+            started(address(listening, settings.host))
         try:
             _Server(config, service).run(sockets=[listening])
         finally:
             service.close()
-
-
-def _listening(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
-    except OSError as error:
-        raise ValueError(
-            f"port {settings.port} of {settings.host} can't be listened on ({error.strerror}): choose another --port, "
-            "or a --host of this machine"
-        ) from None
-    if sys.platform == "linux":
-        # An answer that nobody takes is given up: its bytes would lie in memory for as long as the client likes.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PATIENCE * 1000)
-    return listening
 
 
 def _log_to_stderr() -> None:
