@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ledits.asked import regions
+from ledits.asked import contradictions, regions
 from ledits.asked.recipe import Edit, MaskRule
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Settings
@@ -62,6 +62,7 @@ class Plan:
             composite=composite, drop_source_late=drop_source_late,
         )  # fmt: skip
         plan.check_edits()
+        contradictions.check(plan.edits, plan.masks)
         return plan
 
     def check_edits(self) -> None:
@@ -74,7 +75,10 @@ class Plan:
                         "say that too, such as source='a cat on a beach'", option="source", given=str(edit),
                     )  # fmt: skip
         else:
-            pair = several.conflicts(self.settings.source, self.targets(None))
+            source = self.settings.source
+            # An edit of scale 0 guides nothing, and so it conflicts with nothing.
+            after = zip(self.edits, self.targets(None), strict=True)
+            pair = several.conflicts(source, [source if edit.scale == 0 else target for edit, target in after])
             if pair and any(self.masks[k] is None for k in pair):
                 raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], self.settings.source)
         for k, edit in enumerate(self.edits):

@@ -130,7 +130,7 @@ class Store:
             edits = 0
             try:
                 inversion = (
-                    editor.open_inversion(self._path(id, ".safetensors"), self.picture(id))
+                    editor.open_inversion(self._path(id, ".safetensors"), self.picture(id), anyway=True)
                     if draft is None
                     else self.open(id, editor).draft(draft)
                 )
@@ -182,7 +182,7 @@ class Store:
         path = self._folder / f".ledits-{secrets.token_hex(8)}.safetensors"
         try:
             path.write_bytes(file)
-            return made_with(str(artifact.header(path).get("fingerprint"))).open_inversion(path, picture)
+            return made_with(str(artifact.header(path).get("fingerprint"))).open_inversion(path, picture, anyway=True)
         except ValueError as error:
             # The name is this server's and means nothing to whoever sent the file.
             raise ValueError(str(error).replace(str(path), "the inversion")) from None
