@@ -351,6 +351,7 @@ class EditStep:
     network_evaluations: int  # so far
     step: Step
     inversion: Inversion
+    drawn: Sequence[regions.Mask | None]  # the region of each of the step's masks
 
     def preview(self) -> Image.Image:
         """The picture by now, at the original's size: where masks are open, it gives way to what the network sees.
@@ -358,7 +359,8 @@ class EditStep:
         What the network sees early is a blur, which frightens whoever looks on: it fades in over half of the steps.
         """
         seen, frame = self.inversion.decoded(self.step.x0), self.inversion.frame
-        share = composite.weights([self.step.masks[:, 0]], frame) * min(1.0, 2 * (self.index + 1) / self.total)
+        share = composite.weights([self.step.masks[:, 0]], frame, self.drawn)
+        share = share * min(1.0, 2 * (self.index + 1) / self.total)
         original = self.inversion.picture.rgb
         blended = original + share[..., None] * (seen.astype(np.float32) - original)
         return Image.fromarray(blended.round().astype(np.uint8))
@@ -407,6 +409,7 @@ class Replay:
         inversion, plan, asked = self.inversion, self.plan, self.concepts
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
+        drawn = [plan.masks[k] for k in self._edit_of]
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
             if captions := plan.captions(backbone.defaults, inversion.editor.world):
                 path, known = inversion.captioned(denoise, captions.source)
@@ -420,7 +423,7 @@ class Replay:
                 self._x, self._evaluations = step.x, denoise.evaluations
                 if any(concept.active(step.i) for concept in asked):
                     self._masks.append(step.masks[:, 0])
-                yield EditStep(step.i, total, denoise.evaluations, step, inversion)
+                yield EditStep(step.i, total, denoise.evaluations, step, inversion, drawn)
 
 
 class Edited:
