@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import JointAttnProcessor2_0
+from transformers import CLIPTextModel
 
 from ledits import scenes
 
@@ -17,6 +18,7 @@ sys.path.append(str(Path(__file__).parent.parent / "training"))
 import denoiser
 import export
 import pack
+import words
 from autoencoder import CROP, batch, build
 from networks import ABSENT, Flow, Teacher, UNet
 from precision import fastest
@@ -164,7 +166,7 @@ def test_a_training_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokens, t
     again = torch.load(tmp_path / "again/last.pt", weights_only=True)["average"]
     assert all((again[name] - whole["average"][name]).abs().max() < 2e-3 for name in again)
     # What was kept can teach what goes on from it.
-    train("taught", "--from", str(tmp_path / "state"), "--minutes", "0", "--teach", "4")
+    train("taught", "--from", str(tmp_path / "state"), "--minutes", "0", "--teacher", str(tmp_path / "state"))
     taught = torch.load(tmp_path / "taught/last.pt", weights_only=True)["average"]
     assert any(not torch.equal(again[name], taught[name]) for name in again)
 
@@ -188,3 +190,40 @@ def test_latents_are_16_by_16_and_cropping_keeps_their_grid():
 def test_the_faster_number_format_is_taken():
     for slow, fast in ((torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)):
         assert fastest("cpu", lambda dtype, slow=slow: time.sleep(0.02 * (dtype == slow)), repeats=1) == fast
+
+
+def test_new_words_are_learnt_by_the_text_encoder_alone(tokens, tmp_path, monkeypatch):
+    def small(tokens, channels):
+        torch.manual_seed(0)
+        unet = UNet(tokens, channels, (32, 32))
+        for weight in unet.parts.parameters():
+            torch.nn.init.normal_(weight, std=0.1)
+        return unet
+
+    monkeypatch.setattr(words, "UNet", small)
+    pipe = small(tokens, 16)
+    pipe.pipeline(pipe.parts, build(width=16), tokens).save_pretrained(tmp_path / "model")
+    tokens.save_pretrained(tmp_path / "tokenizer")
+    told, plain = (
+        tokens(texts * 2, padding="max_length", return_tensors="np").input_ids.reshape(4, 1, -1).astype(np.int16)
+        for texts in (["a kitten", "two stars"], ["a cat", ""])
+    )
+    latents = np.random.default_rng(0).normal(size=(4, 16, 16, 16)).astype(np.float16)
+    np.savez(tmp_path / "pack.npz", latents=latents, captions=told, plain=plain)
+    line = ["--pack", str(tmp_path), "--from", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["words.py", *line, "--pictures", "4", "--steps", "2", "--batch", "4"])
+    words.main()
+
+    def encoded(folder: Path, text: str) -> torch.Tensor:
+        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+        return encoder(tokens(text, padding="max_length", return_tensors="pt").input_ids).last_hidden_state
+
+    with torch.no_grad():
+        old, new = (encoded(tmp_path / folder, "a kitten") for folder in ("model", "out"))
+        assert not torch.equal(old, new)
+        layer = small(tokens, 16).parts["unet"].mid_block.attentions[0].transformer_blocks[0].attn2
+        seen = torch.randn(2, 16, 32)
+        assert words._difference(layer, seen, old.repeat(2, 1, 1), old.repeat(2, 1, 1)) == 0
+        assert words._difference(layer, seen, new.repeat(2, 1, 1), old.repeat(2, 1, 1)) > 0
+    unets = [tmp_path / folder / "unet/diffusion_pytorch_model.safetensors" for folder in ("model", "out")]
+    assert unets[0].read_bytes() == unets[1].read_bytes()

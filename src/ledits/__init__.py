@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ledits.cpu.packed import pack
     from ledits.editor import Edited, Editor, Inversion, edit
     from ledits.language.targets import targets
+    from ledits.picture.keeping import Kept, keep
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
         LEditsPPInversionPipelineOutput,
@@ -25,6 +26,7 @@ __all__ = [
     "Edited",
     "Editor",
     "Inversion",
+    "Kept",
     "LEditsPPDiffusionPipelineOutput",
     "LEditsPPInversionPipelineOutput",
     "LEditsPPPipelineFlux",
@@ -36,6 +38,7 @@ __all__ = [
     "Settings",
     "__version__",
     "edit",
+    "keep",
     "load",
     "pack",
     "targets",
@@ -44,6 +47,7 @@ _WHERE = {
     "Edit": "asked.recipe", "Recipe": "asked.recipe", "Settings": "asked.settings", "load": "backbones",
     "pack": "cpu.packed",
     "Edited": "editor", "Editor": "editor", "Inversion": "editor", "edit": "editor",
+    "Kept": "picture.keeping", "keep": "picture.keeping",
     "targets": "language.targets",
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ Pictures are paths, a file's bytes, PIL images, arrays or tensors (`picture.imag
 """
 
 import io
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -22,11 +23,12 @@ from torch import Tensor
 from ledits import progress as bars
 from ledits.asked import idle, regions
 from ledits.asked.idle import Idle
+from ledits.asked.loading import Loading
 from ledits.asked.plan import Plan
-from ledits.asked.recipe import Edit, MaskRule, Recipe
+from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Mode, Settings
-from ledits.backbones import BUNDLED, Backbone, from_pipe, load
+from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.files.checkpoints import World
@@ -38,16 +40,27 @@ from ledits.picture.frame import Frame, overlay
 from ledits.progress import Progress
 from ledits.scenes import suits
 
+logger = logging.getLogger(__name__)
+
 
 class Editor:
     """A loaded model. It keeps nothing between calls, so that any number of threads may use it at once."""
 
-    def __init__(self, model: "str | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto") -> None:
-        """`model`: "scenes" (bundled), a folder in diffusers' layout, a hub id, or a backbone that is loaded already.
-
-        `device`: auto, cpu, mps, cuda or cuda:N. `dtype`: auto, float32, float16 or bfloat16.
+    def __init__(
+        self, model: "str | Loading | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto",
+        lora: Sequence[str] = (), embedding: Sequence[str] = (), vae: str | None = None, tiny_vae: str | None = None,
+        base: str | None = None, text_encoder: Sequence[str] = (), variant: str | None = None,
+        offload: str | None = None, quantize: str | None = None,
+    ) -> None:  # fmt: skip
+        """`model`: "scenes" (bundled), a folder in diffusers' layout, a hub id, a file of weights, or a backbone that
+        is loaded already. The other options are those of `ledits.backbones.load`.
         """
-        self.backbone = load(model, device=device, dtype=dtype) if isinstance(model, str) else model
+        if isinstance(model, str):
+            model = load(
+                model, device=device, dtype=dtype, lora=lora, embedding=embedding, vae=vae, tiny_vae=tiny_vae,
+                base=base, text_encoder=text_encoder, variant=variant, offload=offload, quantize=quantize,
+            )  # fmt: skip
+        self.backbone = loaded(model) if isinstance(model, Loading) else model
 
     def __repr__(self) -> str:
         return f"<Editor of {self.backbone.name!r} on {self.backbone.device}, {_short(self.backbone.dtype)}>"
@@ -112,12 +125,13 @@ class Editor:
                 source="" if captioned else settings.source, source_scale=settings.source_scale,
             )  # fmt: skip
             evaluations = denoise.evaluations
+        now = state.of(backbone)
         provenance = Provenance(
             model=checkpoints.short(backbone.name), fingerprint=backbone.fingerprint, picture=shown.sha256,
             frame=frame, settings=settings, dtype=_short(backbone.dtype),
-            device=backbone.device.type,
+            device=backbone.device.type, state=now.predicts,
         )  # fmt: skip
-        return Inversion(self, shown, path, provenance, evaluations)
+        return Inversion(self, shown, path, provenance, evaluations, now)
 
     def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
         """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
@@ -129,6 +143,18 @@ class Editor:
         suits.check_words(self.backbone.name, suits.local(self.backbone.name), edits, settings.source)
         suits.check_picture(self.backbone, Frame.of(width, height, settings.area, self.backbone.multiple), shown.rgb)
 
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise ValueError where a recipe was made with other weights, or with other additions to them."""
+        if set(recipe.additions) != set(here := state.additions(self.backbone)):
+            lacking = ", ".join(sorted(set(recipe.additions) - set(here)))
+            said = f"with {lacking}, which is not loaded" if lacking else f"without {', '.join(here)}"
+            raise ValueError(f"the recipe was made {said}: load the model as it was then")
+        if recipe.fingerprint != self.backbone.fingerprint:
+            raise ValueError(
+                f"the recipe was made with another version of model {recipe.model!r}, {recipe.fingerprint[:8]}: its "
+                "result can't be repeated"
+            )
+
     def open_inversion(self, path: Path | str, picture: Any) -> "Inversion":
         """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match."""
         path, shown, backbone = Path(path), image.take(picture), self.backbone
@@ -138,7 +164,8 @@ class Editor:
         artifact.check(
             provenance, path, fingerprint=backbone.fingerprint, model=backbone.name, picture=shown.sha256, frame=frame
         )
-        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0)
+        then = replace(state.of(backbone), predicts=provenance.state)
+        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0, then)
 
     def edit(
         self, picture: Any, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None,
@@ -169,12 +196,9 @@ class Editor:
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
-        if recipe.fingerprint != self.backbone.fingerprint:
-            raise ValueError(
-                f"the recipe was made with another version of model {recipe.model!r}: its result can't be repeated"
-            )
+        self.check_recipe(recipe)
         return self.edit(
-            picture, *recipe.edits, region=recipe.masks(), mask=recipe.mask,
+            picture, *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask,
             composite=recipe.composite, drop_source_late=recipe.drop_source_late, settings=recipe.settings,
             anyway=True,
         )  # fmt: skip
@@ -184,10 +208,13 @@ class Inversion:
     """A picture's inversion and the editor that made it: for any number of edits, from any thread."""
 
     def __init__(
-        self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int
-    ) -> None:
+        self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int,
+        then: state.State,
+    ) -> None:  # fmt: skip
         self.editor, self.picture, self.path, self.provenance = editor, picture, path, provenance
         self.network_evaluations = evaluations
+        self.then = then  # what the network was when it predicted along the path
+        self._again: Inversion | None = None
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
         self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
@@ -253,10 +280,10 @@ class Inversion:
         """An edit step by step: iterate for progress and previews, stop iterating to cancel, `result()` at the end.
 
         Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption"), sentences ("make the cat a dog") or
-        `recipe.Edit`. `region` is where they act: a mask of the picture's size (white is open, black and transparent
-        closed), a box in pixels (left, top, width, height), or a list with one for each edit. `composite` keeps the
-        picture's own pixels away from the edits, and outside a `region` all of them, bit for bit. `mask` is the rule
-        of implicit masks, by words.
+        `recipe.Edit`; the result's recipe has what a sentence was read as. `region` is where they may act: a mask of
+        the picture's size (white is open, black and transparent closed), a box in pixels (left, top, width, height),
+        or a list with one for each edit. `composite` keeps the picture's own pixels away from the
+        edits, and outside a `region` all of them, bit for bit. `mask` is the rule of implicit masks, by words.
         `drop_source_late` leaves the source caption out of later steps, with a caption: an approximation.
         """
         height, width, _ = self.picture.rgb.shape
@@ -268,14 +295,42 @@ class Inversion:
 
     def replay(self, plan: Plan) -> "Replay":
         """The steps of a checked plan."""
-        return Replay(self, plan)
+        return Replay(self.current(), plan)
+
+    def current(self) -> "Inversion":
+        """This inversion for the network as it is now.
+
+        Where its weights, adapters, learned words, scheduler or number format were changed since, its predictions along
+        the path are made again, one network evaluation a level, and replays are as exact as before. Raises ValueError
+        where the autoencoder is another one, for its latents are other pictures.
+        """
+        backbone = self.editor.backbone
+        now, again = state.of(backbone), self._again
+        if now.predicts == self.then.predicts:
+            return self
+        if again is not None and again.then.predicts == now.predicts:
+            return again
+        if not self.then.same_pictures(now):
+            raise ValueError("the autoencoder is another one than the picture was inverted with: invert it again")
+        logger.warning("the network is another one than the picture was inverted with: its path is predicted again")
+        path, settings = self.path, self.settings
+        with backbone.denoiser(path.schedule, maps=False) as denoise:
+            path = core.predict(
+                denoise, path.schedule, path.x, base_prompt=path.base_prompt, source=path.source,
+                source_scale=settings.source_scale,
+            )  # fmt: skip
+            evaluations = denoise.evaluations
+        kind = str(backbone.dtype).removeprefix("torch.")
+        provenance = replace(self.provenance, state=now.predicts, dtype=kind, device=backbone.device.type)
+        self._again = Inversion(self.editor, self.picture, path, provenance, evaluations, now)
+        return self._again
 
     def sheet(
         self, *edits: Edit | str, scale: Sequence[float], threshold: Sequence[float | None] = (None,),
         region: Regions = None, composite: bool = False,
     ) -> "list[list[Edited]]":  # fmt: skip
         """Strengths side by side from one inversion: a row for each threshold, a column for each scale."""
-        asked = [one for edit in edits for one in sentences.given(edit, self.settings.source)]
+        asked = sentences.asked(edits, self.settings.source)
 
         def cell(s: float, t: float | None) -> Edited:
             changed = [replace(edit, scale=s, threshold=edit.threshold if t is None else t) for edit in asked]
@@ -303,7 +358,8 @@ class Inversion:
             base_denoised=denoised if self.path.base_denoised is self.path.denoised else base,
         )  # fmt: skip
         settings = replace(self.settings, steps=steps)
-        return Inversion(self.editor, self.picture, path, replace(self.provenance, settings=settings), 0)
+        provenance = replace(self.provenance, settings=settings)
+        return Inversion(self.editor, self.picture, path, provenance, 0, self.then)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
@@ -334,10 +390,11 @@ class Inversion:
 
     def replayed(self) -> Tensor:
         """The latents (1 c h w) at the end of a replay without edits in which the network is asked at every level."""
-        with self.editor.backbone.denoiser(self.path.schedule, maps=False) as denoise:
-            steps = core.edit(denoise, self.path, [], "none")
+        path = self.current().path
+        with self.editor.backbone.denoiser(path.schedule, maps=False) as denoise:
+            steps = core.edit(denoise, path, [], "none")
             x = next(steps).x
-            for _ in range(len(self.path.schedule) - 1):
+            for _ in range(len(path.schedule) - 1):
                 x = steps.send(x).x
         return x
 
@@ -358,7 +415,9 @@ class EditStep:
 
         What the network sees early is a blur, which frightens whoever looks on: it fades in over half of the steps.
         """
-        seen, frame = self.inversion.decoded(self.step.x0), self.inversion.frame
+        backbone, frame = self.inversion.editor.backbone, self.inversion.frame
+        look = getattr(backbone, "preview", backbone.decode)  # by a small autoencoder, where one was loaded
+        seen = frame.picture(look(self.step.x0)[0])
         share = composite.weights([self.step.masks[:, 0]], frame, self.drawn)
         share = share * min(1.0, 2 * (self.index + 1) / self.total)
         original = self.inversion.picture.rgb
@@ -406,14 +465,14 @@ class Replay:
         return None if found is None else found.to(path.x.device)
 
     def _run(self) -> Generator[EditStep]:
-        inversion, plan, asked = self.inversion, self.plan, self.concepts
+        inversion, plan, asked, world = self.inversion, self.plan, self.concepts, self.inversion.editor.world
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
         drawn = [plan.masks[k] for k in self._edit_of]
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
-            if captions := plan.captions(backbone.defaults, inversion.editor.world):
+            if captions := plan.captions(backbone.defaults, world):
                 path, known = inversion.captioned(denoise, captions.source)
-                told = several.told(captions.source, captions.targets)
+                told = several.told(*captions, world.emptied if world else None)
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
                 )  # fmt: skip
@@ -491,7 +550,7 @@ class Edited:
         return Recipe(
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
             fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
-            drop_source_late=plan.drop_source_late,
+            drop_source_late=plan.drop_source_late, additions=state.additions(self.inversion.editor.backbone),
             dtype=_short(self.inversion.editor.backbone.dtype),
             device=self.inversion.editor.backbone.device.type,
         )  # fmt: skip

@@ -36,7 +36,7 @@ class Plan:
         composite: bool, drop_source_late: bool, width: int, height: int,
     ) -> "Plan":  # fmt: skip
         """The plan; ValueError for edits, masks or options that don't fit the mode or the picture."""
-        asked = tuple(one for edit in edits for one in sentences.given(edit, settings.source))
+        asked = sentences.asked(edits, settings.source)
         if strange := [edit for edit in asked if not isinstance(edit, Edit)]:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"{strange[0]!r} is no edit: give each one by itself, such as edit('+hat', 'cat->dog')")
         if not asked:

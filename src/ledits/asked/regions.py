@@ -31,7 +31,7 @@ def each(region: Regions, edits: Sequence[Edit], width: int, height: int) -> tup
         raise ValueError(f"{len(given)} regions for {len(edits)} edits: give one for all, or one for each")
     masks: list[Mask | None] = []
     for edit, value in zip(edits, given, strict=True):
-        mask = None if value is None else _mask(value, width, height)
+        mask = None if value is None else mask_of(value, width, height)
         if edit.box is not None:
             box = _box(edit.box, width, height)
             mask = box if mask is None else np.minimum(mask, box)
@@ -50,7 +50,8 @@ def to_text(mask: Mask | None) -> str | None:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _mask(value: Any, width: int, height: int) -> Mask:
+def mask_of(value: Any, width: int, height: int) -> Mask:
+    """A mask of any kind, or a box, at the picture's size; ValueError for another size or kind."""
     if isinstance(value, tuple):
         return _box(value, width, height)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, bytes | str | Path):

@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from ledits.asked.recipe import parse
 from ledits.asked.settings import Settings
+from ledits.language import sentences
 
 FORMAT = 1  # of jobs: raised when the same recipe begins to make other bytes
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
@@ -132,7 +132,7 @@ class Planner:
     def _resolve(self, edits: tuple[str, ...], ask: Ask) -> _Resolved:
         if not edits:
             raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
-        canonical = tuple(str(parse(edit)) for edit in edits)
+        canonical = tuple(map(str, sentences.asked(edits, ask.source or "")))
         settings = asdict(
             Settings.resolve(
                 self.model.defaults, self.model.area, steps=ask.steps, skip=ask.skip, seed=ask.seed, source=ask.source,

@@ -1,5 +1,6 @@
 """`ledits studio`: the editor in the browser."""
 
+import os
 import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import DeviceOption, DtypeOption
 from ledits.cli.serve import loaded, named
 
 
+@with_more
 def studio_command(
     picture: Annotated[Path | None, typer.Argument(help="A picture to begin with.", show_default=False)] = None,
     source: Annotated[str, typer.Option("--source", help="What the picture shows; the page can change it.")] = "",
@@ -27,6 +30,8 @@ def studio_command(
     ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    *,
+    more: More,
 ) -> None:
     """Edit pictures in the browser, on this machine: ledits studio cat.png"""
     from ledits.server.listening import address, listen
@@ -40,7 +45,10 @@ def studio_command(
         from ledits.picture import image
 
         image.read(picture)  # what is wrong with it is said here, before a model is loaded
-    models = named([text if "=" in text else f"{text}={text}" for text in model or ["scenes"]], "--model")
+    models = named(
+        [text if "=" in text else f"{text}={text}" for text in model or [os.environ.get("LEDITS_MODEL") or "scenes"]],
+        "--model",
+    )
     settings = Settings(folder=store or folder(), port=port)
     with listen(settings.host, port) as listening:
         # The page is there at once, and says itself that its model is still being loaded.
@@ -52,6 +60,6 @@ def studio_command(
             from ledits.server.run import serve
             from ledits.studio.page import page
 
-            editors = loaded(models, device, dtype)
+            editors = loaded(models, device, dtype, more)
             about = page(editors, picture, source)
         serve(settings, editors, page=about, listening=listening)
