@@ -92,6 +92,11 @@ def conflicts(source: str, targets: Sequence[str]) -> tuple[int, int] | None:
     return next((pair for pair in pairs if after(given, [readings[k] for k in pair]) is None), None)
 
 
+def together(source: str, targets: Sequence[str]) -> str | None:
+    """The caption after all edits, of those after each alone; None where two change the same words."""
+    return after(words.split(source), [read(source, target) for target in targets])
+
+
 def read(source: str, target: str) -> Reading:
     """What the caption `target` changes in `source`."""
     old, new = words.split(source), words.split(target)
