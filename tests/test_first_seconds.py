@@ -5,8 +5,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -50,15 +52,16 @@ def test_the_page_of_the_studio_is_there_before_its_model(tmp_path: os.PathLike[
         assert "main.js" in page
         assert policy.startswith("default-src 'self'")
         assert json.loads(get("/studio.json")[0]) == {"loading": True}
-        open(gate, "w").close()
+        Path(gate).touch()
         for _ in range(600):
             if not (said := json.loads(get("/studio.json")[0]))["loading"]:
                 break
+            time.sleep(0.1)
         assert "scenes" in said["models"]
         assert get("/") == (page, policy)
     finally:
         running.terminate()
-        running.wait(60)
+        running.communicate(timeout=60)
 
 
 @pytest.mark.parametrize(("load", "chosen"), [(0.1, None), (9.0, "passive")])
