@@ -382,7 +382,7 @@ def check(seed: int, folder: Path, counts: Counter[str]) -> None:
 
 def test_drawn_combinations_are_what_the_plain_way_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     current = list[Case]()
-    monkeypatch.setattr(front, "load", lambda *_, **__: editor(current[-1]).backbone)
+    monkeypatch.setattr(front, "loaded", lambda asked: editor(current[-1]).backbone)
     end, counts = time.monotonic() + 60 * MINUTES, Counter[str]()
     failed = list[str]()
     for seed in range(FIRST, FIRST + COUNT):

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ from ledits.language import assistant as assistants
 from ledits.language import sentences, several, targets
 from ledits.method import caption, core
 from ledits.method.core import Step
+from ledits.method.told import Told
 from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
 from ledits.progress import Progress
@@ -488,12 +490,12 @@ class Replay:
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
             if captions := plan.captions(backbone.defaults, world):
                 path, known = inversion.captioned(denoise, captions.source)
-                # Nobody is told of an edit that guides nothing.
-                after = [
-                    target if concept.scale else captions.source
-                    for concept, target in zip(asked, captions.targets, strict=True)
-                ]
-                told = several.told(captions.source, after, world.emptied if world else None)
+                # Nobody is told of an edit that guides nothing, and it is told of nobody.
+                source, after = captions.source, captions.targets
+                heard = [bool(each.scale) and target != source for each, target in zip(asked, after, strict=True)]
+                said = several.told(source, list(compress(after, heard)), world.emptied if world else None)
+                spoken, silent = iter(said), Told(*[source] * 6)
+                told = [next(spoken) if guides else silent for guides in heard]
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
                 )  # fmt: skip
