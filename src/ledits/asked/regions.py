@@ -50,7 +50,7 @@ def to_text(mask: Mask | None) -> str | None:
 def _mask(value: Any, width: int, height: int) -> Mask:
     if isinstance(value, tuple):
         return _box(value, width, height)  # pyright: ignore[reportUnknownArgumentType]
-    if isinstance(value, bytes | str | Path):
+    if isinstance(value, bytes | str | Path | image.Picture):
         value = image.take(value).rgb.max(2)
     elif isinstance(value, Image.Image):
         value = np.asarray(value.convert("L"))

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 
 import uvicorn
-from PIL import Image
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -70,8 +69,6 @@ def serve(
 
     ValueError for a store that can't be used, or a port that is taken.
     """
-    # A picture past the limit is refused wherever it is opened, not by this server's own checks alone.
-    Image.MAX_IMAGE_PIXELS = settings.limits.pixels
     with _listening(settings) as listening:
         app, service = create(settings, editors, page)
         config = uvicorn.Config(
