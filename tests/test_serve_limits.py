@@ -169,3 +169,93 @@ def test_a_size_that_is_asked_for_has_the_pictures_own_limit(http: httpx2.Client
 
     assert asked("999x999") == asked("1000x1000") == asked("500x500", 4) == 200
     assert asked("1001x1001") == asked("501x501", 4) == asked("40000x40000") == asked("99999x99999") == 400
+
+
+def posted(http: httpx2.Client, path: str, body: bytes) -> tuple[int, str]:
+    answer = http.post(path, content=body, headers={"content-type": "application/json"})
+    error = answer.json().get("error")
+    return answer.status_code, error["message"] if error else ""
+
+
+def test_json_of_millions_of_values_is_counted_before_it_is_built(http: httpx2.Client) -> None:
+    made = http.post("/v1/inversions", files={"image": png(1)}).json()["id"]
+    most = Limits().json_values
+    edits, sheets = f"/v1/inversions/{made}/edits", f"/v1/inversions/{made}/sheets"
+    for number, status in ((100, 400), (most // 2 - 10, 400), (most + 1, 413), (800_000, 413)):
+        for path, field in ((edits, b"edits"), (sheets, b"scales"), (sheets, b"thresholds"), ("/v1/parse", b"text")):
+            for element in (b"1", b"[]", b"{}", b'"+"', b"null"):
+                listed = b",".join([element] * number)
+                assert posted(http, path, b'{"%b":[%b]}' % (field, listed))[0] == status
+    fields = b",".join(b'"f%d":1' % k for k in range(most - 10))
+    assert posted(http, edits, b"{%b}" % fields)[0] == 400
+    assert posted(http, "/v1/parse", b'{"text":"%b"}' % (rb"\u0041" * 600_000))[0] == 413
+    sixteen = b",".join([b'"+hat"'] * 16)
+    assert posted(http, edits, b'{"edits":[%b]}' % sixteen)[0] == 200
+    assert posted(http, edits, b'{"edits":[%b,"+hat"]}' % sixteen) == (400, "17 edits: this server allows 16")
+
+
+def test_bytes_of_json_have_a_limit_of_their_own(http: httpx2.Client) -> None:
+    most = Limits().json_bytes
+    body = b'{"text":"+hat"}'
+    assert posted(http, "/v1/parse", body + b" " * (most - len(body)))[0] == 200
+    for more in (most + 1, 2 * most):
+        assert posted(http, "/v1/parse", body + b" " * (more - len(body)))[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b'{"text":"+hat","text":"-hat"}', "text is given more than once"),
+        (b'{"text":"\\ud800"}', "half a character"),
+        (b'{"\\udfff":1}', "half a character"),
+        (b'{"text":"+hat","\\u000a":1}', "\\n is not a field of this request"),
+        (b'{"text":NaN}', "which is no number of JSON"),
+        (b'{"text":' + b"9" * 5000 + b"}", "no JSON"),
+        (b'{"text":' + b"[" * 900 + b"]" * 900 + b"}", "text is [["),
+        (b'{"text":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply"),
+        (b"\xff\xfe", "no JSON"),
+        (b"", "the body is missing"),
+    ],
+)
+def test_strange_json_is_one_sentence(http: httpx2.Client, body: bytes, sentence: str) -> None:
+    status, said = posted(http, "/v1/parse", body)
+    assert status in (400, 413)
+    assert sentence in said
+    assert "\n" not in said
+    assert len(said) < 1100
+
+
+@pytest.mark.parametrize("charset", ["punycode", "unicode_escape", "utf-7", "idna", "raw_unicode_escape", "utf-16"])
+def test_a_form_is_utf_8_and_nothing_else(http: httpx2.Client, charset: str) -> None:
+    def asked(charset: str) -> int:
+        text = "a" * 200_000
+        body = f'--x\r\ncontent-disposition: form-data; name="prompt"\r\n\r\n{text}\r\n--x--\r\n'.encode()
+        head = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+        return http.post("/v1/images/edits", content=body, headers=head).status_code
+
+    assert asked(charset) == asked(charset.upper()) == asked(f'"{charset}"') == 415
+    assert asked("utf-8") == asked("UTF-8") == 400
+
+
+def test_a_form_has_so_many_fields_and_files_and_each_of_them_once(http: httpx2.Client) -> None:
+    limits = Limits()
+
+    def asked(fields: list[tuple[str, object]]) -> tuple[int, str]:
+        parts = "".join(f'--x\r\ncontent-disposition: form-data; name="{n}"\r\n\r\n{t}\r\n' for n, t in fields).encode()
+        file = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n%b\r\n--x--\r\n' % png(1)
+        head = {"content-type": "multipart/form-data; boundary=x"}
+        answer = http.post("/v1/inversions", content=parts + file, headers=head)
+        return answer.status_code, answer.json().get("error", {}).get("message", "")
+
+    for many in (limits.fields + 1, 100 * limits.fields):
+        assert asked([(f"f{k}", 1) for k in range(many)])[0] == 400
+    assert asked([("source", "a" * (limits.text_bytes + 1))])[0] == 400
+    assert asked([("source", "a" * 1000)])[0] == 200
+    assert asked([("source", "a" * 1001)])[0] == 400
+    assert asked([("seed", 1), ("seed", 2)]) == (400, "seed is given more than once")
+    for name in ("image", "mask"):
+        files = [("image", png(1)), (name, png(1, alpha=True)), (name, png(2, alpha=True))]
+        answer = http.post("/v1/images/edits", files=files, data={"prompt": "+hat"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+    many = http.post("/v1/images/edits", files=[("image[]", png(1))] * (limits.files + 1), data={"prompt": "+hat"})
+    assert many.status_code == 400

@@ -34,11 +34,21 @@ class Decoder:
     """At most `processes` of them, started when they are needed; safe from any thread."""
 
     def __init__(self, limits: Limits, processes: int) -> None:
-        self._limits = limits
+        self._limits, self._processes = limits, processes
         self._free = threading.BoundedSemaphore(processes)
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
         self._lock, self._closed = threading.Lock(), False
+
+    def warm(self) -> None:
+        """Start all processes, so that the first pictures need not wait for them."""
+        with self._lock:
+            started = [_Process(self._limits) for _ in range(self._processes - len(self._all))]
+            self._all |= {*started}
+        for process in started:
+            process.start()
+        with self._lock:
+            self._idle += started
 
     def look(self, data: bytes, param: str) -> tuple[int, int]:
         """The width and height that a file's header claims, as stored; Refused for what can't be edited here."""

@@ -9,14 +9,15 @@ from starlette.responses import FileResponse, Response
 
 from ledits.language import sentences
 from ledits.server import answers, pictures, words
+from ledits.server.bodies import form, route
 from ledits.server.errors import Refused
 from ledits.server.schemas import EditIn, EditsIn, InversionIn, ParseIn, SheetIn, Strict, checked
-from ledits.server.service import Service, form, picture
+from ledits.server.service import Service, picture
 
 
 def router(service: Service) -> APIRouter:
     """The endpoints over a service."""
-    routes = APIRouter(tags=["inversions"])
+    routes = APIRouter(tags=["inversions"], route_class=route(service.limits))
     store, jobs = service.store, service.jobs
 
     @routes.post("/v1/inversions", openapi_extra=_described(InversionIn, "image"))

@@ -17,11 +17,12 @@ from ledits.asked.recipe import Edit, parse
 from ledits.editor import Edited, Editor, Inversion
 from ledits.language import sentences
 from ledits.server import answers, pictures, words
+from ledits.server.bodies import form, route
 from ledits.server.errors import Refused
 from ledits.server.jobs import Event, Job, Work
 from ledits.server.pictures import Format
-from ledits.server.schemas import EditText, Source, Strict, checked
-from ledits.server.service import Service, form, measured, picture
+from ledits.server.schemas import MOST, EditText, Source, Strict, checked
+from ledits.server.service import Service, measured, picture
 
 _STEPS = {"low": 10, "medium": 25, "high": 50, "xhigh": 75, "max": 100}
 # What other models of this interface do and an edit of a picture can't.
@@ -52,7 +53,7 @@ class ImageEdit(Strict):
     user: Annotated[str, Field(max_length=1000)] = ""
     safety_identifier: Annotated[str, Field(max_length=1000)] = ""
     source: Source = ""
-    edits: list[EditText] = []
+    edits: list[EditText] = Field(default=[], max_length=MOST)
     steps: int | None = Field(default=None, ge=1)
     skip: float | None = Field(default=None, ge=0, lt=1)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
@@ -63,7 +64,7 @@ class ImageEdit(Strict):
 
 def router(service: Service) -> APIRouter:
     """The endpoints over a service."""
-    routes = APIRouter(tags=["OpenAI"])
+    routes = APIRouter(tags=["OpenAI"], route_class=route(service.limits))
 
     @routes.get("/v1/models")
     async def models() -> dict[str, Any]:

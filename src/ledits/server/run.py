@@ -77,6 +77,7 @@ def serve(
             h11_max_incomplete_event_size=64 * 1024,
         )  # fmt: skip
         _log_to_stderr()
+        service.warm()
         if started is not None:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             started(f"http://{host}:{listening.getsockname()[1]}")

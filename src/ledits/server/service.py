@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.datastructures import UploadFile
 
 from ledits.asked.recipe import Edit, parse
 from ledits.asked.settings import Settings as InvertSettings
@@ -55,6 +54,11 @@ class Service:
         self.store = Store(settings.folder, settings.limits, self.metrics)
         self.jobs = Jobs(settings.limits, self.metrics)
         self.began = int(time.time())
+
+    def warm(self) -> None:
+        """Start what the first request would have to wait for."""
+        self.decoder.warm()
+        self._lookers.warm()
 
     def close(self) -> None:
         """Finish the job in hand and leave."""
@@ -262,16 +266,6 @@ class Service:
     def _within(self, name: str, given: int, most: int) -> None:
         if given > most:
             raise Refused(f"{given} {name}: this server allows {most}", param=name, code="invalid_value")
-
-
-async def form(request: Request, limits: Any) -> FormData:
-    """A multipart form, whose files the gate closes when the request is over; 400 for a body that is none."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Refused(
-            "the request must be multipart/form-data with the picture's file in it", 415, code="invalid_content_type"
-        )
-    request.state.form = await request.form(max_files=20, max_fields=100, max_part_size=limits.json_bytes)
-    return request.state.form
 
 
 async def picture(

@@ -22,6 +22,7 @@ class Limits:
     json_values: int = 10_000  # in one JSON body: elements, fields and escapes
     fields: int = 100  # of a form
     files: int = 4  # of a form
+    text_bytes: int = 2**18  # of one text in a form
     pixels: int = 40_000_000  # of a picture that is sent or asked for: more than a phone's camera makes
     side: int = 30_000  # pixels of a picture's longer side
     aspect: int = 24  # how many times longer a picture may be than wide
