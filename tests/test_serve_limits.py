@@ -1,6 +1,10 @@
 """Each limit of the server: kept at it and under it, refused past it and a thousand times past it, and cheaply."""
 
+import contextlib
+import io
+import logging
 import os
+import socket
 import struct
 import threading
 import time
@@ -12,6 +16,7 @@ import httpx2
 import pytest
 from PIL import Image
 
+from ledits.server.run import OneLine, Seldom
 from ledits.server.settings import Limits
 from serving import Served, png, saved, served
 
@@ -259,3 +264,76 @@ def test_a_form_has_so_many_fields_and_files_and_each_of_them_once(http: httpx2.
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
     many = http.post("/v1/images/edits", files=[("image[]", png(1))] * (limits.files + 1), data={"prompt": "+hat"})
     assert many.status_code == 400
+
+
+def opened(server: Served, *sent: bytes) -> socket.socket:
+    """A connection on which this was sent, one piece after the other's answer."""
+    host, port = server.address.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    for piece in sent[:-1]:
+        connection.sendall(piece)
+        answer = b""
+        while not answer.endswith(b'{"status":"ok"}'):
+            answer += connection.recv(65536)
+    connection.sendall(sent[-1])
+    return connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What comes until the other side hangs up."""
+    answer = b""
+    with connection, contextlib.suppress(ConnectionError):
+        while data := connection.recv(65536):
+            answer += data
+    return answer
+
+
+WHOLE = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [(b"",), (b"GET /",), (WHOLE, b"GET /hea"), (WHOLE, WHOLE, b"GET / HTTP/1.1\r\nx: y\r\n")]
+)
+def test_a_head_has_a_deadline_on_every_connection_old_or_new(tmp_path: Path, sent: tuple[bytes, ...]) -> None:
+    with served(tmp_path, limits=Limits(head_seconds=0.3)) as server:
+        assert rest(opened(server, *sent)) == b""
+
+
+def test_a_deadline_for_heads_lets_long_jobs_and_bodies_be(tmp_path: Path) -> None:
+    with served(tmp_path, limits=Limits(head_seconds=0.2)) as server:
+        server.backbone.delay = 0.2
+        with server.client() as http:
+            for _ in range(2):
+                assert http.post("/v1/inversions", files={"image": png(1)}).status_code == 200
+
+
+def test_connections_are_so_many_and_the_next_is_told_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served(tmp_path, limits=Limits(connections=5)) as server:
+        held = [opened(server, WHOLE, b"G") for _ in range(5)]
+        refused = [rest(opened(server, b"")) for _ in range(20)]
+        assert all(answer.startswith(b"HTTP/1.1 503") and b'"code": "busy"' in answer for answer in refused)
+        for each in held:
+            each.close()
+        with server.client() as http:
+            assert http.get("/healthz").status_code == 200
+    assert "more connections than the 5" in caplog.text
+
+
+def test_what_is_no_http_is_told_so_in_the_documented_form(server: Served) -> None:
+    for noise in (b"\0\0\0\r\n\r\n", b"GET / HTTP/x\r\n\r\n", b"A" * 70_000):
+        answer = rest(opened(server, noise))
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b'"error"' in answer
+
+
+def test_a_log_line_can_not_be_forged_and_the_same_complaint_is_not_repeated() -> None:
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    handler.setFormatter(OneLine("%(levelname)s %(message)s"))
+    handler.addFilter(Seldom())
+    logger = logging.Logger("forged")
+    logger.addHandler(handler)
+    for _ in range(1000):
+        logger.error("the same")
+    logger.error("a %s", "b\nERROR c\x1b[31m\u2028ERROR d")
+    assert said.getvalue().splitlines() == ["ERROR the same", "ERROR a b", "    ERROR c\\x1b[31m", "    ERROR d"]

@@ -68,6 +68,17 @@ class Service:
         self._lookers.close()
         self.store.close()
 
+    def hurry(self) -> None:
+        """Stop the job in hand at its next step, and what is being decoded at once."""
+        self.jobs.hurry()
+        self.decoder.close()
+        self._lookers.close()
+
+    def abandon(self) -> None:
+        """Leave without waiting for anything: nothing half written stays behind."""
+        self.hurry()
+        self.store.tidy()
+
     def editor(self, name: str | None) -> Editor:
         """The model of that name, the first one where none is named; 404 for any other."""
         if not name:

@@ -37,7 +37,7 @@ class Limits:
     head_seconds: float = 10.0  # for the head of a request to arrive
     upload_seconds: float = 60.0  # for a request's body to arrive
     job_seconds: float = 300.0  # of one job on the device
-    leave_seconds: float = 6.0  # for the job in hand, once the server is told to end
+    leave_seconds: float = 5.0  # for the job in hand, once the server is told to end
     store_bytes: int = 2048 * MIB  # of inversions on disk
     memory_bytes: int = 256 * MIB  # of inversions kept at hand
 

@@ -84,11 +84,15 @@ class Store:
                     found.append((path.stat().st_mtime, entry))
         for _, entry in sorted(found, key=lambda pair: pair[0]):
             self._entries[entry.id] = entry
+        self.tidy()
+        self._shrink(0)
+
+    def tidy(self) -> None:
+        """Remove what was left unfinished."""
         for path in self._folder.iterdir():
             ours = path.suffix in _ENDINGS and _ID.fullmatch(path.stem)
             if (ours and path.stem not in self._entries) or path.name.startswith(".ledits-"):
                 path.unlink(missing_ok=True)
-        self._shrink(0)
 
     def keep(self, inversion: Inversion, picture: bytes, owner: str, seconds: float) -> Entry:
         """Write an inversion with its picture's file; 413 where it alone is more than the store may hold."""
