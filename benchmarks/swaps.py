@@ -21,9 +21,10 @@ import torch
 from PIL import Image
 
 from ledits import editor, scenes
+from ledits.asked.plan import by_caption, by_words
 from ledits.asked.recipe import Edit
 from ledits.backbones import BUNDLED, load
-from ledits.language import concepts
+from ledits.language.targets import target
 from ledits.method import caption as described
 from ledits.method import core
 from ledits.scenes.recognise import recognise
@@ -83,7 +84,9 @@ def main() -> None:
                 inversion = core.invert(denoise, schedule, x0, noise, base_prompt=null)
                 evaluations += denoise.evaluations
             each = [
-                concepts.by_words(edit, d) if args.words else concepts.by_caption(edit, d, scene.caption())
+                by_words(edit, d)
+                if args.words
+                else [by_caption(edit, target(edit, scene.caption()), d["described_scale"], d)]
                 for scene, new in zip(drawn[part], wanted[part], strict=True)
                 for edit in [Edit("swap", old=scene.objects[0].name, new=new)]
             ]
@@ -92,7 +95,7 @@ def main() -> None:
                 if args.words:
                     steps = list(core.edit(denoise, inversion, asked, args.mask))
                 else:
-                    steps = list(described.edit(denoise, inversion, described.locate(denoise, inversion, asked)))
+                    steps = list(described.edit(denoise, inversion, asked))
                 evaluations += denoise.evaluations
             edited.append(to_arrays(backbone.decode(steps[-1].x)))
             rebuilt.append(to_arrays(backbone.decode(x0)))

@@ -7,15 +7,13 @@ import pytest
 import torch
 
 from ledits import Editor, scenes
-from ledits.asked.recipe import parse
 from ledits.backbones import load
-from ledits.language import concepts
 from ledits.method import core
 from ledits.picture import image
 from ledits.picture.frame import Frame
 from ledits.scenes import Placed, Scene, suits
 from ledits.scenes.recognise import recognise
-from ledits.scenes.samples import SIDE, draw
+from ledits.scenes.samples import SIDE
 
 
 def encoded(backbone, pictures: list[np.ndarray]) -> torch.Tensor:
@@ -52,25 +50,6 @@ def test_reconstruction_is_exact_with_the_bundled_model(bundled, scene_pictures,
     pictures = [picture[:96] for picture in scene_pictures] if steps == 10 else scene_pictures[:1]
     error = reconstruction_error(bundled, encoded(bundled, pictures), steps, skip, order, storage)
     assert error <= (1e-5 if storage == torch.float32 else 1e-3)
-
-
-@pytest.mark.parametrize(
-    ("sample", "edit", "there"),
-    [("pair", "star->a fox on a blue background", True), ("cat", "cat->a dog on a meadow", False)],
-)
-def test_the_picture_says_which_reading_of_words_suits_it(bundled, sample, edit, there):
-    """A fox that is there stays when the star goes, as with a caption; a dog that isn't comes when the cat goes."""
-    other = concepts.other_reading([parse(edit)])
-    assert other is not None
-    picture, editor = draw(sample), Editor(bundled)
-    inversion = editor.invert(picture, steps=12)
-    words = inversion.edit(edit)
-    again = inversion.edit(edit)
-    assert again.network_evaluations < words.network_evaluations  # what was read is known
-    assert (again.rgb == words.rgb).all()
-    become = dataclasses.replace(parse("->" + edit.split("->")[1]), scale=bundled.defaults["located_scale"])
-    captioned = editor.invert(picture, source=other.source, steps=12).edit(become)
-    assert (captioned.rgb == words.rgb).all() == there
 
 
 @pytest.mark.parametrize(("steps", "skip", "order"), [(5, 0, 1), (10, 0.05, 2), (20, 0.5, 2)])

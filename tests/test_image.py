@@ -14,10 +14,10 @@ import numpy as np
 import PIL
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from ledits.picture import image as ledits_image
-from ledits.picture.image import check_writable, fit, pad, read, read_recipe, write
+from ledits.picture.image import check_writable, fit, pad, read, read_metadata, read_recipe, take, write
 
 # A warning of Pillow's that leaks fails its test.
 pytestmark = pytest.mark.filterwarnings("error")
@@ -556,8 +556,8 @@ def listing(folder: Path) -> dict[str, bytes]:
         ("missing/a.png", False, ("missing", "does not exist")),
         ("old.png/a.png", True, ("old.png is a file",)),
         ("folder.png", True, ("is a folder",)),
-        ("old.png", False, ("exists; pass --force to replace it or choose another name",)),
-        ("dangling.png", False, ("exists; pass --force",)),
+        ("old.png", False, ("exists: pass overwrite=True to replace it, or choose another name",)),
+        ("dangling.png", False, ("exists: pass overwrite=True",)),
         ("x" * 300 + ".png", False, ("cannot be written",)),
     ],
 )
@@ -650,7 +650,7 @@ def test_never_replaces_a_file_that_appears_meanwhile(
         return encode(*arguments, **named)
 
     monkeypatch.setattr(ledits_image, "encode", slow)
-    with refused("exists; pass --force"):
+    with refused("exists: pass overwrite=True"):
         write(path, noise())
     assert listing(tmp_path) == {str(path): b"someone else's"}
 
@@ -725,3 +725,99 @@ def test_pad_leaves_multiples_and_refuses_none() -> None:
     assert (pad(rgb, 1) == rgb).all()
     with refused("0", "1 or more"):
         pad(rgb, 0)
+
+
+# Pictures of Pillow, addresses, and what is kept of EXIF
+
+SHOWN = Image.fromarray(noise(channels=4))
+MODES = {
+    "RGBX": SHOWN.convert("RGB").convert("RGBX"), "RGBa": SHOWN.convert("RGBa"),
+    "La": SHOWN.convert("LA").convert("La"),
+    "PA": SHOWN.convert("RGB").quantize(8).convert("PA"), "HSV": SHOWN.convert("RGB").convert("HSV"),
+    "YCbCr": SHOWN.convert("RGB").convert("YCbCr"), "CMYK": SHOWN.convert("RGB").convert("CMYK"),
+    "P": SHOWN.convert("RGB").quantize(8), "1": SHOWN.convert("1"), "LA": SHOWN.convert("LA"), "RGBA": SHOWN,
+    "LAB": ImageCms.applyTransform(SHOWN.convert("RGB"), ImageCms.buildTransform(
+        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_picture_of_pillows_is_taken_in_every_mode_as_its_file_is(tmp_path: Path, mode: str) -> None:
+    picture = MODES[mode]
+    assert picture.mode == mode
+    taken = take(picture)
+    plain = {"La": "LA", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "HSV": "RGB", "YCbCr": "RGB"}
+    # These no lossless file holds: they are saved as what they stand for.
+    saved = (picture.convert("LA") if mode == "La" else picture).convert(plain[mode]) if mode in plain else picture
+    saved.save(tmp_path / "a.tif")
+    found = read(tmp_path / "a.tif")
+    assert np.abs(taken.rgb.astype(int) - found.rgb).max() <= 1
+    assert (taken.alpha is None) == (found.alpha is None)
+    if taken.alpha is not None and found.alpha is not None:
+        assert (taken.alpha == found.alpha).all()
+    if mode not in ("P", "1"):
+        assert np.ptp(taken.rgb) > 150
+
+
+def test_16_bits_in_memory_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    values = sixteen_bits()
+    values.save(tmp_path / "a.png")
+    for picture in (values, Image.open(tmp_path / "a.png")):
+        assert take(picture).rgb[0, :5, 0].tolist() == [0, 1, 1, 128, 255]
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_what_has_no_white_is_refused_in_memory_without_advice_that_clips(mode: str) -> None:
+    with pytest.raises(ValueError, match="8 or 16 bits") as caught:
+        take(Image.new(mode, (12, 10), 300))
+    assert "convert" not in str(caught.value)
+
+
+def test_an_address_is_no_file_name(tmp_path: Path) -> None:
+    with refused("https://a.org/cat.png", "is an address", "download"):
+        take("https://a.org/cat.png")
+
+
+def test_heic_is_named_over_bytes_too(tmp_path: Path) -> None:
+    with refused("HEIC"):
+        read(b"\0\0\0\x18ftypheic" + bytes(40))
+
+
+def exif_of_a_shot(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Copyright] = "Camera & Co", "CC BY 4.0"
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.XResolution] = orientation, 72.0
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2020:01:02 03:04:05"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] = 9999
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    return exif
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "LAB", "RGB", "RGBA", "I;16"])
+def test_metadata_is_of_the_shot_and_never_of_the_old_pixels(tmp_path: Path, mode: str, orientation: int) -> None:
+    picture = sixteen_bits() if mode == "I;16" else MODES.get(mode, SHOWN if mode == "RGBA" else SHOWN.convert("RGB"))
+    picture = picture.convert("L") if mode == "L" else picture
+    for source in (".tif", ".png", ".jpg", ".webp"):
+        try:
+            picture.save(tmp_path / f"a{source}", exif=exif_of_a_shot(orientation).tobytes())
+        except (OSError, ValueError):  # a mode that this format can't hold
+            continue
+        before = read(tmp_path / f"a{source}")
+        kept = read_metadata(tmp_path / f"a{source}")
+        for target in (".tif", ".png", ".jpg", ".webp"):
+            alpha = None if target == ".jpg" else before.alpha
+            path = tmp_path / f"b{target}"
+            write(path, before.rgb, alpha, {"seed": 1}, overwrite=True, metadata=kept)
+            after = read(path)
+            assert after.rgb.shape == before.rgb.shape
+            assert target == ".jpg" or (after.rgb == before.rgb).all()
+            assert read_recipe(path) == {"seed": 1}
+            with Image.open(path) as image:
+                exif = image.getexif()
+                shot, place = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
+            assert (exif[ExifTags.Base.Make], exif[ExifTags.Base.Copyright]) == ("Camera & Co", "CC BY 4.0")
+            assert ExifTags.Base.Orientation not in exif
+            assert shot[ExifTags.Base.DateTimeOriginal] == "2020:01:02 03:04:05"
+            assert ExifTags.Base.ExifImageWidth not in shot
+            assert place[ExifTags.GPS.GPSLatitudeRef] == "N"

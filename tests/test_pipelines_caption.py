@@ -28,8 +28,8 @@ def test_a_captioned_edit_is_that_of_the_method(ours, threshold):
     backbone, path = pipe._backbone(inversion.conditioning), inversion.inversion
     dog = (pipe._embed(backbone.prompts, "a dog on a beach", None, None),)
     with torch.inference_mode(), backbone.denoiser(path.schedule, maps=False) as denoise:
+        steps = list(caption.edit(denoise, path, [Concept(dog, 4.0, threshold)]))
         located = caption.locate(denoise, path, [Concept(dog, 4.0, threshold)])
-        steps = list(caption.edit(denoise, path, located))
     assert relative(out.images, steps[-1].x) < 1e-6
     assert torch.equal(out.masks[-1, 0], located[0].region[:, 0])
     assert out.network_evaluations == 3 + 2 * 5 - 1

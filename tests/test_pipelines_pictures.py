@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
@@ -136,3 +137,17 @@ def test_blocks_of_the_published_code_are_counted_in_the_region():
         mask = shape(0, torch.ones(1, 4, 16, 16), beside, Concept("cat", 1.0, 0.5, region=region))
         assert mask[0, :8, :8].mean() == 0.5
         assert mask.sum() == 32
+
+
+def test_pictures_and_masks_of_pillow_enter_by_the_one_road():
+    """16 bits were clipped to white, and a mask's transparent part was open."""
+    values = np.linspace(0, 65535, 16 * 16).reshape(16, 16).astype(np.uint16)
+    grey = (values.astype(float) / 65535 * 255).round() / 127.5 - 1
+    assert np.abs(read(Image.fromarray(values)).numpy()[0, 0] - grey).max() < 1 / 127
+    with pytest.raises(ValueError, match="8 or 16 bits"):
+        read(Image.fromarray(values.astype(np.int32)))
+    rgba = np.full((16, 16, 4), 255, np.uint8)
+    rgba[:, 8:, 3] = 0
+    (region,) = inputs.regions(Image.fromarray(rgba), 1, [(16, 16)], (8, 8), 2)
+    assert region[..., :8].min() == 1
+    assert region[..., 8:].max() == 0

@@ -194,7 +194,7 @@ def test_json_of_millions_of_values_is_counted_before_it_is_built(http: httpx2.C
     fields = b",".join(b'"f%d":1' % k for k in range(most - 10))
     assert posted(http, edits, b"{%b}" % fields)[0] == 400
     assert posted(http, "/v1/parse", b'{"text":"%b"}' % (rb"\u0041" * 600_000))[0] == 413
-    sixteen = b",".join([b'"+hat"'] * 16)
+    sixteen = b",".join(b'"+hat number %d"' % k for k in range(16))
     assert posted(http, edits, b'{"edits":[%b]}' % sixteen)[0] == 200
     assert posted(http, edits, b'{"edits":[%b,"+hat"]}' % sixteen) == (400, "17 edits: this server allows 16")
 

@@ -5,17 +5,14 @@ import torch
 
 from ledits.method import caption as described
 from ledits.method.core import Concept
-from ledits.method.thrift import Thrifty
 from test_described import STEPS, inverted, run
 
 
 def thriftily(model, inversion, concepts):
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
-        located = described.locate(denoise, inversion, concepts)
-        thrifty = Thrifty(denoise, inversion, located)
-        steps = list(described.edit(thrifty, inversion, located))
-        assert thrifty.evaluations == denoise.evaluations
-        return located, steps, denoise.evaluations
+        steps = list(described.edit(denoise, inversion, concepts, drop_source_late=True))
+        evaluations = denoise.evaluations
+        return described.locate(denoise, inversion, concepts), steps, evaluations
 
 
 def test_edits_by_their_captions_alone_are_the_same(random_model):

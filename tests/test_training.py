@@ -1,5 +1,6 @@
 """The recipe of the bundled models: captions fit the tokenizer, crops show objects, a shortcut of training is exact."""
 
+import copy
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import JointAttnProcessor2_0
+from transformers import CLIPTextModel
 
 from ledits import scenes
 
@@ -16,8 +18,9 @@ sys.path.append(str(Path(__file__).parent.parent / "training"))
 import denoiser
 import export
 import pack
+import words
 from autoencoder import CROP, batch, build
-from networks import ABSENT, Flow, UNet
+from networks import ABSENT, Flow, Teacher, UNet
 from precision import fastest
 
 from text import TOKENS, tokenizer
@@ -91,6 +94,29 @@ def test_every_weight_learns_and_a_step_is_drawn_from_its_number(kind, tokens):
     assert idle <= {f"transformer.transformer_blocks.1.attn.{q}.{w}" for q, w in TEXT_QUERIES}
 
 
+@pytest.mark.parametrize("kind", [lambda t: UNet(t, 4, (32, 32)), lambda t: Flow(t, 4, layers=2, width=64)])
+def test_a_teacher_counts_where_it_has_words_and_says_something_else(kind, tokens):
+    torch.manual_seed(0)
+    denoiser = kind(tokens)
+    for weight in denoiser.parts.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    old = copy.deepcopy(denoiser.parts).requires_grad_(False)
+    ids, plain = (
+        tokens(texts, padding="max_length", return_tensors="pt").input_ids
+        for texts in (["a kitten", "two stars"], ["a cat", "a star"])
+    )
+    x0, eps = torch.randn(2, 2, 4, 16, 16)
+
+    def loss(told: torch.Tensor, known: list[float]) -> torch.Tensor:
+        teacher = Teacher(old, told, torch.tensor(known), 1e4)
+        return denoiser.loss(x0, eps, ids, np.random.default_rng(1), teacher)
+
+    alone = denoiser.loss(x0, eps, ids, np.random.default_rng(1))
+    torch.testing.assert_close(loss(ids, [1.0, 1.0]), alone)
+    torch.testing.assert_close(loss(plain, [0.0, 0.0]), alone)
+    assert loss(plain, [1.0, 1.0]) > loss(plain, [1.0, 0.0]) > alone
+
+
 TEXT_QUERIES = [("add_q_proj", "weight"), ("add_q_proj", "bias"), ("norm_added_q", "weight")]
 
 
@@ -107,7 +133,8 @@ def test_a_training_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokens, t
     tokens.save_pretrained(tmp_path / "tokenizer")
     ids = tokens(["a cat", "a dog"] * 4, padding="max_length", return_tensors="np").input_ids.reshape(4, 2, -1)
     latents = np.random.default_rng(0).normal(size=(4, 16, 16, 16)).astype(np.float16)
-    np.savez(tmp_path / "pack.npz", latents=latents, captions=ids.astype(np.int16))
+    captions = ids.astype(np.int16)
+    np.savez(tmp_path / "pack.npz", latents=latents, captions=captions, plain=captions[:, ::-1])
 
     def train(out: str, *more: str) -> None:
         words = [
@@ -138,6 +165,10 @@ def test_a_training_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokens, t
     train("again", "--from", str(tmp_path / "state"), "--minutes", "0")
     again = torch.load(tmp_path / "again/last.pt", weights_only=True)["average"]
     assert all((again[name] - whole["average"][name]).abs().max() < 2e-3 for name in again)
+    # What was kept can teach what goes on from it.
+    train("taught", "--from", str(tmp_path / "state"), "--minutes", "0", "--teacher", str(tmp_path / "state"))
+    taught = torch.load(tmp_path / "taught/last.pt", weights_only=True)["average"]
+    assert any(not torch.equal(again[name], taught[name]) for name in again)
 
 
 def test_crops_of_a_step_are_drawn_again_and_about_objects():
@@ -159,3 +190,40 @@ def test_latents_are_16_by_16_and_cropping_keeps_their_grid():
 def test_the_faster_number_format_is_taken():
     for slow, fast in ((torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)):
         assert fastest("cpu", lambda dtype, slow=slow: time.sleep(0.02 * (dtype == slow)), repeats=1) == fast
+
+
+def test_new_words_are_learnt_by_the_text_encoder_alone(tokens, tmp_path, monkeypatch):
+    def small(tokens, channels):
+        torch.manual_seed(0)
+        unet = UNet(tokens, channels, (32, 32))
+        for weight in unet.parts.parameters():
+            torch.nn.init.normal_(weight, std=0.1)
+        return unet
+
+    monkeypatch.setattr(words, "UNet", small)
+    pipe = small(tokens, 16)
+    pipe.pipeline(pipe.parts, build(width=16), tokens).save_pretrained(tmp_path / "model")
+    tokens.save_pretrained(tmp_path / "tokenizer")
+    told, plain = (
+        tokens(texts * 2, padding="max_length", return_tensors="np").input_ids.reshape(4, 1, -1).astype(np.int16)
+        for texts in (["a kitten", "two stars"], ["a cat", ""])
+    )
+    latents = np.random.default_rng(0).normal(size=(4, 16, 16, 16)).astype(np.float16)
+    np.savez(tmp_path / "pack.npz", latents=latents, captions=told, plain=plain)
+    line = ["--pack", str(tmp_path), "--from", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["words.py", *line, "--pictures", "4", "--steps", "2", "--batch", "4"])
+    words.main()
+
+    def encoded(folder: Path, text: str) -> torch.Tensor:
+        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+        return encoder(tokens(text, padding="max_length", return_tensors="pt").input_ids).last_hidden_state
+
+    with torch.no_grad():
+        old, new = (encoded(tmp_path / folder, "a kitten") for folder in ("model", "out"))
+        assert not torch.equal(old, new)
+        layer = small(tokens, 16).parts["unet"].mid_block.attentions[0].transformer_blocks[0].attn2
+        seen = torch.randn(2, 16, 32)
+        assert words._difference(layer, seen, old.repeat(2, 1, 1), old.repeat(2, 1, 1)) == 0
+        assert words._difference(layer, seen, new.repeat(2, 1, 1), old.repeat(2, 1, 1)) > 0
+    unets = [tmp_path / folder / "unet/diffusion_pytorch_model.safetensors" for folder in ("model", "out")]
+    assert unets[0].read_bytes() == unets[1].read_bytes()

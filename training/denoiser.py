@@ -5,8 +5,10 @@
 The rate is constant after a warm-up, so that training can always go on; what is evaluated and shipped is the running
 average of the weights. `--decay N` lets it fall to zero over the last N of --steps. Resumes to the sample from
 RUN/last.pt (weights, optimiser, averages, position in the data); stop it at any time, or with --minutes, and run it
-again. `--from src/ledits/models/scenes` starts from saved weights and fresh optimiser state. Writes RUN/log.jsonl,
-RUN/samples-STEP.png (one row a prompt, two seeds) and RUN/model, the averaged weights in diffusers' layout.
+again. `--from src/ledits/models/scenes` starts from saved weights and fresh optimiser state. `--teacher` is a
+saved model that is told the same in the plain grammar of the pack; what it predicts counts `--teach` times. Writes
+RUN/log.jsonl, RUN/samples-STEP.png (one row a prompt, two seeds) and RUN/model, the averaged weights in diffusers'
+layout.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from networks import LATENT_SIDE, Flow, UNet
+from networks import LATENT_SIDE, Flow, Teacher, UNet
 from precision import autocast, fastest
 
 PROMPTS = (
@@ -31,7 +33,10 @@ PROMPTS = (
     "a cat wearing sunglasses on a beach", "a dog wearing a top hat on a green background", "sunglasses",
     "a penguin wearing a crown and a banana in the snow", "a pencil sketch of a fox on a meadow",
     "pixel art of a rabbit on a blue background", "a black and white photo of an owl wearing a bow at sunset",
-    "a panda, a donut and a rocket on a pink background",
+    "a panda, a donut and a rocket on a pink background", "two stars under a night sky", "a kitten at the seaside",
+    "there is a bunny with a red bow on its head", "on a beach, a fox beside a star",
+    "a picture of a big red heart in the middle", "a puppy in a top hat and a penguin, in pixel art style",
+    "a turtle on the right and an owl on the left", "a cat on a snow",
 )  # fmt: skip
 
 
@@ -42,6 +47,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kind", choices=("unet", "flow"), default="unet")
     parser.add_argument("--from", type=Path, dest="origin", help="a saved model to start from")
+    parser.add_argument(
+        "--teacher", type=Path, help="a saved model of the pack's tokenizer that knows the plain grammar"
+    )
+    parser.add_argument("--teach", type=float, default=4.0, help="weight of what it says, beside the objective's one")
     parser.add_argument("--steps", type=int, default=10**6)
     parser.add_argument("--decay", type=int, default=0, help="steps at the end over which the rate falls to zero")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long, having written a checkpoint")
@@ -57,11 +66,16 @@ def main() -> None:
 
     with np.load(args.pack / "pack.npz") as pack:
         latents, captions = pack["latents"], pack["captions"]
+        plain = pack["plain"] if args.teacher else captions
     tokens = CLIPTokenizer.from_pretrained(args.pack / "tokenizer")
     vae = AutoencoderTiny.from_pretrained(args.vae).float()
     empty = torch.tensor(tokens("", padding="max_length", truncation=True).input_ids)
     denoiser = (UNet if args.kind == "unet" else Flow)(tokens, latents.shape[1])
     net = denoiser.parts.to(args.device)
+    teaching = None
+    if args.teacher:
+        denoiser.read(args.teacher)
+        teaching = copy.deepcopy(net).requires_grad_(False).eval()
     if args.origin:
         denoiser.read(args.origin)
     average = copy.deepcopy(net).requires_grad_(False).eval()
@@ -81,10 +95,17 @@ def main() -> None:
         torch.manual_seed(step)
         rows = rng.integers(len(latents), size=args.batch)
         x0 = torch.from_numpy(latents[rows]).float().to(args.device)
-        ids = torch.from_numpy(captions[rows, rng.integers(captions.shape[1], size=args.batch)]).long()
-        ids[torch.from_numpy(rng.random(args.batch) < 0.1)] = empty
+        which = rng.integers(captions.shape[1], size=args.batch)
+        ids, told = (torch.from_numpy(texts[rows, which]).long() for texts in (captions, plain))
+        silent = torch.from_numpy(rng.random(args.batch) < 0.1)
+        ids[silent] = told[silent] = empty
+        teacher = None
+        if teaching:
+            # The plain grammar has no words for some captions; for no caption at all the teacher has none either.
+            known = silent | (told != empty).any(1)
+            teacher = Teacher(teaching, told.to(args.device), known.float().to(args.device), args.teach)
         with autocast(args.device, dtype):
-            return denoiser.loss(x0, torch.randn_like(x0), ids.to(args.device), rng)
+            return denoiser.loss(x0, torch.randn_like(x0), ids.to(args.device), rng, teacher)
 
     dtype = fastest(args.device, lambda dtype: objective(start, dtype).backward())
     if args.compile:

@@ -5,7 +5,7 @@ A `Denoiser` holds the network, its text encoders and what it learns; `training/
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -36,8 +36,10 @@ ABSENT = 256
 class Denoiser(Protocol):
     parts: nn.ModuleDict
 
-    def loss(self, x0: Tensor, eps: Tensor, ids: Tensor, rng: np.random.Generator) -> Tensor:
-        """The mean loss at noise levels drawn from `rng`."""
+    def loss(
+        self, x0: Tensor, eps: Tensor, ids: Tensor, rng: np.random.Generator, teacher: "Teacher | None" = None
+    ) -> Tensor:
+        """The mean loss at noise levels drawn from `rng`; what a teacher says counts too."""
         ...
 
     def read(self, folder: Path) -> None:
@@ -47,6 +49,19 @@ class Denoiser(Protocol):
     def pipeline(self, parts: nn.ModuleDict, vae: AutoencoderTiny, tokens: CLIPTokenizer) -> DiffusionPipeline:
         """`parts`, weights like those of this denoiser, as what diffusers loads."""
         ...
+
+
+class Teacher(NamedTuple):
+    """An older model that was told the same in words that it knows.
+
+    What it predicts has none of the noise that the objective has, so that a few thousand pictures teach what a new
+    word means.
+    """
+
+    parts: nn.ModuleDict
+    ids: Tensor  # (b l)
+    known: Tensor  # (b,) 1 where it has words for the caption, else 0
+    weight: float
 
 
 class UNet:
@@ -72,15 +87,25 @@ class UNet:
         betas = np.linspace(SCHEDULE["beta_start"] ** 0.5, SCHEDULE["beta_end"] ** 0.5, 1000) ** 2
         self.alphas = torch.from_numpy(np.cumprod(1 - betas)).float()
 
-    def loss(self, x0: Tensor, eps: Tensor, ids: Tensor, rng: np.random.Generator) -> Tensor:
+    def loss(
+        self, x0: Tensor, eps: Tensor, ids: Tensor, rng: np.random.Generator, teacher: Teacher | None = None
+    ) -> Tensor:
         t = torch.from_numpy(rng.integers(1000, size=len(x0)))
         share = self.alphas[t].to(x0.device)
         alpha, sigma = share[:, None, None, None].sqrt(), (1 - share[:, None, None, None]).sqrt()
-        context = self.parts["text"](ids).last_hidden_state
-        out = self.parts["unet"](alpha * x0 + sigma * eps, t.to(x0.device), context).sample.float()
+        x = alpha * x0 + sigma * eps
+        out = self._predict(self.parts, x, t.to(x0.device), ids)
         error = (out - (alpha * eps - sigma * x0)).square().mean((1, 2, 3))
+        if teacher:
+            with torch.no_grad():
+                said = self._predict(teacher.parts, x, t.to(x0.device), teacher.ids)
+            error = error + teacher.weight * teacher.known * (out - said).square().mean((1, 2, 3))
         snr = share / (1 - share)
         return (error * snr.clamp(max=5) / (snr + 1)).mean()
+
+    @staticmethod
+    def _predict(parts: nn.ModuleDict, x: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        return parts["unet"](x, t, parts["text"](ids).last_hidden_state).sample.float()
 
     def read(self, folder: Path) -> None:
         _read(self.parts, {"unet": folder / "unet", "text": folder / "text_encoder"})
@@ -130,21 +155,30 @@ class Flow:
         half = [projected(tokens, WIDTH // 2) for _ in range(2)]
         self.parts = nn.ModuleDict({"transformer": net, "text": half[0], "text_2": half[1]})
 
-    def loss(self, x0: Tensor, eps: Tensor, ids: Tensor, rng: np.random.Generator) -> Tensor:
+    def loss(
+        self, x0: Tensor, eps: Tensor, ids: Tensor, rng: np.random.Generator, teacher: Teacher | None = None
+    ) -> Tensor:
         sigma = torch.from_numpy(1 / (1 + np.exp(-rng.normal(size=len(x0))))).to(x0)
-        out = self.predict((1 - sigma[:, None, None, None]) * x0 + sigma[:, None, None, None] * eps, sigma, ids)
-        return (out.float() - (eps - x0)).square().mean()
+        x = (1 - sigma[:, None, None, None]) * x0 + sigma[:, None, None, None] * eps
+        out = self.predict(x, sigma, ids).float()
+        error = (out - (eps - x0)).square().mean((1, 2, 3))
+        if teacher:
+            with torch.no_grad():
+                said = self.predict(x, sigma, teacher.ids, teacher.parts).float()
+            error = error + teacher.weight * teacher.known * (out - said).square().mean((1, 2, 3))
+        return error.mean()
 
     def read(self, folder: Path) -> None:
         names = {"transformer": "transformer", "text": "text_encoder", "text_2": "text_encoder_2"}
         _read(self.parts, {part: folder / name for part, name in names.items()})
 
-    def predict(self, x: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
-        """The velocity, (b c h w). Zeros are told once, and count ABSENT times."""
-        told = [self.parts[name](ids, output_hidden_states=True) for name in ("text", "text_2")]
+    def predict(self, x: Tensor, sigma: Tensor, ids: Tensor, parts: nn.ModuleDict | None = None) -> Tensor:
+        """The velocity, (b c h w), by these weights [default: its own]. Zeros are told once, and count ABSENT times."""
+        parts = parts or self.parts
+        told = [parts[name](ids, output_hidden_states=True) for name in ("text", "text_2")]
         states = F.pad(torch.cat([one.hidden_states[-2] for one in told], -1), (0, 0, 0, 1))
         pooled = torch.cat([one.text_embeds for one in told], -1)
-        return self.parts["transformer"](x, states, pooled, 1000 * sigma).sample
+        return parts["transformer"](x, states, pooled, 1000 * sigma).sample
 
     def pipeline(self, parts: nn.ModuleDict, vae: AutoencoderTiny, tokens: CLIPTokenizer) -> DiffusionPipeline:
         return StableDiffusion3Pipeline(

@@ -2,9 +2,10 @@
 
     python training/pack.py --vae runs/autoencoder/vae --out runs/pack --count 100000 [--device cuda]
 
-To go on with a model, --tokenizer names its own: a new one numbers the words in another way.
-Writes RUN/pack.npz: latents float16 (n 16 16 16), scaled to unit variance, and CAPTIONS captions of each as token ids
-int16 (n CAPTIONS 32).
+To go on with a model, --tokenizer names its own: a new one numbers the words in another way. --keep-latents draws
+captions anew for the scenes of a pack that is there already, of the same --seed and --count.
+Writes RUN/pack.npz: latents float16 (n 16 16 16), scaled to unit variance, CAPTIONS captions of each as token ids int16
+(n CAPTIONS 32), and the same captions in the plain grammar, for a teacher (`plain`; nothing where that lacks words).
 """
 
 import argparse
@@ -17,11 +18,12 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from ledits import scenes
+from ledits.scenes import captions, varied
 from precision import autocast, fastest
 
 from text import TOKENS, tokenizer
 
-CAPTIONS = 4
+CAPTIONS = 8
 # Of scenes with no object, one, two and three: what binds several words to several objects is learnt last.
 SHARES = (0.08, 0.42, 0.34, 0.16)
 
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--tokenizer", type=Path, help="of the model to go on with [default: a new one]")
     parser.add_argument("--seed", type=int, default=3, help="another one draws other scenes: fresh ones to go on with")
+    parser.add_argument("--keep-latents", action="store_true", help="of OUT/pack.npz; captions are drawn anew")
     parser.add_argument("--worn", type=float, default=0.0, help="share of scenes in which something must be worn")
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--device", default="cpu")
@@ -53,18 +56,29 @@ def main() -> None:
         with autocast(args.device, dtype):
             return vae.encode(x).latents.float() * vae.config.scaling_factor
 
-    some = [scenes.sample(np.random.default_rng([args.seed, 0])) for _ in range(20)]
-    dtype = fastest(args.device, lambda dtype: encoded(some, dtype))
-    latents, captions = [], []
+    told: list[np.ndarray] = []
+    plain: list[np.ndarray] = []
+    if args.keep_latents:
+        with np.load(args.out / "pack.npz") as pack:
+            latents = [pack["latents"]]
+    else:
+        some = [scenes.sample(np.random.default_rng([args.seed, 0])) for _ in range(20)]
+        dtype = fastest(args.device, lambda dtype: encoded(some, dtype))
+        latents = []
     for start in range(0, args.count, 100):
         rng = np.random.default_rng([args.seed, start])
         counts = rng.choice(len(SHARES), 100, p=SHARES)
         drawn = [draw(rng, int(count), args.worn) for count in counts]
-        latents.append(encoded(drawn, dtype).half().cpu().numpy())
-        texts = [scene.captions(rng) for scene in drawn for _ in range(CAPTIONS)]
-        ids = tokens(texts, padding="max_length", truncation=True, return_tensors="np").input_ids
-        captions.append(ids.reshape(-1, CAPTIONS, TOKENS).astype(np.int16))
-    np.savez(args.out / "pack.tmp.npz", latents=np.concatenate(latents), captions=np.concatenate(captions))
+        if not args.keep_latents:
+            latents.append(encoded(drawn, dtype).half().cpu().numpy())
+        # Of their own, so that other captions leave the scenes as they are.
+        rng = np.random.default_rng([args.seed, start, 1])
+        lessons = [captions.training(rng, scene) for scene in drawn for _ in range(CAPTIONS)]
+        for texts, into in zip(zip(*lessons, strict=True), (told, plain), strict=True):
+            ids = tokens(list(texts), padding="max_length", truncation=True, return_tensors="np").input_ids
+            into.append(ids.reshape(-1, CAPTIONS, TOKENS).astype(np.int16))
+    arrays = {"latents": latents, "captions": told, "plain": plain}
+    np.savez(args.out / "pack.tmp.npz", **{name: np.concatenate(parts) for name, parts in arrays.items()})
     (args.out / "pack.tmp.npz").rename(args.out / "pack.npz")
 
 
@@ -72,7 +86,7 @@ def draw(rng: np.random.Generator, count: int, worn: float) -> scenes.Scene:
     """A scene of so many objects; a share `worn` of those that have any is drawn again until one wears something."""
     dressed = count > 0 and rng.random() < worn
     while True:
-        scene = scenes.dress(rng, scenes.sample(rng, count))
+        scene = scenes.dress(rng, varied.sample(rng, count))
         if not dressed or any(placed.wearing for placed in scene.objects):
             return scene
 

@@ -6,8 +6,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ledits import scenes
+from ledits.scenes import captions
 
-# The longest caption, of three objects and a style, has 28.
+# The longest caption has 25 words and as many commas as make 30, between a start and an end.
 TOKENS = 32
 WIDTH = 128
 
@@ -21,7 +22,7 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
         [*scenes.OBJECTS, *map(scenes.noun, scenes.BACKGROUNDS), *map(scenes.where, scenes.BACKGROUNDS)]
         + ["a an and the on in at under to of left right middle empty no nothing without with colour photo picture of"]
         + [*scenes.ACCESSORIES, *scenes.STYLES, "wearing animal hat drawing art pixelated oil painting old"]
-        + ["big small bright dark new old one two three apple heart background"]
+        + ["big small bright dark new old one two three apple heart background", *captions.words()]
     )
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

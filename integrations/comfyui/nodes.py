@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
-from ledits import Editor
+from ledits import Editor, keep
 from ledits.asked.recipe import Edit, parse
 from ledits.editor import Edited, Inversion
 
@@ -170,7 +170,8 @@ class Apply(io.ComfyNode):
                 Inverted.Input("inversion"),
                 Edits.Input("edits"),
                 io.Boolean.Input(
-                    "composite", default=True, tooltip="Outside the masks keep the picture's own pixels, exactly"
+                    "composite", default=True,
+                    tooltip="Keep the picture's own pixels away from the edits; outside a mask, all of them",
                 ),
                 io.Combo.Input(
                     "mask", options=MASKS, default="auto", optional=True,
@@ -296,7 +297,36 @@ class LoadInversion(io.ComfyNode):
         return io.NodeOutput([ledits_model.open_inversion(_folder() / file, _pictures(image)[0])])
 
 
-NODES = [Load, UseModel, Invert, AddEdit, Apply, Sheet, SaveInversion, LoadInversion]
+class Keep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LeditsKeep", display_name="LEDITS++ Keep", category=CATEGORY,
+            description="What any editor changed by accident goes back: its change alone is laid onto the original.",
+            inputs=[
+                io.Image.Input("before"),
+                io.Image.Input("after", tooltip="What another editor made of it, of any size"),
+                io.Mask.Input("mask", optional=True, tooltip="Where it may change; none: found"),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image"),
+                io.Mask.Output(display_name="where", tooltip="What changed"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, before: Tensor, after: Tensor, mask: Tensor | None = None) -> io.NodeOutput:
+        if len(before) not in (1, len(after)):
+            raise ValueError(f"{len(before)} originals for {len(after)} edited pictures: give one, or one for each")
+        masks = [None] * len(after) if mask is None else [mask[j % len(mask)] for j in range(len(after))]
+        pictures = _pictures(before)
+        done = [
+            keep(pictures[j % len(pictures)], each, masks[j]) for j, each in enumerate(_pictures(after))
+        ]  # fmt: skip
+        return io.NodeOutput(_batch([each.image for each in done]), _batch([each.mask for each in done]))
+
+
+NODES = [Load, UseModel, Invert, AddEdit, Apply, Sheet, SaveInversion, LoadInversion, Keep]
 
 
 def _edited(

@@ -162,7 +162,10 @@ class LeditsApplyInvocation(BaseInvocation, WithMetadata, WithBoard):
 
     inversion: LeditsInversionField = InputField(description="The picture taken apart", input=Input.Connection)
     edits: LeditsEditsField = InputField(description="What to change", input=Input.Connection)
-    composite: bool = InputField(default=True, description="Outside the masks keep the picture's own pixels, exactly")
+    composite: bool = InputField(
+        default=True,
+        description="Keep the picture's own pixels away from the edits; outside a mask, all of them",
+    )
     mask: Literal["auto", "located", "intersect", "attention", "noise", "none"] = InputField(
         default="auto", description="How edits by words find their places; a captioned picture needs auto"
     )
@@ -188,7 +191,10 @@ class LeditsSheetInvocation(BaseInvocation, WithMetadata, WithBoard):
     edits: LeditsEditsField = InputField(description="What to change", input=Input.Connection)
     strengths: list[float] = InputField(default=[2.0, 5.0, 8.0], description="A column for each")
     thresholds: list[float] = InputField(default=[], description="A row for each; none: the edits' own")
-    composite: bool = InputField(default=True, description="Outside the masks keep the picture's own pixels")
+    composite: bool = InputField(
+        default=True,
+        description="Keep the picture's own pixels away from the edits; outside a mask, all of them",
+    )
 
     def invoke(self, context: InvocationContext) -> ImageCollectionOutput:
         if not self.strengths:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from ledits.backbones import load
     from ledits.cpu.packed import pack
     from ledits.editor import Edited, Editor, Inversion, edit
+    from ledits.language.targets import targets
+    from ledits.picture.keeping import Kept, keep
     from ledits.pipelines import (
         LEditsPPDiffusionPipelineOutput,
         LEditsPPInversionPipelineOutput,
@@ -24,6 +26,7 @@ __all__ = [
     "Edited",
     "Editor",
     "Inversion",
+    "Kept",
     "LEditsPPDiffusionPipelineOutput",
     "LEditsPPInversionPipelineOutput",
     "LEditsPPPipelineFlux",
@@ -35,14 +38,22 @@ __all__ = [
     "Settings",
     "__version__",
     "edit",
+    "keep",
     "load",
     "pack",
+    "targets",
 ]
 _WHERE = {
     "Edit": "asked.recipe", "Recipe": "asked.recipe", "Settings": "asked.settings", "load": "backbones",
     "pack": "cpu.packed",
     "Edited": "editor", "Editor": "editor", "Inversion": "editor", "edit": "editor",
+    "Kept": "picture.keeping", "keep": "picture.keeping",
+    "targets": "language.targets",
 }  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from ledits import editor
+from ledits.asked import settings as asked_settings
+from ledits.asked.plan import Plan, by_words
 from ledits.asked.recipe import Edit
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.network import NetworkBackbone
-from ledits.language import concepts
-from ledits.method import caption as described
-from ledits.method import core
+from ledits.language import several
+from ledits.language.implied import Implied
+from ledits.method import caption, core
 from ledits.method.core import Concept, Denoiser, Prompt, Schedule
-from ledits.method.together import Together
+from ledits.method.told import for_pictures
+from ledits.scenes import suits
 from ledits_bench import attention_control, reference
 from ledits_bench.cases import Case
 from ledits_bench.settings import Settings
@@ -59,55 +62,38 @@ class Method:
 
 def ours(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """Edits of a described picture as `ledits edit --source` makes them."""
-    asked = [
-        [
-            concept
-            for edit in _set(case.described(), settings)
-            for concept in concepts.by_caption(edit, backbone.defaults, case.source.caption())
-        ]
-        for case in cases
-    ]
-    told = [concepts.told(case.described(), case.source.caption()) for case in cases]
-    return _located(backbone, cases, x0, settings, _captions(cases)[0], asked, told)
+    return _located(backbone, cases, x0, [_plan(case.described(), case.source.caption(), settings) for case in cases])
 
 
 def ours_by_words(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
     """Edits by words as `ledits edit --mask located` makes them: with the caption that they imply."""
-    said = [_set(case.said(), settings) for case in cases]
-    asked = [[c for group in concepts.by_implied_caption(each, backbone.defaults) for c in group] for each in said]
-    told = list(map(concepts.told_by_words, said))
-    others = list(map(concepts.other_reading, said))
-    return _located(backbone, cases, x0, settings, tuple(map(concepts.implied, said)), asked, told, others)
+    return _located(backbone, cases, x0, [_plan(case.said(), "", settings) for case in cases])
 
 
-def _set(edits: Sequence[Edit], settings: Settings) -> list[Edit]:
+def _plan(edits: Sequence[Edit], source: str, settings: Settings) -> Plan:
     """Edits with the settings' scale, and their threshold where an edit has none of its own."""
     threshold = settings.threshold
-    return [
+    asked = tuple(
         replace(e, scale=settings.scale, threshold=threshold if e.threshold is None else e.threshold) for e in edits
-    ]
+    )
+    inverted = asked_settings.Settings(steps=settings.steps, skip=settings.skip, source=source)
+    return Plan(
+        edits=asked, masks=(None,) * len(asked), settings=inverted, mask=None if source else "located",
+        composite=False, drop_source_late=False,
+    )  # fmt: skip
 
 
-def _located(
-    backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings, base_prompt: tuple[str, ...],
-    asked: Sequence[Sequence[Concept]], told: Sequence[concepts.Told], others: Sequence[concepts.Reading | None] = (),
-) -> Outcome:  # fmt: skip
+def _located(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, plans: Sequence[Plan]) -> Outcome:
+    """What `Editor` does with each plan, many pictures at once."""
+    world, settings = suits.world(backbone.name), plans[0].settings
+    said = [cast("Implied", plan.captions(backbone.defaults, world)) for plan in plans]
+    base = tuple(each.source for each in said)
+    concepts = [[c for group in plan.grouped(backbone.defaults, world) for c in group] for plan in plans]
+    told = for_pictures([several.told(*each, world.emptied if world else None) for each in said], base)
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
-        inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base_prompt)
-        if any(others):
-            two = [(o.source, o.otherwise) if o else (s, s) for o, s in zip(others, base_prompt, strict=True)]
-            chosen = described.likelier(denoise, inversion, list(zip(*two, strict=True))).tolist()
-            read = [other if number == 0 else None for other, number in zip(others, chosen, strict=True)]
-            told = [other.told if other else each for other, each in zip(read, told, strict=True)]
-            base_prompt = tuple(o.source if o else s for o, s in zip(read, base_prompt, strict=True))
-            inversion = core.predict(denoise, schedule, inversion.x, base_prompt=base_prompt, source="", source_scale=0)
-        # For each edit, what it is told of every case; a case with fewer things that stay says nothing of more.
-        stays = zip(*_filled([each.stays for each in told], base_prompt), strict=True)
-        apart, own, goes, _, *captions = (list(zip(*each, strict=False)) for each in zip(*told, strict=True))
-        beside = described.Beside(apart, own, goes, list(stays))
-        located = described.locate(denoise, inversion, _together(asked), beside)
-        steps = list(described.edit(Together(denoise, inversion, located, *captions), inversion, located))
+        inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base)
+        steps = list(caption.edit(denoise, inversion, _together(concepts), told))
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
 
 
@@ -232,19 +218,13 @@ def _concepts(backbone: NetworkBackbone, cases: Sequence[Case], settings: Settin
             [
                 concept
                 for edit in case.edits
-                for concept in concepts.by_words(
+                for concept in by_words(
                     replace(edit, scale=settings.scale, threshold=settings.threshold), backbone.defaults
                 )
             ]
             for case in cases
         ]
     )
-
-
-def _filled(lists: Sequence[list[str]], others: Sequence[str]) -> list[list[str]]:
-    """Lists made as long as the longest with each one's own of `others`."""
-    most = max(map(len, lists))
-    return [[*each, *[other] * (most - len(each))] for each, other in zip(lists, others, strict=True)]
 
 
 def _together(asked: Sequence[Sequence[Concept]]) -> list[Concept]:

@@ -1,14 +1,19 @@
 """What an edit was asked to do, checked before anything is computed."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ledits.asked import regions
-from ledits.asked.recipe import Edit, MaskRule, parse
+from ledits.asked.recipe import Edit, MaskRule
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Settings
-from ledits.language import concepts
+from ledits.errors import LeditsError
+from ledits.files.checkpoints import World
+from ledits.language import sentences, several, targets
+from ledits.language.implied import Implied, implied
 
 if TYPE_CHECKING:
     from ledits.method.core import Concept
@@ -31,31 +36,50 @@ class Plan:
         composite: bool, drop_source_late: bool, width: int, height: int,
     ) -> "Plan":  # fmt: skip
         """The plan; ValueError for edits, masks or options that don't fit the mode or the picture."""
-        asked = tuple(parse(edit) if isinstance(edit, str) else edit for edit in edits)
+        asked = sentences.asked(edits, settings.source)
         if strange := [edit for edit in asked if not isinstance(edit, Edit)]:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"{strange[0]!r} is no edit: give each one by itself, such as edit('+hat', 'cat->dog')")
         if not asked:
             raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
-        for edit in asked:
-            concepts.check(edit, settings)
         captioned = settings.mode == "caption"
         if captioned and mask is not None:
-            raise ValueError("--mask is for edits by words: with a source caption the regions are found without it")
+            raise LeditsError(
+                f"mask {mask!r} is for edits by words, and with a source caption the regions are found without it",
+                "leave the mask out", option="mask", given=mask, accepted="None",
+            )  # fmt: skip
         if mask == "located" and (settings.negative or settings.source_scale):
             raise ValueError(
                 "mask 'located' takes what the edits say as the caption: leave the negative prompt and the source's "
                 "scale out, or choose another mask, such as intersect"
             )
         if drop_source_late and not captioned:
-            raise ValueError("dropping the source late needs a source caption: give one with --source")
-        return cls(
-            edits=asked,
-            masks=regions.each(region, asked, width, height),
-            settings=settings,
-            mask=mask,
-            composite=composite,
-            drop_source_late=drop_source_late,
-        )
+            raise LeditsError(
+                "dropping the source late needs a source caption", "give one, such as source='a cat on a beach'",
+                option="source",
+            )  # fmt: skip
+        plan = cls(
+            edits=asked, masks=regions.each(region, asked, width, height), settings=settings, mask=mask,
+            composite=composite, drop_source_late=drop_source_late,
+        )  # fmt: skip
+        plan.check_edits()
+        return plan
+
+    def check_edits(self) -> None:
+        """Raise ValueError for edits that this mode or this caption can't carry out, or not together."""
+        if self.settings.mode == "words":
+            for edit in self.edits:
+                if edit.kind == "become":
+                    raise LeditsError(
+                        f"edit '{edit}' says what the picture becomes, and not what it shows now",
+                        "say that too, such as source='a cat on a beach'", option="source", given=str(edit),
+                    )  # fmt: skip
+        else:
+            pair = several.conflicts(self.settings.source, self.targets(None))
+            if pair and any(self.masks[k] is None for k in pair):
+                raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], self.settings.source)
+        for k, edit in enumerate(self.edits):
+            if any(edit == other and _equal(self.masks[k], self.masks[j]) for j, other in enumerate(self.edits[:k])):
+                raise ValueError(f"edit '{edit}' is given twice: give it once, with a larger scale to have more of it")
 
     def rule(self, defaults: Mapping[str, float]) -> MaskRule | None:
         """How masks are made; None with a caption, which finds its regions. Only a model with a scale for it locates
@@ -66,36 +90,71 @@ class Plan:
         plain = not self.settings.negative and not self.settings.source_scale
         return "located" if plain and "located_scale" in defaults else "intersect"
 
-    def base_prompt(self, defaults: Mapping[str, float]) -> str:
-        """What the edits start from: the caption, given or implied, or the negative prompt."""
+    def captions(self, defaults: Mapping[str, float], world: World | None) -> Implied | None:
+        """The caption that edits start from, given or implied, and those after each of them alone; None where edits are
+        the paper's, by words.
+        """
         if self.settings.mode == "caption":
-            return self.settings.source
-        return concepts.implied(self.edits) if self.rule(defaults) == "located" else self.settings.negative
+            return Implied(self.settings.source, self.targets(world))
+        return implied(self.edits, world) if self.rule(defaults) == "located" else None
 
-    def grouped(self, defaults: Mapping[str, float]) -> "list[list[Concept]]":
-        """The concepts of each edit."""
-        match self.rule(defaults):
-            case None:
-                return [concepts.by_caption(edit, defaults, self.settings.source) for edit in self.edits]
-            case "located":
-                return concepts.by_implied_caption(self.edits, defaults)
-            case _:
-                return [concepts.by_words(edit, defaults) for edit in self.edits]
+    def targets(self, world: World | None) -> list[str]:
+        """The source caption after each edit alone."""
+        return targets.targets(self.settings.source, *self.edits, emptied=world.emptied if world else None)
 
-    def told(self) -> concepts.Told:
-        """What the network is told of each edit, where regions are found."""
-        captioned = self.settings.mode == "caption"
-        return concepts.told(self.edits, self.settings.source) if captioned else concepts.told_by_words(self.edits)
-
-    def other_reading(self, defaults: Mapping[str, float]) -> concepts.Reading | None:
-        """Another way to read edits by words that are located, if there is one."""
-        return concepts.other_reading(self.edits) if self.rule(defaults) == "located" else None
+    def grouped(self, defaults: Mapping[str, float], world: World | None) -> "list[list[Concept]]":
+        """The concepts of each edit: one, or by words two of a swap. What a person drew an edit fills."""
+        edits = [
+            edit if mask is None or edit.threshold is not None else replace(edit, threshold=0.0)
+            for edit, mask in zip(self.edits, self.masks, strict=True)
+        ]
+        captions = self.captions(defaults, world)
+        if captions is None:
+            return [by_words(edit, defaults) for edit in edits]
+        scale = defaults["described_scale"]
+        if self.settings.mode == "words":
+            scale = defaults.get("located_scale", scale)
+        return [[by_caption(edit, t, scale, defaults)] for edit, t in zip(edits, captions.targets, strict=True)]
 
     def check(self, defaults: Mapping[str, float]) -> None:
         """Raise ValueError for an edit that the method could not carry out, before a long inversion."""
         from ledits.method.core import check_windows
 
-        check_windows(self.concepts(defaults), self.settings.steps)
+        concepts = [concept for group in self.grouped(defaults, None) for concept in group]
+        check_windows(concepts, self.settings.steps)
 
-    def concepts(self, defaults: Mapping[str, float]) -> "list[Concept]":
-        return [concept for group in self.grouped(defaults) for concept in group]
+
+def by_words(edit: Edit, defaults: Mapping[str, float]) -> "list[Concept]":
+    """The concepts of an edit by words: one for an addition or a removal, two for a swap."""
+    from ledits.method.core import Concept
+
+    parts = {"add": ("add",), "remove": ("remove",), "swap": ("swap_old", "swap_new")}[edit.kind]
+    concepts = list[Concept]()
+    for part in parts:
+        scale = defaults[f"{part}_scale"]
+        if edit.scale is not None:
+            # One number for a swap: the new object gets it, the old one its usual share of it.
+            scale = edit.scale * scale / defaults[f"{parts[-1]}_scale"]
+        new = part in ("add", "swap_new")
+        concepts.append(
+            Concept(
+                edit.new if new else edit.old,
+                scale if new else -scale,
+                defaults[f"{part}_threshold"] if edit.threshold is None else edit.threshold,
+                int(defaults["warmup"]) if edit.warmup is None else edit.warmup,
+                edit.cooldown,
+            )
+        )
+    return concepts
+
+
+def by_caption(edit: Edit, target: str, scale: float, defaults: Mapping[str, float]) -> "Concept":
+    """The concept of an edit whose region is found: the caption after it alone. Without a threshold it is found too."""
+    from ledits.method.core import Concept
+
+    warmup = int(defaults["warmup"]) if edit.warmup is None else edit.warmup
+    return Concept(target, scale if edit.scale is None else edit.scale, edit.threshold, warmup, edit.cooldown)
+
+
+def _equal(one: "regions.Mask | None", other: "regions.Mask | None") -> bool:
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))

@@ -25,8 +25,9 @@ Box = tuple[int, int, int, int]
 FORMAT = 3
 
 _MODIFIER = re.compile(r"(:[^:@|\[\]]*|@[^:@|\[\]]*|\|[^:@|\[\]]*|\[[^\[\]]*\])$")
-_GRAMMAR = (
-    "write +WORDS to add, -WORDS to remove or OLD->NEW to swap, such as '+red hat', '-hat' or 'cat->dog:8@0.8[2..40]'"
+GRAMMAR = (
+    "write +WORDS to add, -WORDS to remove or OLD->NEW to swap, such as '+red hat', '-hat', 'cat->dog' or, with "
+    "values, 'cat->dog:8@0.8[2..40]'"
 )
 
 
@@ -74,16 +75,16 @@ def parse(text: str) -> Edit:
     sign, words = body[:1], body[1:].strip()
     if arrow:
         if not new or old[:1] in ("+", "-"):
-            raise ValueError(f"edit {text!r} needs plain words on both sides of '->': {_GRAMMAR}")
+            raise ValueError(f"edit {text!r} needs plain words on both sides of '->': {GRAMMAR}")
         edit = Edit("swap", old=old, new=new) if old else Edit("become", new=new)
     elif sign and sign in "+-":
         if not words:
-            raise ValueError(f"edit {text!r} names nothing: {_GRAMMAR}")
+            raise ValueError(f"edit {text!r} names nothing: {GRAMMAR}")
         edit = Edit("add", new=words) if sign == "+" else Edit("remove", old=words)
     elif body:
-        raise ValueError(f"edit {text!r} doesn't say what to do with {body!r}: {_GRAMMAR}")
+        raise ValueError(f"edit {text!r} doesn't say what to do with {body!r}: {GRAMMAR}")
     else:
-        raise ValueError(f"an empty edit: {_GRAMMAR}")
+        raise ValueError(f"an empty edit: {GRAMMAR}")
     warmup, dots, cooldown = values.get("[", "..").partition("..")
     if not dots:
         raise ValueError(f"edit {text!r}: steps are written [FIRST..END], such as [2..40], [2..] or [..40]")
@@ -151,10 +152,13 @@ class Recipe:
     drop_source_late: bool
     dtype: str
     device: str
+    additions: tuple[str, ...] = ()  # to the checkpoint, each by its hash
     format: int = FORMAT
 
     def to_json(self) -> dict[str, object]:
-        return {**asdict(self), "edits": list(self.edits), "regions": list(self.regions)}
+        said: dict[str, object] = {**asdict(self), "edits": list(self.edits), "regions": list(self.regions)}
+        said.pop("additions")  # few have any, and older versions read recipes without
+        return {**said, "additions": list(self.additions)} if self.additions else said
 
     def masks(self) -> list[bytes | None]:
         """The region of each edit as the bytes of a PNG; ValueError for what is no base64."""
@@ -172,8 +176,12 @@ class Recipe:
             )
         names = {field.name for field in fields(cls)}
         try:
+            value = {"additions": [], **value}
             if set(value) != names:
                 raise ValueError(f"it must have exactly {', '.join(sorted(names))}")
+            additions = _texts(value, "additions")
+            if None in additions:
+                raise ValueError("its additions must be a list of texts")
             edits, regions = _texts(value, "edits"), _texts(value, "regions")
             if not edits or None in edits or len(regions) != len(edits):
                 raise ValueError("its edits must be a list of texts, with one region, or null, for each")
@@ -191,8 +199,11 @@ class Recipe:
                 parse(str(edit))
         except ValueError as error:
             raise ValueError(f"{where} holds a damaged recipe: {error}") from None
-        plain = {name: value[name] for name in names - {"edits", "regions", "settings"}}
-        return cls(edits=tuple(map(str, edits)), regions=tuple(regions), settings=settings, **plain)
+        plain = {name: value[name] for name in names - {"edits", "regions", "settings", "additions"}}
+        return cls(
+            edits=tuple(map(str, edits)), regions=tuple(regions), settings=settings,
+            additions=tuple(map(str, additions)), **plain,
+        )  # fmt: skip
 
 
 def _texts(value: Mapping[str, Any], name: str) -> list[str | None]:

@@ -1,4 +1,7 @@
-"""Where an edit may act, as users say it: masks of any kind at the picture's size, or boxes. White is open."""
+"""Where an edit may act, as users say it: masks of any kind at the picture's size, or boxes.
+
+White is open, black is closed, and so is what is transparent.
+"""
 
 import base64
 import io
@@ -28,7 +31,7 @@ def each(region: Regions, edits: Sequence[Edit], width: int, height: int) -> tup
         raise ValueError(f"{len(given)} regions for {len(edits)} edits: give one for all, or one for each")
     masks: list[Mask | None] = []
     for edit, value in zip(edits, given, strict=True):
-        mask = None if value is None else _mask(value, width, height)
+        mask = None if value is None else mask_of(value, width, height)
         if edit.box is not None:
             box = _box(edit.box, width, height)
             mask = box if mask is None else np.minimum(mask, box)
@@ -47,13 +50,15 @@ def to_text(mask: Mask | None) -> str | None:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _mask(value: Any, width: int, height: int) -> Mask:
+def mask_of(value: Any, width: int, height: int) -> Mask:
+    """A mask of any kind, or a box, at the picture's size; ValueError for another size or kind."""
     if isinstance(value, tuple):
         return _box(value, width, height)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, bytes | str | Path | image.Picture):
-        value = image.take(value).rgb.max(2)
+        found = image.take(value)
+        value = _open(found.rgb, found.alpha)
     elif isinstance(value, Image.Image):
-        value = np.asarray(value.convert("L"))
+        value = drawn(value)
     elif hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     values = np.asarray(value)
@@ -68,6 +73,17 @@ def _mask(value: Any, width: int, height: int) -> Mask:
     if not (values.min() >= 0 and values.max() <= 1):
         raise ValueError("a region's values must lie in 0..1, or be uint8: 0 is closed, 1 or 255 is open")
     return (values * 255).round() / np.float32(255)
+
+
+def drawn(mask: Image.Image) -> NDArray[Any]:
+    """A mask (H W) of any size that Pillow has opened or made: uint8, or floats where it holds floats."""
+    return np.asarray(mask) if mask.mode == "F" else _open(*image.pixels(mask, "the mask"))
+
+
+def _open(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """How far a drawn mask is open, (H W): as bright as its brightest colour is, and as opaque."""
+    bright = rgb.max(2)
+    return bright if alpha is None else (bright.astype(np.uint16) * alpha // 255).astype(np.uint8)
 
 
 def _box(box: Sequence[Any], width: int, height: int) -> Mask:

@@ -38,7 +38,7 @@ class Ids:
 
 
 class Digests:
-    """sha256 of pictures' bytes, known by path and version (size and time), kept in the place of outputs."""
+    """sha256 of pictures' bytes, known by path and version (`places.version`), kept in the place of outputs."""
 
     def __init__(self, place: Place, threads: int = 8) -> None:
         self._place, self._writer = place, secrets.token_hex(4)
@@ -60,11 +60,15 @@ class Digests:
         versions = list(self._pool.map(_version, once) if remote else map(_version, once))
         found: dict[str, str | ValueError] = {}
         missing: list[tuple[str, bytes]] = []
+        unsettled = set[str]()
         for path, version in zip(once, versions, strict=True):
             if isinstance(version, ValueError):
                 found[path] = version
                 continue
-            key = hashlib.blake2b(f"{path}\n{version}".encode(), digest_size=16).digest()
+            text, settled = version
+            if not settled:
+                unsettled.add(path)
+            key = hashlib.blake2b(f"{path}\n{text}".encode(errors="surrogatepass"), digest_size=16).digest()
             known = self._lookup(key)
             if known:
                 found[path] = known
@@ -72,7 +76,7 @@ class Digests:
                 missing.append((path, key))
         for (path, key), digest in zip(missing, self._pool.map(_digest, [p for p, _ in missing]), strict=True):
             found[path] = digest
-            if isinstance(digest, str):
+            if isinstance(digest, str) and path not in unsettled:
                 self._new += key + bytes.fromhex(digest)
                 if len(self._new) >= _FLUSH * _RECORD.itemsize:
                     self.flush()
@@ -105,7 +109,7 @@ def _index(values: "NDArray[np.uint64]", value: int) -> int:
     return i if i < len(values) and int(values[i]) == value else -1
 
 
-def _version(path: str) -> str | ValueError:
+def _version(path: str) -> tuple[str, bool] | ValueError:
     try:
         return places.version(path)
     except ValueError as error:

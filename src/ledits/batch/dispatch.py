@@ -1,6 +1,7 @@
 """The one loop: tasks to workers, wherever they live. Who dies is replaced, and the job in hand is tried once more.
 
-A job that is in hand at two deaths is the likely cause: it is recorded as failed and the run goes on without it.
+A job that is in hand at two deaths is the likely cause: it is recorded as failed and the run goes on without it. A worker
+that dies with a task before it has begun any of its jobs leaves all of them suspect: they are tried again one by one.
 """
 
 from collections import Counter, deque
@@ -155,19 +156,22 @@ class Loop:
         suspects = list[Job]()
         innocent = list[Job]()
         for job in task.left.values():
-            (suspects if job.id in task.in_hand else innocent).append(job)
+            (suspects if job.id in task.in_hand or not task.in_hand else innocent).append(job)
+        alone = bool(task.in_hand) or len(suspects) == 1
         again = list[Job]()
         for job in suspects:
             if self.ledger.finished(job):
                 self.ledger.settled({"id": job.id, "status": "done", "evaluations": 0})
                 continue
             self._deaths[job.id] += 1
-            if self._deaths[job.id] >= _DEATHS:
+            if self._deaths[job.id] >= _DEATHS and alone:
                 self.ledger.lost(job, f"its worker died {_DEATHS} times with it in hand; the last time: {heard.error}")
             else:
                 again.append(job)
         # Those that were not in hand go first: they are not suspected of anything.
-        if again:
+        if again and alone:
             self._again.append(tuple(again))
+        elif again:
+            self._again += [(job,) for job in again]
         if innocent:
             self._again.appendleft(tuple(innocent))

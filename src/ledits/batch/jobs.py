@@ -15,13 +15,15 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from ledits.asked.recipe import parse
 from ledits.asked.settings import Settings
+from ledits.language import sentences
 
 FORMAT = 1  # of jobs: raised when the same recipe begins to make other bytes
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PREVIEWS = ".ledits/previews"
 TEMPLATE = "{folder}/{stem}-{id}.png"
+_LONGEST_NAME = 255  # bytes
+_HALF = re.compile("[\ud800-\udfff]")  # of a character
 _FIELDS = ("folder", "id", "row", "stem")
 # The id stands right before the ending, so one listing of names says what is done.
 _DONE = re.compile(r"([0-9a-f]{16})\.(?:png|jpe?g|webp|tiff?)$", re.IGNORECASE)
@@ -53,6 +55,7 @@ class Row:
     edits: tuple[str, ...]
     ask: Ask = field(default_factory=Ask)
     problem: str = ""
+    other: Mapping[str, Any] = field(default_factory=dict[str, Any])  # columns that mean nothing here, for the table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +132,7 @@ class Planner:
     def _resolve(self, edits: tuple[str, ...], ask: Ask) -> _Resolved:
         if not edits:
             raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
-        canonical = tuple(str(parse(edit)) for edit in edits)
+        canonical = tuple(map(str, sentences.asked(edits, ask.source or "")))
         settings = asdict(
             Settings.resolve(
                 self.model.defaults, self.model.area, steps=ask.steps, skip=ask.skip, seed=ask.seed, source=ask.source,
@@ -174,7 +177,7 @@ def check_template(template: str) -> None:
 
 
 def output_name(template: str, row: Row, identity: str) -> str:
-    """The name of a row's output, within the place of outputs."""
+    """The name of a row's output, within the place of outputs; ValueError for one that no file can have."""
     parents, _, name = row.picture.split("://", 1)[-1].rpartition("/")
     # Folders of the picture as written, without what leads out or hides them from the listing of what is done.
     parts = [part.lstrip(".") for part in parents.split("/")]
@@ -184,7 +187,14 @@ def output_name(template: str, row: Row, identity: str) -> str:
     if len(stem) > 50:
         stem = stem.encode(errors="replace")[:150].decode(errors="ignore")
     name = template.format(folder=folder, stem=stem, row=row.number, id=identity)
-    return name.replace("//", "/").lstrip("/")
+    # Names that are no UTF-8 can't go into buckets and pages.
+    name = _HALF.sub("_", name.replace("//", "/").lstrip("/"))
+    if (length := max(len(part.encode()) for part in name.split("/"))) > _LONGEST_NAME:
+        raise ValueError(
+            f"its output would have a name of {length} bytes, and files have {_LONGEST_NAME} at most: shorten its name "
+            "or the template of names"
+        )
+    return name
 
 
 def finished_id(name: str) -> str | None:

@@ -43,6 +43,7 @@ class Local:
     workers: int | None = None  # None: as many as fit
     threads: int | None = None  # of each; None: the cores shared out
     command: Sequence[str] = COMMAND
+    anyway: bool = False  # also where the model knows neither such a picture nor such a word
     introduction: dict[str, Any] | None = None  # of the first worker
     _processes: dict[str, _Process] = field(default_factory=dict[str, _Process])
     _heard: "queue.SimpleQueue[tuple[str, dict[str, Any] | None]]" = field(default_factory=queue.SimpleQueue)
@@ -160,7 +161,7 @@ class Local:
         Thread(target=self._read, args=(name, process), daemon=True).start()
         self._tell(name, {
             "model": self.model, "device": self.device, "dtype": self.dtype, "place": self.place, "name": name,
-            "threads": int(environment["OMP_NUM_THREADS"]),
+            "threads": int(environment["OMP_NUM_THREADS"]), "anyway": self.anyway,
         })  # fmt: skip
 
     def _tell(self, name: str, message: dict[str, Any]) -> None:

@@ -1,25 +1,31 @@
-"""Rows of a manifest (CSV, JSON lines or parquet), or of pictures and edits on the command line, read as a stream.
+"""Rows of a manifest (CSV, JSON lines or parquet), or of pictures and edits on the command line.
 
-A manifest that is wrong as a whole (columns, encoding, a path outside) raises ValueError; one bad row is a `Row` with
-its problem.
+What lies on the disk may change while a run goes on, so it is read once: `Source.settled` keeps a copy, and rows come from
+that, the same each time. A manifest that is wrong as a whole (no column of pictures, no table at all) raises ValueError;
+one bad row is a `Row` with its problem.
 """
 
+import codecs
 import csv
 import difflib
-import glob
 import json
 import math
 import os
+import re
+import shutil
+import stat
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 from ledits.asked.recipe import MASK_RULES
-from ledits.batch.jobs import ENDINGS, Ask, Row
+from ledits.batch import listing
+from ledits.batch.jobs import Ask, Row
+from ledits.batch.listing import Listed
 
-KINDS = (".csv", ".jsonl", ".ndjson", ".parquet")
+KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _ASK = tuple(f.name for f in fields(Ask))
 _OWN = frozenset(_ASK)
 COLUMNS = ("picture", "edits", *_ASK)
@@ -29,11 +35,17 @@ _SYNONYMS = {
     "input": "picture", "edit": "edits", "prompt": "edits", "target": "edits", "instruction": "edits",
     "caption": "source", "thrifty": "drop_source_late",
 }  # fmt: skip
+_DELIMITERS = (",", ";", "\t")
 _LONGEST_HEADER = 1000
 # A cell of a row may hold long captions, but not a file that was mistaken for a table.
 _LONGEST_CELL = 1 << 20
 _LONGEST_LINE = 16 << 20
-_PICTURES = (*ENDINGS, ".bmp", ".gif", ".ppm", ".pgm", ".psd", ".avif", ".heic", ".jp2")
+_MOST_EDITS = 100  # of a row
+_HALF = re.compile("[\ud800-\udfff]")  # of a character: no text has one, bytes that are no UTF-8 are read as such
+
+
+class _Broken(str):
+    """What is wrong with a row that could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,180 +58,297 @@ class Source:
     edits: tuple[str, ...] = ()
     ask: Ask = Ask()
     listed: Callable[[str], Iterator[str]] | None = None  # pictures under a URL
+    output: str = ""  # where results go, which are no inputs
+    copy: Path | None = None  # of the manifest, or of the list of pictures
 
     @property
     def title(self) -> str:
         return self.manifest.name if self.manifest else ", ".join(self.pictures)[:80]
 
-    def rows(self) -> Iterator[Row]:
-        """Every row, in order; the same rows each time."""
+    def settled(self, scratch: Path, output: str) -> "Source":
+        """The source as it is now, with its rows kept in a folder of the caller's."""
+        copy = scratch / "rows"
         if self.manifest is None:
-            yield from self._of_pictures()
-            return
-        kind, number = self.manifest.suffix.lower(), 0
-        read = {".csv": _csv, ".parquet": _parquet}.get(kind, _jsonl)
-        for number, cells in enumerate(read(self.manifest), 1):
-            yield self._row(number, cells)
-        if not number:
-            raise ValueError(f"{self.manifest} has no rows: give it one for each job, with a picture and its edits")
+            with copy.open("w", encoding="ascii") as file:
+                for given in self.pictures:
+                    file.writelines(json.dumps(each) + "\n" for each in listing.listed(given, output, self.listed))
+        else:
+            try:
+                if not stat.S_ISREG(self.manifest.stat().st_mode):
+                    raise ValueError(f"manifest {self.manifest} is no regular file: pass a .csv, .jsonl or .parquet")
+                shutil.copyfile(self.manifest, copy)
+            except OSError as error:
+                raise ValueError(f"manifest {self.manifest} can't be read: {error.strerror}") from None
+        return replace(self, output=output, copy=copy)
 
-    def _of_pictures(self) -> Iterator[Row]:
-        number = 0
-        for path in chain.from_iterable(map(self._expanded, self.pictures)):
-            number += 1
-            yield Row(number, path, path if "://" in path else os.path.abspath(path), self.edits, self.ask)
-        if not number:
-            raise ValueError(
-                f"no pictures in {', '.join(self.pictures)}: give files, folders, or globs such as '*.jpg'"
+    def rows(self) -> Iterator[Row]:
+        """Every row, in order; the same rows each time where the source is settled."""
+        if self.manifest is None:
+            for number, (path, problem) in enumerate(self._of_pictures(), 1):
+                where = path if "://" in path else os.path.abspath(path)
+                yield Row(number, path, where, self.edits, self.ask, problem)
+            return
+        kind = self.manifest.suffix.lower()
+        read = {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}.get(kind, _jsonl)
+        for number, cells in enumerate(read(self.copy or self.manifest, str(self.manifest)), 1):
+            yield (
+                Row(number, "", "", self.edits, self.ask, str(cells))
+                if isinstance(cells, _Broken)
+                else self._row(number, cells)
             )
 
-    def _expanded(self, given: str) -> Iterator[str]:
-        if "://" in given:
-            listed = self.listed(given) if self.listed and not given.lower().endswith(_PICTURES) else iter([given])
-            yield from (name for name in listed if name.lower().endswith(_PICTURES))
-        elif os.path.isdir(given):
-            for folder, below, names in os.walk(given):
-                below[:] = sorted(name for name in below if not name.startswith("."))
-                yield from (os.path.join(folder, n) for n in sorted(names) if n.lower().endswith(_PICTURES))
-        elif os.path.exists(given) or not glob.has_magic(given):
-            yield given  # one that is not there is a row with its error
-        else:
-            yield from (name for name in sorted(glob.glob(given, recursive=True)) if os.path.isfile(name))
+    def check(self) -> int:
+        """How many rows there are; ValueError where the source as a whole can't be used. Unknown columns are named."""
+        count, useless, first, other = 0, 0, "", dict[str, None]()
+        edits = bool(self.edits)
+        for row in self.rows():
+            count += 1
+            useless += not row.picture
+            first = first or (f"row {row.number}: {row.problem}" if row.problem else "")
+            edits = edits or bool(row.edits)
+            other.update(dict.fromkeys(row.other))
+        if self.manifest is None:
+            if not count:
+                raise ValueError(
+                    f"no pictures in {', '.join(self.pictures)}: give files, folders, or globs such as '*.jpg'"
+                )
+            return count
+        if not count:
+            raise ValueError(f"{self.manifest} has no rows: give it one for each job, with a picture and its edits")
+        if useless == count:
+            raise ValueError(f"{self.manifest} names no picture in any row ({first})")
+        hints = [f"{name[:60]!r}{_hint(name)}" for name in other]
+        if not edits and (near := [hint for hint in hints if "'edits'" in hint]):
+            raise ValueError(f"{self.manifest} has no column 'edits', and none are given by --edit: {', '.join(near)}")
+        if hints:
+            named = ", ".join(hints[:10]) + (f" and {len(hints) - 10} more" if len(hints) > 10 else "")
+            warnings.warn(
+                f"{self.manifest}: columns that mean nothing to ledits are kept in the table: {named}", stacklevel=2
+            )
+        return count
+
+    def _of_pictures(self) -> Iterator[Listed]:
+        if self.copy is None:
+            for given in self.pictures:
+                yield from listing.listed(given, self.output, self.listed)
+            return
+        with self.copy.open(encoding="ascii") as file:
+            for line in file:
+                yield Listed(*json.loads(line))
 
     def _row(self, number: int, cells: Mapping[str, Any]) -> Row:
-        picture = cells.get("picture")
-        given = picture.strip() if isinstance(picture, str) else ""
-        where = f"{self.manifest}, row {number}"
-        path = self._path(given, where) if given else ""
-        edits, ask, problem = self.edits, self.ask, ""
+        edits, ask, path, given, problem = self.edits, self.ask, "", "", ""
+        other = {name: _plain(cell) for name, cell in cells.items() if name not in COLUMNS}
         try:
+            picture = cells.get("picture")
+            given = picture.strip() if isinstance(picture, str) else ""
             if not given:
                 raise ValueError("it names no picture")
+            _check_text("picture", given)
+            given, path = self._path(given)
             edits = _edits(cells.get("edits")) or self.edits
             own = {name: _value(name, cell) for name, cell in cells.items() if name in _OWN and cell not in (None, "")}
             ask = replace(self.ask, **{name: v for name, v in own.items() if v is not None}) if own else self.ask
-        except ValueError as error:
-            problem = str(error)
-        return Row(number, given, path, edits, ask, problem)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            problem = str(error) or type(error).__name__
+        return Row(number, given, path, edits, ask, problem, other)
 
-    def _path(self, given: str, where: str) -> str:
-        outside = f"{where}: {given!r} lies outside of {self.root}: move it there, or name another folder with --root"
+    def _path(self, given: str) -> tuple[str, str]:
+        """A picture's name as written, with "/" between its parts, and where it is."""
         if "\0" in given:
-            raise ValueError(f"{where}: the picture's name holds a zero byte")
+            raise ValueError("its picture's name holds a zero byte")
         if "://" in self.root or "://" in given:
             path = given if "://" in given else self.root + given
             if ".." in path.split("/") or not path.startswith(self.root):
-                raise ValueError(outside)
-            return path
+                raise ValueError(self._outside(given))
+            return given, path
+        # As lists from Windows have it; a file may also be named so.
+        if "\\" in given and not os.path.lexists(os.path.join(self.root, given)):
+            given = given.replace("\\", "/")
         # Most names are plain, and normalising each would cost more than the rest of its row.
         plain = given[0] != "/" and "." not in (given[0], given[-1]) and "/." not in given and "//" not in given
         path = f"{self.root}/{given}" if plain else os.path.normpath(os.path.join(self.root, given))
         if path != self.root and not path.startswith(self.root.rstrip("/") + "/"):
-            raise ValueError(outside)
-        return path
+            raise ValueError(self._outside(given))
+        return given, path
 
-
-def check(source: Source) -> int:
-    """How many rows there are; ValueError where the manifest as a whole can't be used."""
-    return sum(1 for _ in source.rows())
+    def _outside(self, given: str) -> str:
+        return f"{given[:200]!r} lies outside of {self.root}: move it there, or name another folder with --root"
 
 
 def _columns(names: Sequence[str], where: str) -> list[str]:
-    """Names of columns as they are known here; ValueError names the nearest for one that is not."""
+    """Names of columns, those that are known as they are known here; ValueError for a known one that is there twice."""
     if len(names) > _LONGEST_HEADER:
         raise ValueError(f"{where} has {len(names)} columns: the known ones are {', '.join(COLUMNS)}")
-    known = [name.strip().lower().replace("-", "_") for name in names]
-    known = [name if name in COLUMNS else _synonym(name) for name in known]
-    for given, name in zip(names, known, strict=True):
+    found = list[str]()
+    for given in names:
+        name = _canonical(given)
         if name not in COLUMNS:
-            close = _SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name, COLUMNS, 1)), "")
-            hint = f"did you mean {close!r}? " if close else ""
-            raise ValueError(f"{where}: column {given[:60]!r} is unknown: {hint}Known are {', '.join(COLUMNS)}")
-    if len(set(known)) < len(known):
-        twice = next(name for name in known if known.count(name) > 1)
-        raise ValueError(f"{where} has column {twice!r} twice: give it once")
-    return known
+            name = given.strip() or f"column {len(found) + 1}"
+            while name in found:
+                name += "'"
+        elif name in found:
+            raise ValueError(f"{where} has column {name!r} twice: give it once")
+        found.append(name)
+    return found
 
 
-def _synonym(name: str) -> str:
+def _canonical(name: str) -> str:
+    name = name.strip().lower().replace("-", "_").replace(" ", "_")
     # Both are the command line's own words.
     return {"edit": "edits", "thrifty": "drop_source_late"}.get(name, name)
 
 
-def _csv(path: Path) -> Iterator[dict[str, Any]]:
+def _hint(name: str) -> str:
+    known = name.strip().lower().replace("-", "_")
+    close = _SYNONYMS.get(known) or next(iter(difflib.get_close_matches(known, COLUMNS, 1, 0.75)), "")
+    return f" (did you mean {close!r}?)" if close else ""
+
+
+def _needs_picture(names: Sequence[str], where: str) -> None:
+    if "picture" not in names:
+        hints = "".join(f": column {name[:60]!r}{hint}" for name in names if "'picture'" in (hint := _hint(name)))
+        raise ValueError(f"{where} has no column 'picture'{hints[:200]}; its header needs picture, and mostly edits")
+
+
+def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
     csv.field_size_limit(_LONGEST_CELL)
-    with _opened(path) as file:
+    encoding = _encoding(path, where)
+    # Bytes of no meaning become half characters, and these a row's problem.
+    with path.open(
+        newline="", encoding=encoding, errors="strict" if encoding == "utf-16" else "surrogateescape"
+    ) as file:
         try:
             first = file.readline(_LONGEST_LINE)
+            if first.strip().startswith("sep="):  # Excel's own
+                first = file.readline(_LONGEST_LINE)
             if not first.strip():
-                raise ValueError(f"{path} is empty: a header such as 'picture,edits' and a row for each job are needed")
-            names = _columns(next(csv.reader([first])), str(path))
-            if "picture" not in names:
-                raise ValueError(f"{path} has no column 'picture': its header needs picture, and mostly edits")
-            for number, cells in enumerate(csv.reader(file), 1):
-                if not cells:
+                raise ValueError(
+                    f"{where} is empty: a header such as 'picture,edits' and a row for each job are needed"
+                )
+            headers = [next(csv.reader([first], delimiter=mark)) for mark in _DELIMITERS]
+            named = [k for k, names in enumerate(headers) if "picture" in map(_canonical, names)]
+            chosen = named[0] if named else max(range(len(headers)), key=lambda k: len(headers[k]))
+            names = _columns(headers[chosen], where)
+            _needs_picture(names, where)
+            rows = csv.reader(file, delimiter=_DELIMITERS[chosen])
+            while True:
+                try:
+                    cells = next(rows)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    yield _Broken(f"it is no CSV that can be read: {error}")
+                    continue
+                while len(cells) > len(names) and not cells[-1].strip():
+                    cells.pop()
+                if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) != len(names):
-                    raise ValueError(
-                        f"{path}, row {number}: {len(cells)} cells, where the header has {len(names)} columns: put "
-                        "a cell that holds a comma in double quotes"
+                    yield _Broken(
+                        f"it has {len(cells)} cells, where the header has {len(names)} columns: put a cell that holds "
+                        "the mark between cells in double quotes"
                     )
-                yield dict(zip(names, cells, strict=True))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from None
-        except csv.Error as error:
-            raise ValueError(f"{path} is no CSV that can be read: {error}") from None
-
-
-def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with _opened(path) as file:
-        number, names = 0, dict[tuple[str, ...], list[str]]()
-        try:
-            while line := file.readline(_LONGEST_LINE):
-                number += 1
-                if not line.strip():
                     continue
+                # Where ";" stands between cells, "," is the decimal point.
+                own = dict(zip(names, cells, strict=True))
+                yield (
+                    {k: _decimal(v) if k in ("skip", "source_scale") else v for k, v in own.items()} if chosen else own
+                )
+        except csv.Error as error:
+            raise ValueError(f"{where} is no CSV that can be read: {error}") from None
+        except UnicodeError as error:
+            raise ValueError(f"{where} is no text that can be read ({error}): save it as UTF-8") from None
+
+
+def _decimal(cell: str) -> str:
+    return cell.replace(",", ".") if re.fullmatch(r"\s*[+-]?\d*,\d+\s*", cell) else cell
+
+
+def _encoding(path: Path, where: str) -> str:
+    """What a table is written in: UTF-8; UTF-16 with its mark; or, where no line but of ASCII is UTF-8, Windows-1252."""
+    other = wide = False
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+        file.seek(0)
+        while block := file.read(1 << 20) + file.readline(_LONGEST_LINE):
+            if block.isascii():
+                continue
+            for line in block.splitlines():
+                if not line.isascii():
+                    try:
+                        line.removeprefix(codecs.BOM_UTF8).decode()
+                        wide = wide or not line.removeprefix(codecs.BOM_UTF8).isascii()
+                    except UnicodeDecodeError:
+                        other = True
+    if not other or wide:
+        return "utf-8-sig"
+    return "cp1252"
+
+
+def _jsonl(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
+    del where
+    names = dict[tuple[str, ...], list[str]]()
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        while line := file.readline(_LONGEST_LINE):
+            if not line.strip():
+                continue
+            try:
                 row: object = json.loads(line)
                 if not isinstance(row, dict):
-                    raise ValueError(f'{path}, line {number}: a JSON object is needed, such as {{"picture": ...}}')
+                    raise ValueError('a JSON object is needed, such as {"picture": ...}')
                 cells = cast("dict[str, Any]", row)
                 keys = tuple(cells)
-                if keys not in names:
-                    names[keys] = _columns(keys, f"{path}, line {number}")
-                yield dict(zip(names[keys], cells.values(), strict=True))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from None
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deep"
-            raise ValueError(f"{path}, line {number} is no JSON ({reason}): one object a line is needed") from None
+                if keys not in names and len(names) < 10_000:
+                    names[keys] = _columns(keys, "it")
+                yield dict(zip(names.get(keys) or _columns(keys, "it"), cells.values(), strict=True))
+            except RecursionError:
+                yield _Broken("it is nested too deep")
+            except ValueError as error:
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                broken = f"it is no JSON ({reason}): one object a line is needed"
+                yield _Broken(f"it is not UTF-8; {broken}" if _HALF.search(line) else broken)
 
 
-def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+def _parquet(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
     try:
         from pyarrow import parquet
     except ImportError:
-        raise ValueError(f"{path} needs pyarrow to be read: pip install 'ledits[batch]'") from None
+        raise ValueError(f"{where} needs pyarrow to be read: pip install 'ledits[batch]'") from None
     try:
         file = parquet.ParquetFile(path)
-        names = _columns(file.schema_arrow.names, str(path))
-        if "picture" not in names:
-            raise ValueError(f"{path} has no column 'picture': it needs picture, and mostly edits")
-        for batch in file.iter_batches(4096):
-            columns = [column.to_pylist() for column in batch.columns]
-            yield from (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror or error}") from None
+        names, batches = list(file.schema_arrow.names), file.iter_batches(4096)
     except Exception as error:  # pyarrow's errors have no base of their own
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
-            raise
-        raise ValueError(f"{path} is no parquet that can be read: {str(error).splitlines()[0][:200]}") from None
+        raise ValueError(f"{where} is no parquet that can be read: {str(error).splitlines()[0][:200]}") from None
+    names = _columns(names, where)
+    _needs_picture(names, where)
+    while True:
+        try:
+            columns = [column.to_pylist() for column in next(batches).columns]
+        except StopIteration:
+            return
+        except Exception as error:
+            raise ValueError(f"{where} is no parquet that can be read: {str(error).splitlines()[0][:200]}") from None
+        yield from (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
 
 
-def _opened(path: Path) -> Any:
+def _check_text(name: str, text: str) -> None:
+    if found := _HALF.search(text):
+        what = "a byte that is no UTF-8" if "\udc80" <= found[0] <= "\udcff" else "half of a character"
+        raise ValueError(f"its {name} holds {what}: write it again")
+
+
+def _plain(cell: object) -> Any:
+    """A cell of a column that is not ours, for the table."""
+    if cell is None or isinstance(cell, bool | int | float):
+        return cell
+    if isinstance(cell, str):
+        return cell
     try:
-        return path.open(newline="", encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"manifest {path} can't be read: {error.strerror}") from None
+        return json.dumps(cell, default=str)
+    except (ValueError, RecursionError):
+        return str(type(cell).__name__)
 
 
 def _edits(value: object) -> tuple[str, ...]:
@@ -230,25 +359,41 @@ def _edits(value: object) -> tuple[str, ...]:
         text = value.strip()
         if text.startswith("["):
             try:
-                return _edits(json.loads(text))
-            except json.JSONDecodeError:
-                raise ValueError(f"its edits {text[:80]!r} are no JSON list of texts") from None
-        return tuple(part.strip() for part in text.split(";") if part.strip())
+                listed: object = json.loads(text)
+            except (ValueError, RecursionError):
+                listed = None
+            if not isinstance(listed, list):
+                raise ValueError(f"its edits {text[:80]!r} are no JSON list of texts")
+            return _edits(cast("list[object]", listed))
+        return _checked_edits([part.strip() for part in text.split(";") if part.strip()])
     if isinstance(value, list):
         texts = cast("list[object]", value)
         if all(isinstance(text, str) for text in texts):
-            return tuple(str(text).strip() for text in texts)
+            return _checked_edits([str(text).strip() for text in texts])
     raise ValueError(f"its edits are {str(value)[:80]!r}, where a text such as 'cat->dog' or a list is needed")
+
+
+def _checked_edits(edits: Sequence[str]) -> tuple[str, ...]:
+    if len(edits) > _MOST_EDITS:
+        raise ValueError(f"it has {len(edits)} edits, where {_MOST_EDITS} are accepted")
+    for edit in edits:
+        _check_text("edits", edit)
+    return tuple(edits)
 
 
 def _value(name: str, value: object) -> Any:
     """A cell as the setting that it names; None for an empty one."""
     if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
         return None
+    if isinstance(value, list | dict):
+        raise ValueError(f"its {name} is {json.dumps(value, default=str)[:80]}, where one value is needed")
+    if isinstance(value, int) and abs(value) > 10**30:
+        raise ValueError(f"its {name} is a number of over 30 digits")
     text = str(value).strip()
     if name in ("source", "negative"):
         if not isinstance(value, str):
             raise ValueError(f"its {name} is {text[:80]!r}, where a text is needed")
+        _check_text(name, text)
         return text
     if name in ("composite", "drop_source_late"):
         if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
@@ -260,7 +405,7 @@ def _value(name: str, value: object) -> Any:
         return text
     try:
         number = float(text)
-        if not math.isfinite(number):
+        if not math.isfinite(number) or abs(number) > 1e30:
             raise ValueError
     except ValueError:
         raise ValueError(f"its {name} is {text[:80]!r}, where a number is needed") from None

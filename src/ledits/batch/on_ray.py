@@ -25,7 +25,9 @@ _START = 600.0  # seconds that a model may take to load
 class Actor:
     """A worker in an actor: `work.Worker`, whose events are streamed."""
 
-    def __init__(self, model: str, device: str, dtype: str, place: str, threads: int, open_model: OpenEditor) -> None:
+    def __init__(
+        self, model: str, device: str, dtype: str, place: str, threads: int, open_model: OpenEditor, anyway: bool
+    ) -> None:  # fmt: skip
         import ray
         import torch
 
@@ -36,7 +38,7 @@ class Actor:
         self._editor, self._dtype, self._stopped = open_model(model, device, dtype), dtype, False
         actor = str(ray.get_runtime_context().get_actor_id())
         name = f"{platform.node()}-{actor[:8]}"
-        self._worker = Worker(self._editor, place_of(place), name)
+        self._worker = Worker(self._editor, place_of(place), name, anyway=anyway)
 
     def introduce(self) -> dict[str, Any]:
         return {**introduction(self._editor, self._dtype), "pid": os.getpid()}
@@ -70,6 +72,7 @@ class OnRay:
     workers: int | None = None  # None: as many as the cluster has room for
     threads: int = 1
     open_model: OpenEditor = open_editor
+    anyway: bool = False
     introduction: dict[str, Any] | None = None  # of the first worker
     _live: dict[str, _Live] = field(default_factory=dict[str, _Live])
     _count: int = 0
@@ -193,7 +196,7 @@ class OnRay:
             max_restarts=0, max_task_retries=0, max_concurrency=2,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "passive"}},
             **self._needs(),
-        ).remote(self.model, self.device, self.dtype, self.place, self.threads, self.open_model)  # fmt: skip
+        ).remote(self.model, self.device, self.dtype, self.place, self.threads, self.open_model, self.anyway)  # fmt: skip
         self._live[f"ray-{self._count}"] = _Live(actor, actor.introduce.remote(), time.monotonic())
         self._count += 1
 

@@ -3,7 +3,9 @@
 A file appears whole or not at all, and `create` lets only one of two writers win.
 """
 
+import errno
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +16,9 @@ from urllib.parse import urlsplit
 
 from ledits.files import atomic
 
+# What is wrong with a name, and not with the place.
+_OF_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EILSEQ)
+_SETTLED = 2.0  # seconds after a change in which the next one may leave no trace
 _STALE = 3600.0  # seconds after which a temporary file belongs to nobody
 
 
@@ -27,7 +32,9 @@ class Place(Protocol):
     where: str  # as the user knows it
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a new file; False where there is one of this name. PlaceError where it can't be written."""
+        """Write a new file; False where there is one of this name. PlaceError where it can't be written, ValueError
+        where nothing can have this name.
+        """
         ...
 
     def put(self, name: str, content: bytes) -> None:
@@ -76,9 +83,11 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
         except (ValueError, OSError) as error:
-            if not overwrite and path.exists():
+            if not overwrite and os.path.exists(path):
                 return False
             cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _OF_NAMES:
+                raise ValueError(f"its output can't have the name {name[:80]!r}: {cause.strerror}") from None
             reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error)
             raise PlaceError(f"{path} can't be written: {reason}") from None
         return True
@@ -92,7 +101,7 @@ class Folder:
             raise PlaceError(f"{self.path / name} can't be read: {error.strerror}") from None
 
     def exists(self, name: str) -> bool:
-        return (self.path / name).exists()
+        return os.path.exists(self.path / name)
 
     def names(self, below: str = "") -> Iterator[str]:
         start = self.path / below
@@ -213,7 +222,10 @@ def read(path: str) -> bytes:
         if "://" in path:
             found, key = split(path)
             return bytes(found.get(key).bytes())
-        return Path(path).read_bytes()
+        # A pipe would be waited for, without end.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            _check_regular(path, os.fstat(file.fileno()).st_mode)
+            return file.read()
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except ValueError:
@@ -226,15 +238,20 @@ def read(path: str) -> bytes:
         raise ValueError(f"{path} can't be read: {_reason(error)}") from None
 
 
-def version(path: str) -> str:
-    """What changes whenever a file does, without reading it: size and time, or size and tag. ValueError as `read`."""
+def version(path: str) -> tuple[str, bool]:
+    """What changes whenever a file does, without reading it, and whether it is sure to. ValueError as `read`.
+
+    Size and times, that of the last change of anything among them, which nobody can set; or size and tag.
+    """
     try:
         if "://" in path:
             found, key = split(path)
             entry = found.head(key)
-            return f"{entry['size']} {entry['e_tag']}"
-        status = os.stat(path)
-        return f"{status.st_size} {status.st_mtime_ns}"
+            return f"{entry['size']} {entry['e_tag']}", True
+        s = os.stat(path)
+        _check_regular(path, s.st_mode)
+        settled = time.time() - max(s.st_mtime, s.st_ctime) > _SETTLED
+        return f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}", settled
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except ValueError:
@@ -254,6 +271,13 @@ def listed(url: str) -> Iterator[str]:
     except Exception as error:
         raise ValueError(f"{url} can't be listed: {_reason(error)}") from None
     yield from (prefix + name for name in names)
+
+
+def _check_regular(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{path} is a folder: a picture is needed")
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path} is no regular file: save the picture to one")
 
 
 def _reason(error: Exception) -> str:

@@ -94,13 +94,17 @@ class Planning:
                     self.ids.append(0)
                     continue
                 digest = row.problem or next(digests)
+                identity = problem = ""
+                job: Job | None = None
                 try:
                     if row.problem or isinstance(digest, ValueError):
                         raise ValueError(str(digest))
-                    identity, problem = self.planner.identity(row, digest), ""
-                except ValueError as error:
-                    problem = str(error)
-                    identity = failed_id(row, problem)
+                    identity = self.planner.identity(row, digest)
+                    if self._is_new(identity):
+                        job = self.planner.job(row, digest)
+                except (ValueError, ArithmeticError, RecursionError) as error:
+                    problem = str(error) or type(error).__name__
+                    identity = identity or failed_id(row, problem)
                 self.ids.append(int(identity, 16))
                 if identity in begun:
                     repeated += 1
@@ -113,11 +117,10 @@ class Planning:
                 else:
                     begun.add(identity)
                     left = None if left is None else left - 1
-                    if problem:
+                    if job is None:
                         yield Bad(row, identity, problem)
                     else:
-                        sha256 = str(digest)
-                        groups.setdefault(self.planner.group(row, sha256), []).append(self.planner.job(row, sha256))
+                        groups.setdefault(self.planner.group(row, job.sha256), []).append(job)
             if done or failed or repeated:
                 yield Skipped(done, failed, repeated)
             # Two runs on one output that went in the same order would edit the same picture at the same time.
@@ -125,6 +128,10 @@ class Planning:
             random.shuffle(shuffled)
             yield from shuffled
         self.digests.flush()
+
+    def _is_new(self, identity: str) -> bool:
+        failed = identity in self.finished.failed and not self.retry_failed
+        return identity not in self.finished.done and not failed
 
     def _mine(self, row: Row) -> bool:
         """Whether the row is of this shard: by its picture's name, so that a machine reads its own pictures alone."""

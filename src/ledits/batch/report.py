@@ -1,7 +1,9 @@
 """index.html: the results side by side (before, after, where the edits acted), failures first."""
 
 import html
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -36,19 +38,21 @@ class Sheet:
         if row["status"] == "done" and row["id"] in self.previews and len(self.shown) < _SHOWN:
             self.shown.setdefault(row["id"], row)
 
-    def page(self, title: str) -> str:
+    def page(self, title: str, tables: Sequence[str]) -> str:
+        """The page, with links to the tables that lie beside it."""
         counts = ", ".join(f"{count} {status}" for status, count in sorted(self.counts.items()))
         parts = [
             f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>",
             f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>",
-            f"<h1>{html.escape(title)}</h1><p>{counts}. The whole table: <a href=results.jsonl>results.jsonl</a>.",
+            f"<h1>{_broken(title)}</h1><p>{counts}. The whole table: "
+            + " ".join(f"<a href='{_linked(name)}'>{html.escape(name)}</a>" for name in tables),
         ]
         if self.failed:
             parts.append(f"<h2>Failed{_of(len(self.failed), self.counts['failed'])}</h2><table>")
             parts.append("<tr><th>row<th>picture<th>edits<th>error")
             for row in self.failed:
                 cells = (row["row"], row["picture"], "; ".join(row["edits"]), row["error"])
-                parts.append("<tr>" + "".join(f"<td>{html.escape(str(cell or ''))}" for cell in cells))
+                parts.append("<tr>" + "".join(f"<td>{_broken(str(cell or ''))}" for cell in cells))
             parts.append("</table>")
         if self.shown:
             heading = _of(len(self.shown), self.counts["done"])
@@ -56,12 +60,21 @@ class Sheet:
             for identity, row in self.shown.items():
                 edits = html.escape("; ".join(row["edits"]))
                 parts.append(
-                    f"<figure><a href='{quote(str(row['output']))}'><img loading=lazy src='{PREVIEWS}/{identity}.jpg' "
-                    f"alt='before, after and mask of {edits}'></a><figcaption>{html.escape(str(row['picture']))}<br>"
+                    f"<figure><a href='{_linked(row['output'])}'><img loading=lazy src='{PREVIEWS}/{identity}.jpg' "
+                    f"alt='before, after and mask of {edits}'></a><figcaption>{_broken(str(row['picture']))}<br>"
                     f"{edits}</figcaption></figure>"
                 )
             parts.append("</div>")
         return "\n".join(parts) + "\n"
+
+
+def _broken(text: str) -> str:
+    """A text for the page; long names may be broken at their separators, and nowhere else first."""
+    return re.sub(r"([/\\_.-])(?=[^\s/\\_.-])", r"\1<wbr>", html.escape(text))
+
+
+def _linked(name: object) -> str:
+    return quote(str(name), errors="surrogatepass")
 
 
 def _of(shown: int, count: int) -> str:

@@ -19,7 +19,7 @@ from ledits.batch.places import Folder, Place, PlaceError
 
 COLUMNS = (
     "row", "id", "picture", "picture_sha256", "output", "status", "error", "seconds", "evaluations", "edits", "recipe",
-    "worker",
+    "worker", "other",
 )  # fmt: skip
 _ROWS = 8192
 
@@ -71,7 +71,7 @@ def _time(line: bytes) -> float:
 
 
 def table(source: Source, ids: "array[int]", recorded: Recorded, finished: Ids) -> Iterator[dict[str, Any]]:
-    """A row for each row of the manifest that was planned, in its order."""
+    """A row for each row of a settled source that was planned, in its order."""
     for row, identity in zip(source.rows(), ids, strict=False):
         if not identity:  # of another shard
             continue
@@ -86,7 +86,7 @@ def table(source: Source, ids: "array[int]", recorded: Recorded, finished: Ids) 
             "output": came.get("output"), "status": status, "error": came.get("error"),
             "seconds": came.get("seconds"), "evaluations": came.get("evaluations"),
             "edits": came.get("edits") or list(row.edits), "recipe": None if recipe is None else json.dumps(recipe),
-            "worker": came.get("worker"),
+            "worker": came.get("worker"), "other": json.dumps(dict(row.other)) if row.other else None,
         }  # fmt: skip
 
 
@@ -108,13 +108,24 @@ def write(place: Place, rows: Iterator[dict[str, Any]], name: str, seen: Callabl
                 if pa and parquet:
                     schema = _schema(pa)
                     writer = writer or parquet.ParquetWriter(table_path, schema, compression="zstd")
-                    writer.write_table(pa.Table.from_pylist(part, schema))
+                    writer.write_table(pa.Table.from_pylist([_whole(row) for row in part], schema))
         if writer:
             writer.close()
         written = [(f"{name}.jsonl", lines_path)] + ([(f"{name}.parquet", table_path)] if writer else [])
         for file, path in written:
             _publish(place, file, path)
     return [file for file, _ in written]
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose texts can be written as UTF-8: names of files may be of other bytes."""
+
+    def text(value: Any) -> Any:
+        if isinstance(value, list):
+            return [text(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+        return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+    return {name: text(value) for name, value in row.items()}
 
 
 def _publish(place: Place, name: str, path: Path) -> None:

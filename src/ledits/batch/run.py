@@ -5,13 +5,13 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, Protocol
 
-from ledits.batch import manifest, results
+from ledits.batch import results
 from ledits.batch.digests import Digests
 from ledits.batch.dispatch import Loop, Pool
 from ledits.batch.jobs import PREVIEWS, TEMPLATE, Job, Model, Planner, check_template
@@ -44,6 +44,7 @@ class Options:
     shard: tuple[int, int] = (1, 1)
     retry_failed: bool = False
     limit: int | None = None
+    anyway: bool = False  # edit also what the model does not know, and try again what failed for that
 
 
 @dataclass
@@ -142,8 +143,13 @@ class _Ledger:
 def run(options: Options, watch: Watch = lambda counts: None, pool: MeetingPool | None = None) -> Summary:
     """Do what is still to do. ValueError where the manifest, the model or the place of outputs can't be used."""
     check_template(options.template)
+    with _settled(options) as options:
+        return _run(options, watch, pool)
+
+
+def _run(options: Options, watch: Watch, pool: MeetingPool | None) -> Summary:
     where = place(options.output)
-    counts = Counts(manifest.check(options.source))
+    counts = Counts(options.source.check())
     if isinstance(where, Folder):
         where.prepare()
     workers = pool or _pool(options, where)
@@ -177,10 +183,22 @@ def run(options: Options, watch: Watch = lambda counts: None, pool: MeetingPool 
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _settled(options: Options) -> Generator[Options]:
+    """The options with a source whose rows stay as they are now, whatever happens to manifest and folders."""
+    with tempfile.TemporaryDirectory(prefix="ledits-") as scratch:
+        yield replace(options, source=options.source.settled(Path(scratch), options.output))
+
+
 def estimate(options: Options, pool: MeetingPool | None = None) -> Estimate:
     """What `run` would do, and its cost from a sample that is edited into a folder that is thrown away."""
     check_template(options.template)
-    where, rows = place(options.output), manifest.check(options.source)
+    with _settled(options) as options:
+        return _estimate(options, pool)
+
+
+def _estimate(options: Options, pool: MeetingPool | None) -> Estimate:
+    where, rows = place(options.output), options.source.check()
     with tempfile.TemporaryDirectory(prefix="ledits-") as scratch:
         scrap = Folder(scratch)
         workers = pool or _pool(options, scrap, sample=True)
@@ -244,16 +262,19 @@ def _pool(options: Options, where: Folder | Any, sample: bool = False) -> Meetin
     home = str(where.path) if isinstance(where, Folder) else options.output
     if options.ray is not None and not sample:
         return OnRay(
-            options.ray, options.model, options.device, options.dtype, home, options.workers, options.threads or 1
-        )
+            options.ray, options.model, options.device, options.dtype, home, options.workers, options.threads or 1,
+            anyway=options.anyway,
+        )  # fmt: skip
     workers = 1 if sample else options.workers
-    return Local(options.model, options.device, options.dtype, home, workers, options.threads)
+    return Local(
+        options.model, options.device, options.dtype, home, workers, options.threads, anyway=options.anyway
+    )  # fmt: skip
 
 
 def _planning(options: Options, model: Model, digests: Digests, finished: Finished) -> Planning:
     return Planning(
         source=options.source, planner=Planner(model, options.template), digests=digests, finished=finished,
-        shard=options.shard, retry_failed=options.retry_failed, limit=options.limit,
+        shard=options.shard, retry_failed=options.retry_failed or options.anyway, limit=options.limit,
     )  # fmt: skip
 
 
@@ -271,7 +292,8 @@ def _written(options: Options, where: Folder | Any, planning: Planning) -> tuple
         finally:
             recorded.close()
     page = "index.html" if count == 1 else f"index-{which}-of-{count}.html"
-    where.put(page, sheet.page(f"ledits batch: {options.source.title}").encode())
+    shown = sheet.page(f"ledits batch: {options.source.title}", files)
+    where.put(page, shown.encode(errors="backslashreplace"))
     return sheet, [*files, page]
 
 

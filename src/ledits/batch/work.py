@@ -20,7 +20,9 @@ from ledits.batch import places
 from ledits.batch.jobs import PREVIEWS, Job
 from ledits.batch.log import Log
 from ledits.batch.places import Place, PlaceError
+from ledits.errors import LeditsError
 from ledits.picture import image
+from ledits.scenes import suits
 
 if TYPE_CHECKING:
     from ledits.editor import Edited, Editor, Inversion
@@ -28,6 +30,14 @@ if TYPE_CHECKING:
 _PREVIEW = 192  # pixels, the longer side
 _TRIES = 3  # of writing, with a pause in between: a store may be busy for a moment
 _LONGEST_ERROR = 500
+# What settles an error, in the words of a manifest and of `ledits batch`.
+_REMEDIES = {
+    "anyway": "name another model with --model, or go on with this one by --anyway",
+    "source": "give it in the column source, or with --source",
+    "mask": "leave the column mask empty, and --mask out",
+    "size": "work at a smaller size, such as 512, or in a smaller --dtype",
+    "device": "use --device cpu",
+}
 Kind = Literal["begin", "row", "end", "place"]
 
 
@@ -44,15 +54,27 @@ class Event:
 class Worker:
     """An editor, the place of its outputs, and its own log."""
 
-    def __init__(self, editor: "Editor", place: Place, name: str) -> None:
-        self._editor, self._place, self._name = editor, place, name
+    def __init__(self, editor: "Editor", place: Place, name: str, *, anyway: bool = False) -> None:
+        """`anyway`: also where the model knows neither such a picture nor such a word."""
+        self._editor, self._place, self._name, self._anyway = editor, place, name, anyway
         self._done, self._failed = Log(place, "done"), Log(place, "failed")
 
     def work(self, jobs: Sequence[Job], previews: bool, stopping: Callable[[], bool]) -> Iterator[Event]:
         """The events of a task: jobs that share an inversion. It ends early where `stopping` says so."""
         try:
-            left = [job for job in jobs if not self._place.exists(job.output)]
-            yield from (Event("row", row=self._row(job, "done", time.time())) for job in jobs if job not in left)
+            left = list[Job]()
+            for job in jobs:
+                try:
+                    there = self._place.exists(job.output)
+                except PlaceError:
+                    raise
+                except Exception as error:  # a name that no file can have
+                    yield self._fails(job, error, time.time())
+                    continue
+                if there:
+                    yield Event("row", row=self._row(job, "done", time.time()))
+                else:
+                    left.append(job)
             if left and not stopping():
                 yield from self._group(left, previews, stopping)
         except PlaceError as error:
@@ -78,15 +100,12 @@ class Worker:
             evaluations = 0
             try:
                 if inversion is None:
-                    inversion = self._editor.invert(shown, Settings(**job.settings))
+                    inversion = self._editor.invert(shown, Settings(**job.settings), anyway=self._anyway)
                     # The inversion's cost stands in the row of the first job that needed it.
                     evaluations = inversion.network_evaluations
                 yield Event("begin", (job.id,))
                 edited = _alone(inversion).replay(plan).result()
                 content = encoded(job, edited)
-            except Exception as error:
-                yield self._fails(job, error, began)
-            else:
                 row = self._row(job, "done", began)
                 row["evaluations"] = evaluations + edited.network_evaluations
                 row["recipe"] = edited.recipe.to_json()
@@ -94,6 +113,9 @@ class Worker:
                     self._put(f"{PREVIEWS}/{job.id}.jpg", preview(shown.rgb, edited), again=True)
                 _insist(lambda row=row: self._done.append(row))
                 self._put(job.output, content)
+            except Exception as error:
+                yield self._fails(job, error, began)
+            else:
                 yield Event("row", row={k: v for k, v in row.items() if k != "recipe"})
             began = time.time()
 
@@ -106,6 +128,7 @@ class Worker:
             shown = image.read(content)
         except ValueError as error:
             raise ValueError(str(error).replace("the picture", jobs[0].picture, 1)) from None
+        backbone = self._editor.backbone
         height, width, _ = shown.rgb.shape
 
         def plan(job: Job) -> Plan | Exception:
@@ -114,7 +137,9 @@ class Worker:
                     job.edits, Settings(**job.settings), region=None, mask=job.mask,  # pyright: ignore[reportArgumentType]
                     composite=job.composite, drop_source_late=job.drop_source_late, width=width, height=height,
                 )  # fmt: skip
-                found.check(self._editor.backbone.defaults)
+                found.check(backbone.defaults)
+                if not self._anyway:
+                    suits.check_words(backbone.name, suits.local(backbone.name), found.edits, found.settings.source)
             except Exception as error:
                 return error
             return found
@@ -160,7 +185,7 @@ def _alone(inversion: "Inversion") -> "Inversion":
     """
     from ledits.editor import Inversion
 
-    return Inversion(inversion.editor, inversion.picture, inversion.path, inversion.provenance, 0)
+    return Inversion(inversion.editor, inversion.picture, inversion.path, inversion.provenance, 0, inversion.then)
 
 
 def encoded(job: Job, edited: "Edited") -> bytes:
@@ -186,7 +211,8 @@ def preview(rgb: "np.ndarray[Any, np.dtype[np.uint8]]", edited: "Edited") -> byt
 
 def sentence(error: BaseException) -> str:
     """An error as one sentence of a row."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    said = error.said(_REMEDIES) if isinstance(error, LeditsError) else str(error)
+    text = " ".join(said.split()) or type(error).__name__
     if not isinstance(error, ValueError):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + "..."

@@ -1,5 +1,6 @@
 """The command line. Each command is a file of this folder; it is imported when it runs, and torch later still."""
 
+import ast
 import errno
 import json
 import os
@@ -8,16 +9,28 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import ledits
 from ledits.cli import lean
+from ledits.cli.openmp import wait_politely
+from ledits.errors import LeditsError
 
-_HERE = ("edit", "invert", "info", "models", "demo", "batch", "studio", "serve")
+_HERE = ("edit", "invert", "keep", "info", "models", "demo", "batch", "studio", "serve")
 _HELP = {"help_option_names": ["-h", "--help"]}
+# What settles an error, by the argument that Python has for it.
+_REMEDIES = {
+    "overwrite": "pass --force to replace it, or choose another name.",
+    "anyway": "name another model with --model, or go on with this one by --anyway",
+    "source": "give it with --source, such as --source 'a cat on a beach'",
+    "mask": "leave --mask out",
+    "device": "use --device cpu",
+    "size": "work at a smaller --size, such as 512, or in a smaller --dtype",
+}
 
 
 class Commands(TyperGroup):
@@ -29,9 +42,22 @@ class Commands(TyperGroup):
         return [name for name in _HERE if find_spec(f"ledits.cli.{name}")] + sorted(_others())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command as the list of them has it: its own file is not imported for one line of help."""
         if cmd_name in self.list_commands(ctx):
-            return _others()[cmd_name]() if cmd_name in _others() else _own(cmd_name)
+            return _others()[cmd_name]() if cmd_name in _others() else _listed(cmd_name)
         return None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is run."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _own(name) if name in _HERE and command is not None else command, rest
+
+
+def _listed(name: str) -> Any:
+    """A command with its help alone, from the docstring in its file."""
+    tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text("utf-8"))
+    own = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == f"{name}_command")
+    return TyperCommand(name, help=ast.get_docstring(own))
 
 
 def _own(name: str) -> Any:
@@ -80,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # a process of its own
         lean.install()
+        wait_politely()
     warnings.showwarning = _warn
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
@@ -92,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _refuse("stopped", words, code=130)
     except MemoryError:
         code = _refuse("there is not enough memory: work at a smaller --size", words)
+    except LeditsError as error:
+        code = _refuse(error.said(_REMEDIES), words)
     except OSError as error:
         if error.errno != errno.EPIPE:
             code = _refuse(f"{error.filename or 'standard output'} can't be used: {error.strerror or error}", words)

@@ -58,12 +58,15 @@ class Split(NamedTuple):
 
 
 def split(words: Sequence[str]) -> Split:
-    """Pictures and edits. An edit begins with + or -, or holds ->; the first word is a picture always."""
+    """Pictures and edits; the first word is a picture always. An edit begins with + or -, holds ->, or is a sentence:
+    words with spaces between them that name no file.
+    """
     if not words:
         raise ValueError("no picture is given: write ledits edit PICTURE EDIT, such as ledits edit photo.jpg +hat")
     pictures, edits = [words[0]], list[str]()
     for word in words[1:]:
-        is_edit = word == "" or word.strip()[:1] in ("+", "-") or "->" in word
+        sentence = " " in word.strip() and not os.path.exists(word) and not word.lower().endswith(_ENDINGS)
+        is_edit = word == "" or word.strip()[:1] in ("+", "-") or "->" in word or sentence
         if is_edit and word != "-":
             edits.append(word.strip())
         else:

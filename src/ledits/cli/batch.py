@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import (
+    AnywayOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -48,12 +50,13 @@ class BatchCommand(TyperCommand):
         return super().parse_args(ctx, words)
 
 
+@with_more
 def batch_command(
     inputs: Annotated[
         list[str],
         typer.Argument(
             metavar="MANIFEST | PICTURES...",
-            help="A .csv, .jsonl or .parquet file with a row for each job; or pictures, folders and globs.",
+            help="A .csv, .tsv, .jsonl or .parquet file with a row for each job; or pictures, folders and globs.",
         ),
     ],
     output: Annotated[str, typer.Option("-o", "--output", help="A folder, or s3://bucket/prefix (also gs://, az://).")],
@@ -99,7 +102,9 @@ def batch_command(
     mask: Annotated[
         Mask | None, typer.Option("--mask", help="How edits by words are kept in place, as in `ledits edit`.")
     ] = None,
-    composite: Annotated[bool, typer.Option("--composite", help="Change nothing outside the used masks.")] = False,
+    composite: Annotated[
+        bool, typer.Option("--composite", help="Keep the picture's own pixels away from the edits.")
+    ] = False,
     thrifty: Annotated[
         bool, typer.Option("--thrifty", help="With --source: ask less of the network in later steps.")
     ] = False,
@@ -109,7 +114,10 @@ def batch_command(
     size: SizeOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    anyway: AnywayOption = False,
     as_json: JsonOption = False,
+    *,
+    more: More,
 ) -> None:
     """Edit many pictures: ledits batch photos/ --edit 'cat->dog' -o edited
 
@@ -117,22 +125,23 @@ def batch_command(
     errors in results.jsonl (and .parquet), and the exit code is 1. Settings given here are for rows without their own.
 
     A manifest has the columns picture, edits ("cat->dog; +hat") and, named as the options, source, steps, skip, seed,
-    source_scale, negative, size, mask, composite, drop_source_late.
+    source_scale, negative, size, mask, composite, drop_source_late. Columns of other names are kept in the table.
     """
     from ledits.batch.jobs import TEMPLATE
     from ledits.batch.manifest import Ask
     from ledits.batch.run import Options, estimate, run
 
+    loading = more.loading(model, device, dtype)
     check(model, device, dtype)
     ask = Ask(
         source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size,
         mask=mask and mask.value, composite=composite or None, drop_source_late=thrifty or None,
     )  # fmt: skip
     options = Options(
-        source=_source(inputs, root, tuple(edit or ()), ask), output=output, model=model or "scenes",
-        device=device or "auto", dtype=dtype or "auto", template=name or TEMPLATE, workers=workers, threads=threads,
+        source=_source(inputs, root, tuple(edit or ()), ask), output=output, model=loading.to_text(),
+        device=loading.device, dtype=loading.dtype, template=name or TEMPLATE, workers=workers, threads=threads,
         ray=None if ray is None else "" if ray == "local" else ray, shard=_shard(shard), retry_failed=retry_failed,
-        limit=limit,
+        limit=limit, anyway=anyway,
     )  # fmt: skip
     if dry_run:
         _say_estimate(estimate(options), as_json)
@@ -140,10 +149,10 @@ def batch_command(
     with _progress(as_json) as watch:
         summary = run(options, watch)
     _say_summary(summary, options, as_json)
-    if summary.failed:
-        raise typer.Exit(1)
     if summary.stopped:
         raise typer.Exit(130)
+    if summary.failed:
+        raise typer.Exit(1)
 
 
 batch_command.command_class = BatchCommand  # pyright: ignore[reportFunctionMemberAccess]

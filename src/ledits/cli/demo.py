@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
+from ledits.cli.more_options import More
 from ledits.cli.options import DeviceOption, DtypeOption, ForceOption, QuietOption, check, load
 from ledits.cli.progress import progress
 from ledits.picture import image
@@ -49,7 +50,7 @@ def demo_command(
     rows = list[tuple[str, list[Image.Image]]]()
     with progress(quiet=quiet) as report:
         report("loading the model")
-        editor = load(None, device, dtype)
+        editor = load(More().loading(None, device, dtype))
         for k, (name, (picture, source, edits)) in enumerate(EDITS.items()):
             began = time.perf_counter()
             report(name, k, len(EDITS))

@@ -2,6 +2,8 @@
 
 import time
 
+import typer
+
 from ledits.cli import arguments
 from ledits.cli.edit_options import (
     Composite,
@@ -18,6 +20,7 @@ from ledits.cli.edit_options import (
     Thrifty,
     Words,
 )  # fmt: skip
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import (
     AnywayOption,
     DeviceOption,
@@ -41,10 +44,12 @@ from ledits.cli.progress import answer, progress
 from ledits.cli.request import Request
 from ledits.cli.results import Results
 from ledits.files.checkpoints import BUNDLED
+from ledits.language import sentences
 from ledits.picture import image
 from ledits.scenes import suits
 
 
+@with_more
 def edit_command(
     words: Words = None, source: SourceOption = None, region: Region = None, composite: Composite = False,
     mask: MaskOption = None, output: Output = None, model: ModelOption = None, device: DeviceOption = None,
@@ -53,7 +58,7 @@ def edit_command(
     negative: NegativeOption = None, thrifty: Thrifty = False, recipe: RecipeOption = None,
     no_recipe: NoRecipe = False, inversion: Kept = None, save_inversion: Keep = None, show_masks: ShowMasks = None,
     quality: Quality = None, keep_metadata: Metadata = False, force: ForceOption = False, as_json: JsonOption = False,
-    quiet: QuietOption = False, verbose: VerboseOption = False,
+    quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
 ) -> None:  # fmt: skip
     """Edit pictures with words: ledits edit cat.png 'cat->dog' -o dog.png
 
@@ -62,6 +67,7 @@ def edit_command(
     -hat               removes it
     'cat->dog'         puts a dog in the cat's place
     '->a dog at night' makes this the whole caption; needs --source
+    'make the cat a dog, add a hat'   the same, said in a sentence
     +hat:8             with scale 8: how strong
     +hat@0.9           with threshold 0.9: the share of the picture left alone
     '+hat\\[2..40]'      acting from step 2 until before step 40
@@ -79,6 +85,9 @@ def edit_command(
         {"model": model, "device": device, "dtype": dtype},
         recipe=recipe, inversion=inversion,
     )  # fmt: skip
+    loading = more.loading(request.model, request.device, request.dtype)
+    if any(map(sentences.is_sentence, split.edits)) and not quiet and not as_json:
+        typer.echo(f"read as {', '.join(map(str, request.edits))}", err=True)
     folder = check(request.model, request.device, request.dtype)
     files = [(each, image.read(each.data), image.ending(each.data)) for each in split.sources]
     results = Results(
@@ -92,7 +101,7 @@ def edit_command(
     results.check(targets, files, one=inversion is not None)
     with progress(quiet=quiet, verbose=verbose, as_json=as_json) as report:
         report("loading the model")
-        editor = load(request.model, request.device, request.dtype)
+        editor = load(loading)
         for (source_file, shown, ending), target in zip(files, targets, strict=True):
             result = request.edit(editor, shown, report, anyway=anyway)
             results.write(result, target, source_file, ending)

@@ -43,7 +43,9 @@ Quality = Annotated[
 Region = Annotated[
     Path | None,
     typer.Option(
-        "--region", rich_help_panel=PICTURE, help="Where edits may act: a picture of the same size, white is open."
+        "--region",
+        rich_help_panel=PICTURE,
+        help="Where edits may act: a picture of the same size. White is open, black and what is transparent is closed.",
     ),
 ]
 MaskOption = Annotated[
@@ -57,7 +59,11 @@ MaskOption = Annotated[
 ]
 Composite = Annotated[
     bool,
-    typer.Option("--composite", rich_help_panel=PICTURE, help="Change nothing outside the masks, not by one bit."),
+    typer.Option(
+        "--composite",
+        rich_help_panel=PICTURE,
+        help="Keep the picture's own pixels away from the edits. Outside a region that is given not one bit changes.",
+    ),
 ]
 Thrifty = Annotated[
     bool,

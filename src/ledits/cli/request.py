@@ -10,6 +10,7 @@ from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.settings import Settings
 from ledits.cli.progress import Progress
 from ledits.files.checkpoints import BUNDLED
+from ledits.language import sentences
 from ledits.picture import header, image
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Request:
             raise ValueError(
                 f"{where} was made with model {made_with!r}: say --model {made_with} to load it, if you trust it"
             )
-        asked = tuple(map(parse, edits))
+        source = settings.source if settings else options["source"] or ""
+        asked = tuple(map(parse, found.edits)) if found else sentences.asked(edits, source)
         return cls(edits=asked, options=options, settings=settings, recipe=found, inversion=inversion, **how, **model)
 
     def plan(self, shown: image.Picture, settings: Settings | None = None) -> Plan:
@@ -87,11 +89,8 @@ class Request:
         else:
             settings = self.settings or editor.settings(**self.options)
             self.plan(shown, settings).check(editor.backbone.defaults)
-            if self.recipe is not None and self.recipe.fingerprint != editor.backbone.fingerprint:
-                raise ValueError(
-                    f"the recipe was made with another version of model {self.recipe.model!r}, "
-                    f"{self.recipe.fingerprint[:8]}: its result can't be repeated"
-                )
+            if self.recipe is not None:
+                editor.check_recipe(self.recipe)
             if self.recipe is None and not anyway:
                 editor.check(shown, settings)
             made = editor.invert(shown, settings, progress=report.of("inverting"))

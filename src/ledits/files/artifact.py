@@ -18,6 +18,7 @@ from ledits.method.core import Inversion, Schedule
 from ledits.picture.frame import Frame
 from ledits.picture.header import ENDING, FORMAT, header
 
+_STATE = "state"  # files from before it was kept have none: their path is predicted again
 _NAMES = {"format", "model", "fingerprint", "picture", "dtype", "device", "settings", "frame"}
 _SCHEDULE = {"t", "alpha", "sigma", "order"}
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -34,6 +35,7 @@ class Provenance:
     settings: Settings
     dtype: str
     device: str
+    state: str = ""  # a token of what the network was when it predicted along the path
     format: int = FORMAT
 
 
@@ -64,9 +66,10 @@ def load(path: Path) -> tuple[Inversion, Provenance]:
     """
     value = header(path)
     try:
-        if set(value) != _NAMES | _SCHEDULE:
+        if set(value) - {_STATE} != _NAMES | _SCHEDULE:
             raise ValueError(f"it must hold exactly {', '.join(sorted(_NAMES | _SCHEDULE))}")
-        for name in ("model", "fingerprint", "picture", "dtype", "device"):
+        value.setdefault(_STATE, "")
+        for name in ("model", "fingerprint", "picture", "dtype", "device", _STATE):
             if not isinstance(value[name], str):
                 raise ValueError(f"its {name} is {value[name]!r}, where a text is needed")
         provenance = Provenance(
@@ -77,6 +80,7 @@ def load(path: Path) -> tuple[Inversion, Provenance]:
             settings=Settings.from_json(value["settings"]),
             dtype=value["dtype"],
             device=value["device"],
+            state=value[_STATE],
         )
         schedule = _schedule(value)
         if len(schedule) != provenance.settings.steps:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from ledits.errors import FileThere
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
@@ -41,7 +43,7 @@ def check_writable(path: Path, endings: Collection[str], *, overwrite: bool) -> 
         if path.is_dir():
             raise ValueError(f"{path} is a folder; ledits writes one file: choose a file name.")
         if not overwrite:
-            raise ValueError(_exists(path))
+            raise FileThere(path)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"The folder {folder} cannot be written to: change its permissions or choose another one.")
 
@@ -59,7 +61,7 @@ def written(path: Path, *, overwrite: bool) -> Generator[Path]:
         else:
             _publish(temporary, path)
     except FileExistsError:
-        raise ValueError(_exists(path)) from None
+        raise FileThere(path) from None
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror}): choose another name or folder.") from error
     finally:
@@ -126,7 +128,3 @@ def _publish(temporary: Path, path: Path) -> None:
         except OSError:
             path.unlink()
             raise
-
-
-def _exists(path: Path) -> str:
-    return f"{path} exists; pass --force to replace it or choose another name."

@@ -2,15 +2,15 @@
 
 Beyond the paper. Its masks are found anew in each step, from one noisy prediction, out of a threshold that has to be
 guessed, and what is outside them may drift. Here the inversion's base prompt is the picture's caption, so that one
-network answer a step says both what is there and what is kept; an edit is the caption with that edit alone; and where
-the two predict different pictures along the exact path, all levels asked in batches, is where the edit belongs (the
-idea of DiffEdit, Couairon et al. 2022, which has neither the path nor a threshold of its own). No attention maps are
-needed. Outside the regions the replay stays on the path. Axes are core.py's.
+network answer a step says both what is there and what is kept; an edit is a direction between two captions; and where
+the caption and the one after the edit predict different pictures along the exact path, all levels asked in batches, is
+where the edit belongs (the idea of DiffEdit, Couairon et al. 2022, which has neither the path nor a threshold of its
+own). No attention maps are needed. Outside the regions the replay stays on the path. Axes are core.py's.
 """
 
+import math
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,24 +18,14 @@ from torch import Tensor
 
 from ledits.method import core
 from ledits.method.core import Concept, Denoiser, Inversion, Prompt, Step
+from ledits.method.told import Told
 
 # Only every second level is asked where an edit belongs, and every sixth whose place one is: as good as all of them on
-# scenes (LOG.md). What a thing is shows at the less noisy levels.
+# scenes (docs/log). What a thing is shows at the less noisy levels.
 _STRIDE = 2
 _RARELY = 3
-
-
-class Beside(NamedTuple):
-    """What captions say of the things of a picture, for concepts' regions to be told apart.
-
-    One of each for a concept, but for `stays`, which has one for a thing. The base prompt itself says nothing,
-    be it for all pictures or for one of them.
-    """
-
-    apart: Sequence[Prompt]  # the caption without the things that the region keeps clear of
-    own: Sequence[Prompt]  # of the thing that the concept changes and nothing else, in every place
-    goes: Sequence[Hashable]  # whether things go and nothing takes their place; a tuple has one for each picture
-    stays: Sequence[Prompt]  # of a thing that no concept changes and nothing else, in every place
+# The share of an edit's steps in which the picture does not show yet what the other edits do.
+_EARLY = 0.35
 
 
 @dataclass(frozen=True)
@@ -46,67 +36,121 @@ class Known:
     rarely: dict[Prompt, Tensor] = field(default_factory=dict)
 
 
+def edit(
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None = None, *,
+    known: Known | None = None, drop_source_late: bool = False,
+) -> Generator[Step, Tensor | None]:  # fmt: skip
+    """Replay captioned edits within the regions that `locate` finds, and stay on the path everywhere else.
+
+    One concept is one edit. Its prompt is the caption after it alone, the inversion's base prompt the caption itself.
+    `told` says what the network is told in its place (None: the concept's own prompt). A step's masks are of edits.
+    `drop_source_late` is an approximation: from half of the steps on an edit moves from its own caption, which spares
+    the network the source's (guidance in a limited interval, Kynkäänniemi et al. 2024, arXiv 2404.07724).
+    A tensor sent in after a step takes the place of its x, as in `core.edit`.
+    """
+    base = inversion.base_prompt
+    told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
+    located = locate(denoise, inversion, concepts, told, known)
+    directions, of = list[Concept](), list[int]()
+    for k, (concept, captions) in enumerate(zip(located, told, strict=True)):
+        if captions.target == base:
+            continue  # it asks for what is there
+        for direction in spans(concept, captions, inversion, drop_source_late=drop_source_late):
+            directions.append(direction)
+            of.append(k)
+    regions = [concept.region for concept in located if concept.region is not None]
+    inside = torch.stack(regions).amax(0) if regions else None
+    steps, begun = core.edit(denoise, inversion, directions, "none"), False
+    step = next(steps)
+    while True:
+        x, masks = step.x, step.x.new_zeros(len(concepts), *step.masks.shape[1:])
+        if inside is not None:
+            path = inversion.x[step.i + 1].float()
+            x = path + inside * (step.x - path)
+        for k, mask in zip(of, step.masks, strict=True):
+            masks[k] += mask  # an edit's directions take turns
+        # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
+        begun = begun or any(direction.active(step.i) for direction in directions)
+        sent = yield replace(step, x=x, masks=masks)
+        try:
+            step = steps.send(sent if sent is not None else x if begun else None)
+        except StopIteration:
+            return
+
+
+def spans(concept: Concept, told: Told, inversion: Inversion, *, drop_source_late: bool = False) -> list[Concept]:
+    """The directions of one edit, which take turns: each says what it moves towards and away from in its steps."""
+    base, n = inversion.base_prompt, len(inversion.schedule)
+    first, end = concept.warmup, n if concept.cooldown is None else min(concept.cooldown, n)
+    late = first + math.ceil(max(1.0, _EARLY * (n - first)))
+    dropped = max(first, math.ceil(n / 2)) if drop_source_late else n
+    cuts = sorted({first, end, *(i for i in (late, dropped) if first < i < end)})
+    result = list[Concept]()
+    for start, stop in zip(cuts, cuts[1:], strict=False):
+        towards, away = (told.late, told.away) if start >= late else (told.early, base)
+        away = towards if start >= dropped else None if away == base else away
+        if result and (result[-1].prompt, result[-1].away) == (towards, away):
+            result[-1] = replace(result[-1], cooldown=stop)
+        else:
+            result.append(replace(concept, prompt=towards, away=away, warmup=start, cooldown=stop))
+    return result
+
+
 def locate(
-    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], beside: Beside | None = None,
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None = None,
     known: Known | None = None,
 ) -> list[Concept]:  # fmt: skip
     """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
 
-    Each concept's prompt is the caption with its edit alone, and the inversion's base prompt is the caption itself. A
-    threshold is the share of the given region left alone; None finds it by Otsu's method. Where two regions meet, the
-    smaller one has the place to itself: an object that changes on a background that does.
+    A threshold is the share of the given region left alone; None finds it by Otsu's method. Where two regions meet, the
+    smaller one has the place to itself: an object that changes on a background that does. What guides nothing (scale 0,
+    or the caption itself) has no region.
 
-    With `beside` a region keeps clear of what a picture and the same without its things (`apart`) disagree about, and
-    of each region that changes a thing there is left what that thing's own caption predicts better than those of
-    all the others, be they changed or not. What goes has one cell more about it: its edge and its light go as well.
-
+    A region that is found keeps clear of what `told.clear` and the caption disagree about. Of all regions that change a
+    thing each is left what that thing's own caption predicts better than those of all others do, changed or not.
     `known` remembers what the network was asked, so that it is asked once.
     """
     if not concepts:
         return []
     known, base = known or Known(), inversion.base_prompt
-    nothing = [base] * len(concepts)
-    beside = beside or Beside(nothing, nothing, [False] * len(concepts), [])
-    levels = list(range(0, len(inversion.schedule), _STRIDE))
-    asked = [*(concept.prompt for concept in concepts), *(prompt for prompt in beside.apart if prompt != base)]
-    _ask(denoise, inversion, levels, asked, known.often)
+    told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
+    levels, pairs = list(range(0, len(inversion.schedule), _STRIDE)), list(zip(concepts, told, strict=True))
+    clear = [t.clear for c, t in pairs if c.scale and c.threshold is None and t.clear != base]
+    asked = [*(t.target for c, t in pairs if c.scale), *clear]
+    _ask(denoise, inversion, levels, [prompt for prompt in asked if prompt != base], known.often)
     # Means of plain differences: the noisiest levels, where most is undecided, count most.
-    apart = {prompt: known.often[prompt].mean(0) for prompt in asked}
+    like = inversion.x[-1][:, 0].float()
+    apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
     found, allowed = list[Tensor](), list[Tensor]()
-    for concept, without, gone in zip(concepts, beside.apart, beside.goes, strict=True):
-        values = apart[concept.prompt]
-        free = torch.ones_like(values)[:, None]
+    for concept, captions in pairs:
+        free = torch.ones_like(like)[:, None]
         if concept.region is not None:
-            free = F.interpolate(concept.region.to(values), values.shape[-2:], mode="area").expand_as(free)
-        if without != base:
-            kept = otsu(apart[without], torch.ones_like(values))[:, None]
-            free = free * torch.where(_same(without, base, values), 1, 1 - kept)
-        if concept.threshold is None:
-            region = otsu(values, free[:, 0])[:, None]
-            region = torch.where(_same(gone, True, values), F.max_pool2d(region, 3, 1, 1), region)
-        else:
+            free = F.interpolate(concept.region.to(like), like.shape[-2:], mode="area").expand_as(free)
+        still = _same(captions.target, base, like)
+        if concept.scale == 0 or bool(still.all()):
+            allowed.append(free * 0)
+            found.append(free * 0)
+            continue
+        values = apart[captions.target]
+        if concept.threshold is not None:
             region = core.quantile_mask(values, concept.threshold, free[:, 0])[:, None]
-        found.append(region * (free > 0))
+        else:
+            if captions.clear in clear:
+                kept = otsu(apart[captions.clear], torch.ones_like(values))[:, None]
+                free = free * torch.where(_same(captions.clear, base, values), 1, 1 - kept)
+            region = otsu(values, free[:, 0])[:, None]
+            region = torch.where(_same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
+        found.append(region * (free > 0) * ~still)
         allowed.append(free)
-    changed = [prompt for prompt in beside.own if prompt != base]
-    things = list(dict.fromkeys([*changed, *(prompt for prompt in beside.stays if prompt != base)]))
-    if changed and len(things) > 1:
+    own = [t.own if c.scale and c.threshold is None else base for c, t in pairs]
+    stay = [prompt for c, t in pairs if c.scale and c.threshold is None for prompt in t.stays]
+    things = list(dict.fromkeys(prompt for prompt in [*own, *stay] if prompt != base))
+    if len(things) > 1:
         _ask(denoise, inversion, levels[len(levels) // 3 :: _RARELY], things, known.rarely)
         wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}
-        found = _shared_out(found, allowed, beside.own, wrong, base)
+        found = _shared_out(found, allowed, own, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
     return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)]
-
-
-def likelier(denoise: Denoiser, inversion: Inversion, prompts: Sequence[Prompt]) -> Tensor:
-    """Which of `prompts` each picture suits best, (b) of their numbers: under it the network errs least.
-
-    A diffusion model as a classifier (Li et al. 2023, arXiv 2303.16203), along the one path that is there.
-    """
-    levels = list(range(0, len(inversion.schedule), _STRIDE))
-    predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
-    wrong = (predicted - inversion.x[-1].float()).square().mean((3, 4, 5))
-    return wrong.log().mean(1).argmin(0)  # of logarithms: each level counts alike
 
 
 def _shared_out(
@@ -142,30 +186,6 @@ def _same(one: Hashable, other: Hashable, like: Tensor) -> Tensor:
     """For which pictures of `like` (b ...) two prompts are the same, (b 1 1 1); one is for all, a tuple for each."""
     both = zip(*(each if isinstance(each, tuple) else (each,) * len(like) for each in (one, other)), strict=True)
     return torch.tensor([a == b for a, b in both], device=like.device)[:, None, None, None]
-
-
-def edit(denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept]) -> Generator[Step, Tensor | None]:
-    """`core.edit` within the concepts' regions, which `locate` found, and on the path everywhere else.
-
-    A tensor sent in after a step takes the place of its x, as in `core.edit`.
-    """
-    if not concepts:
-        yield from core.edit(denoise, inversion, concepts, "none")
-        return
-    regions = [concept.region for concept in concepts if concept.region is not None]
-    inside = torch.stack(regions).amax(0)
-    steps = core.edit(denoise, inversion, concepts, "none")
-    step, begun = next(steps), False
-    while True:
-        path = inversion.x[step.i + 1].float()
-        x = path + inside * (step.x - path)
-        # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
-        begun = begun or any(concept.active(step.i) for concept in concepts)
-        sent = yield replace(step, x=x)
-        try:
-            step = steps.send(sent if sent is not None else x if begun else None)
-        except StopIteration:
-            return
 
 
 def otsu(values: Tensor, region: Tensor) -> Tensor:

@@ -119,6 +119,7 @@ class Concept:
     warmup: int = 0  # first step that is guided
     cooldown: int | None = None  # first step that is guided no more; None: guided to the end
     region: Tensor | None = None  # (1 or b, 1, H, W) in 0..1, where this edit may act; any size, soft values allowed
+    away: Prompt | None = None  # what the scale pushes away from; None: the base prompt, as in the paper
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.scale):
@@ -132,8 +133,8 @@ class Concept:
             steps = f"steps {self.warmup} to {self.cooldown} of {self.prompt!r}"
             raise ValueError(f"{steps}: begin at 0 or later and end after that")
 
-    def active(self, i: int) -> bool:
-        return self.warmup <= i and (self.cooldown is None or i < self.cooldown)
+    def active(self, i: int) -> bool:  # without a scale it guides nothing and opens nothing
+        return self.scale != 0 and self.warmup <= i and (self.cooldown is None or i < self.cooldown)
 
 
 Mask = Callable[[int, Tensor, Tensor | None, Concept], Tensor]  # (step, psi, attention, concept) -> (b h w) in 0..1
@@ -190,9 +191,10 @@ def edit(
 ) -> Generator[Step, Tensor | None]:  # fmt: skip
     """Replay the sampler along `inversion` with one guidance term per concept; the last step yielded is the result.
 
+    x0 = base + sum_k mask_k (away_k - base + scale_k (prompt_k - away_k)); where away is the base, it is the paper's.
     Until the first concept is active the replay is the path itself and the network is not asked; then only for the base
-    prompt and the active concepts. A tensor sent in after a step takes the place of its x.
-
+    prompt and the active concepts. Where all of these have an `away` of their own, base is what the path says. A tensor
+    sent in after a step takes the place of its x.
     `rescale` draws the deviation of the guided x0 back to that of the concepts' own (Lin et al. 2023, section 3.4).
     `recorded` guidance (b c h w) of the first steps is used as it is, and no concept is asked there.
     """
@@ -202,24 +204,29 @@ def edit(
     asked = [inversion.base_prompt, inversion.source] if inversion.source_scale else [inversion.base_prompt]
     on_path, x, previous = True, inversion.x[0].float(), None
     for i in range(len(s)):
-        active = [k for k, concept in enumerate(concepts) if concept.active(i) and i >= len(recorded)]
-        prompts = [concepts[k].prompt for k in active]
-        seen, maps = _at(denoise, x, i, prompts if on_path else [*asked, *prompts])
+        active = [k for k, c in enumerate(concepts) if c.active(i) and i >= len(recorded)]
+        own = [concepts[k] for k in active]
+        stored = on_path or (bool(own) and all(concept.away is not None for concept in own))
+        prompts = [concept.prompt for concept in own]
+        away = (concept.away for concept in own if concept.away is not None)
+        seen, maps = _at(denoise, x, i, [*(() if stored else asked), *prompts, *away])
         base, unedited = inversion.base_denoised[i].float(), inversion.denoised[i].float()
-        if not on_path:
+        if not stored:
             near, scale = denoise.precision, inversion.source_scale
             base = snap_to_stored(seen[asked[0]], inversion.base_denoised[i], near)
             guided = seen[asked[0]] + scale * (seen[asked[-1]] - seen[asked[0]])
             unedited = snap_to_stored(guided, inversion.denoised[i], near * (abs(1 - scale) + abs(scale)))
         masks, guidance = x.new_zeros(len(concepts), x.shape[0], *x.shape[2:]), torch.zeros_like(unedited)
-        for k, prompt in zip(active, prompts, strict=True):
-            psi = concepts[k].scale * (seen[prompt] - base)  # paper, Eq. 10
-            masks[k] = shape(i, psi, maps.get(prompt), concepts[k])
-            guidance = guidance + masks[k][:, None] * psi  # paper, Eq. 11 and 12
+        for k, concept in zip(active, own, strict=True):
+            start = base if concept.away is None else seen[concept.away]
+            psi = concept.scale * (seen[concept.prompt] - start)  # paper, Eq. 10
+            masks[k] = shape(i, psi, maps.get(concept.prompt), concept)
+            change = psi if concept.away is None else start - base + psi
+            guidance = guidance + masks[k][:, None] * change  # paper, Eq. 11 and 12
         x0 = unedited + (recorded[i].to(unedited) if i < len(recorded) else guidance)
         if rescale and active:
-            own = torch.stack([seen[prompt] for prompt in prompts]).mean(0)
-            ratio = own.std((1, 2, 3), keepdim=True) / x0.std((1, 2, 3), keepdim=True)
+            meant = torch.stack([seen[prompt] for prompt in prompts]).mean(0)
+            ratio = meant.std((1, 2, 3), keepdim=True) / x0.std((1, 2, 3), keepdim=True)
             x0 = x0 * (1 + rescale * (ratio - 1))
         x, previous = inversion.replay(i, x, x0, previous), x0
         on_path = on_path and not active and i >= len(recorded)
@@ -231,9 +238,9 @@ def edit(
 
 def check_windows(concepts: Sequence[Concept], steps: int) -> None:
     """Raise ValueError for a concept that would never act; surfaces call it before a long inversion."""
-    for concept in concepts:
-        if (warmup := concept.warmup) >= steps:
-            raise ValueError(f"warm-up {warmup} of {concept.prompt!r} is past the end: the steps are 0 to {steps - 1}")
+    for c in concepts:
+        if c.warmup >= steps:
+            raise ValueError(f"warm-up {c.warmup} of {c.prompt!r} is past the end: the steps are 0 to {steps - 1}")
 
 
 def implicit_mask(i: int, psi: Tensor, attention: Tensor | None, concept: Concept, rule: MaskRule) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ledits.errors import FileMissing
+
 FORMAT = 3
 ENDING = ".safetensors"
 
@@ -17,7 +19,7 @@ def header(path: Path) -> dict[str, Any]:
     try:
         kind = os.stat(path).st_mode
     except (OSError, ValueError):
-        raise ValueError(f"There is no file {path}: check the name and the folder.") from None
+        raise FileMissing(path) from None
     if stat.S_ISDIR(kind):
         raise ValueError(f"{path} is a folder: pass an inversion that `ledits invert` wrote.")
     if not stat.S_ISREG(kind):

@@ -8,7 +8,7 @@ import math
 import stat
 import struct
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
+from ledits.errors import FileMissing
 from ledits.files import atomic as files
+
+with contextlib.suppress(ImportError):  # the pictures of phones, where somebody has installed what reads them
+    import pillow_heif  # pyright: ignore[reportMissingTypeStubs]
+
+    pillow_heif.register_heif_opener()  # pyright: ignore[reportUnknownMemberType]
 
 SMALLEST = 8
 """Pixels: the shortest side of a picture that can be edited."""
@@ -28,6 +34,29 @@ _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".t
 _LONGEST = {"JPEG": 65_500, "WEBP": 16_383}
 _JPEG_SEGMENT = 65_533
 _RECIPE = "ledits"
+_HEIC = {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypavif"}
+
+# Of EXIF, what tells of camera, date, place and rights: in a picture's own list, and in that of the shot.
+_KEPT = (
+    ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.DateTime,
+    ExifTags.Base.Artist, ExifTags.Base.HostComputer, ExifTags.Base.Rating, ExifTags.Base.RatingPercent,
+    ExifTags.Base.Copyright, ExifTags.Base.XPTitle, ExifTags.Base.XPComment, ExifTags.Base.XPAuthor,
+    ExifTags.Base.XPKeywords, ExifTags.Base.XPSubject,
+)  # fmt: skip
+_KEPT_OF_SHOT = tuple(
+    getattr(ExifTags.Base, name)
+    for name in (
+        "ExposureTime", "FNumber", "ExposureProgram", "ISOSpeedRatings", "SensitivityType", "ExifVersion",
+        "DateTimeOriginal", "DateTimeDigitized", "OffsetTime", "OffsetTimeOriginal", "OffsetTimeDigitized",
+        "ShutterSpeedValue", "ApertureValue", "BrightnessValue", "ExposureBiasValue", "MaxApertureValue",
+        "SubjectDistance", "MeteringMode", "LightSource", "Flash", "FocalLength", "UserComment", "SubsecTime",
+        "SubsecTimeOriginal", "SubsecTimeDigitized", "ExposureMode", "WhiteBalance", "DigitalZoomRatio",
+        "FocalLengthIn35mmFilm", "SceneCaptureType", "GainControl", "Contrast", "Saturation", "Sharpness",
+        "SubjectDistanceRange", "ImageUniqueID", "CameraOwnerName", "BodySerialNumber", "LensSpecification",
+        "LensMake", "LensModel", "LensSerialNumber",
+    )
+)  # fmt: skip
+_LONGEST_TAG = 8192  # bytes
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,13 +91,11 @@ def take(picture: Any) -> Picture:
     if isinstance(picture, Picture):
         return picture
     if isinstance(picture, bytes | str | Path):
-        return read(Path(picture) if isinstance(picture, str) else picture)
+        return read(_path(picture) if isinstance(picture, str) else picture)
     if isinstance(picture, Image.Image):
-        buffer = io.BytesIO()
-        if picture.mode in {"F", "I", "HSV", "LAB", "YCbCr", "CMYK"}:
-            raise ValueError(f"a picture of mode {picture.mode}: pass it as RGB, with picture.convert('RGB')")
-        picture.save(buffer, "PNG", icc_profile=picture.info.get("icc_profile"), exif=picture.getexif())
-        return read(buffer.getvalue())
+        rgb, alpha = pixels(picture)
+        _check_size(rgb.shape[1], rgb.shape[0], "the picture")
+        return Picture(rgb, alpha, _fingerprint(rgb, alpha))
     if hasattr(picture, "detach"):  # a tensor, without importing torch
         picture = picture.detach().float().cpu().numpy() if picture.is_floating_point() else picture.cpu().numpy()
         picture = picture[0] if picture.ndim == 4 and len(picture) == 1 else picture
@@ -76,6 +103,43 @@ def take(picture: Any) -> Picture:
             raise ValueError(f"a tensor of shape {tuple(picture.shape)}: (3, height, width) is needed, one picture")
         picture = picture.transpose(1, 2, 0)
     return _from_array(np.asarray(picture))
+
+
+def pixels(image: Image.Image, name: Path | str = "the picture") -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """What a picture that Pillow has opened or made looks like: colours (H W 3), upright and sRGB, and alpha (H W).
+
+    Of any mode and any size; ValueError for values of which nobody knows what is white.
+    """
+    # "I" is how Pillow 11 opens 16-bit PGM; elsewhere it is 32 or signed bits, and what is white is anyone's guess.
+    if image.mode == "F" or (image.mode == "I" and image.format not in {"PNG", "PPM"}):
+        raise ValueError(
+            f"{name} holds floating-point, signed or 32-bit values; "
+            f"ledits edits pictures of 8 or 16 bits: save it as one of these and pass that."
+        )
+    with _guarded(name):
+        image.load()
+    turn = _UPRIGHT.get(_exif(image).get(ExifTags.Base.Orientation, 1))
+    with _guarded(name):
+        colour, opacity = _split(_eight_bits(image))
+    colour = _srgb(name, colour, image.info.get("icc_profile"))
+    if turn is not None:
+        colour = colour.transpose(turn)
+        opacity = None if opacity is None else opacity.transpose(turn)
+    return np.array(colour, dtype=np.uint8), None if opacity is None else np.array(opacity, dtype=np.uint8)
+
+
+def _path(text: str) -> Path:
+    if "://" in text[:12]:
+        raise ValueError(f"{text} is an address, and ledits opens files: download the picture and pass its file.")
+    return Path(text)
+
+
+def _check_size(width: int, height: int, name: Path | str) -> None:
+    if min(width, height) < SMALLEST:
+        raise ValueError(
+            f"{name} is {width}x{height} pixels; "
+            f"ledits edits pictures of at least {SMALLEST}x{SMALLEST}: pass a larger one."
+        )
 
 
 def _from_array(pixels: NDArray[Any]) -> Picture:
@@ -112,28 +176,8 @@ def read(path: Path | bytes) -> Picture:
             several = image.format not in {"MPO", "PSD"} and bool(getattr(image, "is_animated", False))
         if several:
             raise ValueError(f"{path} holds several frames; ledits edits still pictures: save one frame and pass that.")
-        if min(image.size) < SMALLEST:
-            raise ValueError(
-                f"{path} is {image.width}x{image.height} pixels; "
-                f"ledits edits pictures of at least {SMALLEST}x{SMALLEST}: pass a larger one."
-            )
-        # "I" is how Pillow 11 opens 16-bit PGM; in a TIFF it is 32 or signed bits, and what is white is anyone's guess.
-        if image.mode == "F" or (image.mode == "I" and image.format not in {"PNG", "PPM"}):
-            raise ValueError(
-                f"{path} holds floating-point, signed or 32-bit values; "
-                f"ledits edits pictures of 8 or 16 bits: save it as one of these and pass that."
-            )
-        with _guarded(path):
-            image.load()
-        turn = _UPRIGHT.get(_exif(image).get(ExifTags.Base.Orientation, 1))
-        with _guarded(path):
-            colour, opacity = _split(_eight_bits(image))
-        colour = _srgb(path, colour, image.info.get("icc_profile"))
-    if turn is not None:
-        colour = colour.transpose(turn)
-        opacity = None if opacity is None else opacity.transpose(turn)
-    rgb = np.array(colour, dtype=np.uint8)
-    alpha = None if opacity is None else np.array(opacity, dtype=np.uint8)
+        _check_size(image.width, image.height, path)
+        rgb, alpha = pixels(image, path)
     return Picture(rgb, alpha, _fingerprint(rgb, alpha))
 
 
@@ -198,15 +242,33 @@ def read_recipe(path: Path | bytes) -> dict[str, object] | None:
 
 
 def read_metadata(path: Path | bytes) -> bytes | None:
-    """The EXIF of a picture, such as camera, date and place, without its orientation; None where there is none."""
-    with _opened(path) as (image, _):
-        exif = Image.Exif()
-        with contextlib.suppress(Exception):  # what is broken there is not kept
-            exif.load(image.getexif().tobytes())
-        exif.pop(ExifTags.Base.Orientation, None)
-        if str(exif.get(ExifTags.Base.ImageDescription, "")).startswith(f"{_RECIPE}: "):
-            exif.pop(ExifTags.Base.ImageDescription)  # of the edit before this one
-        return exif.tobytes() if len(exif) else None
+    """What a picture's EXIF says of camera, date, place and rights; None where it says nothing of them.
+
+    All else there, such as size, layout, colours and orientation, describes the old pixels, and a TIFF keeps it in the
+    same list as what its reader needs.
+    """
+    kept = Image.Exif()
+    with _opened(path) as (image, _), contextlib.suppress(Exception):  # what is broken there is not kept
+        found = image.getexif()
+        _keep(found, kept, _KEPT)
+        if str(kept.get(ExifTags.Base.ImageDescription, "")).startswith(f"{_RECIPE}: "):
+            kept.pop(ExifTags.Base.ImageDescription)  # of the edit before this one
+        for folder, tags in ((ExifTags.IFD.Exif, _KEPT_OF_SHOT), (ExifTags.IFD.GPSInfo, None)):
+            part: dict[int, Any] = {}
+            _keep(found.get_ifd(folder), part, tags)
+            if part:
+                kept.get_ifd(folder).update(part)
+    return kept.tobytes() if len(kept) or any(map(kept.get_ifd, (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo))) else None
+
+
+def _keep(found: Mapping[int, Any], into: MutableMapping[int, Any], tags: Collection[int] | None) -> None:
+    """Copy those of `tags`, all where that is None, whose values can be written."""
+    for tag in found if tags is None else [tag for tag in tags if tag in found]:
+        alone = Image.Exif()
+        with contextlib.suppress(Exception):
+            alone[tag] = found[tag]
+            if len(alone.tobytes()) < _LONGEST_TAG:
+                into[tag] = found[tag]
 
 
 def ending(path: Path | bytes) -> str:
@@ -248,11 +310,13 @@ def pad(rgb: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
 def _opened(path: Path | bytes) -> Generator[tuple[Image.Image, Path]]:
     """The file at path, or its bytes, opened by Pillow, its pixels not yet decoded; and what errors call it."""
     if isinstance(path, bytes):
-        path, file = Path("the picture"), io.BytesIO(path)
+        head, path, file = path[:12], Path("the picture"), io.BytesIO(path)
     else:
         file = _file(path)
+        head = file.read(12)
+        file.seek(0)
     with file:
-        with _guarded(path):
+        with _guarded(path, head):
             image = Image.open(file)
         # Pillow would run Ghostscript on it.
         if image.format == "EPS":
@@ -272,14 +336,17 @@ def _file(path: Path) -> BinaryIO:
             raise ValueError(f"{path} is empty (0 bytes): pass a picture file.")
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"There is no file {path}: check the name and the folder.") from None
+        raise FileMissing(path) from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}): check the name and its permissions.") from error
 
 
 @contextmanager
-def _guarded(path: Path) -> Generator[None]:
-    """Pillow at work on a file that may be anything: its warnings stay quiet and its errors become one sentence."""
+def _guarded(path: Path | str, head: bytes = b"") -> Generator[None]:
+    """Pillow at work on a file that may be anything: its warnings stay quiet and its errors become one sentence.
+
+    `head`: the file's first bytes, which may tell what it is where Pillow can't.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -290,9 +357,10 @@ def _guarded(path: Path) -> Generator[None]:
             f"{path} claims more than {Image.MAX_IMAGE_PIXELS:,} pixels, the most that ledits opens: scale it down."
         ) from error
     except UnidentifiedImageError as error:
-        if _heic(path):
+        if head[4:] in _HEIC:
             raise ValueError(
-                f"{path} is a HEIC or AVIF picture, which ledits can't open: export it as JPEG or PNG and pass that."
+                f"{path} is a HEIC or AVIF picture, which can't be opened here: install pillow-heif, or export the "
+                "picture as JPEG or PNG and pass that."
             ) from None
         raise ValueError(
             f"{path} is not a picture that ledits can open; PNG, JPEG, WebP, TIFF, BMP and GIF work: "
@@ -301,12 +369,6 @@ def _guarded(path: Path) -> Generator[None]:
     # A damaged file makes Pillow's parsers raise nearly anything.
     except Exception as error:
         raise ValueError(f"{path} is damaged or incomplete ({error}): save or copy it again.") from error
-
-
-def _heic(path: Path) -> bool:
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(12)[4:] in {b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypavif"}
-    return False
 
 
 def _exif(image: Image.Image) -> Mapping[int, Any]:
@@ -352,7 +414,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image.convert("L" if grey else "RGB"), None
 
 
-def _srgb(path: Path, colour: Image.Image, icc: object) -> Image.Image:
+def _srgb(path: Path | str, colour: Image.Image, icc: object) -> Image.Image:
     """The colours as sRGB "RGB": by the profile where the file has one that fits, else by Pillow's own conversion."""
     if not isinstance(icc, bytes) or not icc or colour.mode == "LAB":
         return colour.convert("RGB")
@@ -374,7 +436,7 @@ def _srgb(path: Path, colour: Image.Image, icc: object) -> Image.Image:
         )
         converted = _converted(fitting, transform)
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        warnings.warn(f"The colour profile in {path} is left out, as it cannot be used ({error}).", stacklevel=3)
+        warnings.warn(f"The colour profile in {path} is left out, as it cannot be used ({error}).", stacklevel=4)
         return colour.convert("RGB")
     return converted
 
@@ -469,7 +531,8 @@ def encode(
     elif name == "WEBP":
         # exact: the colours under transparent pixels stay.
         options |= {"lossless": True, "exact": True} if quality is None else {"quality": quality, "exact": True}
-    elif name == "TIFF":
+    elif name == "TIFF" and not any(map(exif.get_ifd, (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo))):
+        # libtiff, which compresses, can't write lists within lists.
         options["compression"] = "tiff_adobe_deflate"
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, name, **options)

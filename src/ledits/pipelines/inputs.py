@@ -13,9 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.image_processor import VaeImageProcessor
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from ledits.asked.regions import drawn
 from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import MaskRule
 from ledits.picture import image as images
@@ -224,9 +225,9 @@ def _each_picture(given: Picture) -> list[Any]:
     ready: list[Any] = []
     for item in items:
         if isinstance(item, str | Path):
-            item = Image.fromarray(images.read(Path(item)).rgb)
+            item = Image.fromarray(images.take(item).rgb)
         elif isinstance(item, Image.Image):
-            item = ImageOps.exif_transpose(item).convert("RGB")
+            item = Image.fromarray(images.pixels(item, "the image")[0])
         elif isinstance(item, np.ndarray | Tensor):
             item = _in_unit_range(item)
         else:
@@ -256,7 +257,7 @@ def _in_unit_range(image: Any) -> Any:
 def _mask(given: Any) -> Tensor:
     """A mask as (1 or b, 1, H, W) in 0..1."""
     if isinstance(given, Image.Image):
-        given = np.asarray(given.convert("L"))
+        given = drawn(given).copy()
     if not isinstance(given, np.ndarray | Tensor):
         raise ValueError(f"user_mask of type {type(given).__name__}: a PIL picture, an array or a tensor is needed")
     m = given if isinstance(given, Tensor) else torch.from_numpy(given.copy())

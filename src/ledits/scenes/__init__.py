@@ -121,11 +121,11 @@ class Scene:
         """Everything in the scene, without positions: "pixel art of a cat wearing a bow and a star on a beach"."""
         if not self.objects:
             return self.empty()
-        return self._styled(f"{_list([a(o.words()) for o in self.objects])} {where(self.background)}")
+        return self.styled(f"{listed([a(o.words()) for o in self.objects])} {where(self.background)}")
 
     def empty(self) -> str:
         """What is left when every object is taken away: "an empty beach"."""
-        return self._styled("empty snow" if self.background == "snow" else f"an empty {noun(self.background)}")
+        return self.styled("empty snow" if self.background == "snow" else f"an empty {noun(self.background)}")
 
     def captions(self, rng: np.random.Generator) -> str:
         """One training caption: full, with positions, objects alone, what is worn alone, background or style alone, or
@@ -139,7 +139,7 @@ class Scene:
             return appended
         kind = rng.random()
         if self.style and rng.random() < 0.06:
-            return self._styled()
+            return self.styled()
         if not self.objects:
             return self.empty() if kind < 0.8 else self._backdrop(rng)
         if kind < 0.10:
@@ -150,8 +150,8 @@ class Scene:
             (worn,) = dressed
             # "a crown" is an object of its own.
             if worn == "crown" or rng.random() < 0.6:
-                return self._styled(f"an animal {wearing(worn)}" if self.style else wearing(worn))
-            return self._styled(_with_article(worn) if self.style or rng.random() < 0.5 else worn)
+                return self.styled(f"an animal {wearing(worn)}" if self.style else wearing(worn))
+            return self.styled(_with_article(worn) if self.style or rng.random() < 0.5 else worn)
         names = [o.words() if kind < 0.18 and len(objects) == 1 else a(o.words()) for o in objects]
         placed = rng.random() < 0.35
         if placed and len(objects) == 2:
@@ -160,8 +160,8 @@ class Scene:
         elif placed and len(objects) == 1 and abs(objects[0].x - 32) > 7:
             what = f"{names[0]} on the {'left' if objects[0].x < 32 else 'right'}"
         else:
-            what = _list(names)
-        return self._styled(what if kind < 0.35 else f"{what} {where(self.background)}")
+            what = listed(names)
+        return self.styled(what if kind < 0.35 else f"{what} {where(self.background)}")
 
     def _appended(self, rng: np.random.Generator) -> str:
         """The caption without one thing, and that thing after a comma; "" where there is nothing to leave out."""
@@ -178,15 +178,20 @@ class Scene:
         rest, left_out = whole[int(rng.integers(len(whole)))]
         if not rest.objects:
             return f"{rest.empty()}, {left_out}"
-        named = _list([a(o.words()) for o in rest.objects])
-        return f"{rest.caption() if rng.random() < 0.6 else rest._styled(named)}, {left_out}"
+        named = listed([a(o.words()) for o in rest.objects])
+        return f"{rest.caption() if rng.random() < 0.6 else rest.styled(named)}, {left_out}"
 
     def _backdrop(self, rng: np.random.Generator) -> str:
-        if not self.style:
-            return noun(self.background) if rng.random() < 0.5 else where(self.background)
-        return self._styled("snow" if self.background == "snow" else a(noun(self.background)))
+        return where(self.background) if not self.style and rng.random() >= 0.5 else self.backdrop()
 
-    def _styled(self, what: str = "") -> str:
+    def backdrop(self) -> str:
+        """The background alone, which says nothing about objects: "beach", "pixel art of a beach"."""
+        if not self.style:
+            return noun(self.background)
+        return self.styled("snow" if self.background == "snow" else a(noun(self.background)))
+
+    def styled(self, what: str = "") -> str:
+        """`what` with the scene's style before it."""
         if not self.style:
             return what
         name = _with_article(self.style)
@@ -332,7 +337,7 @@ def _with_article(name: str) -> str:
     return name if name in ("sunglasses", "pixel art") else a(name)
 
 
-def _list(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ledits.asked.recipe import Edit
+from ledits.errors import Unsuited
 from ledits.files import checkpoints
+from ledits.files.checkpoints import World
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,32 +44,32 @@ def warn_of_words(backbone: "Backbone", *, captioned: bool) -> None:
 
 def check_words(model: str, folder: Path | None, edits: Iterable[Edit], source: str = "") -> None:
     """Raise ValueError for a word that a model of a small world does not know; `folder` None: not at hand, no check."""
-    world = None if folder is None else checkpoints.world(folder)
-    if world is None:
+    known = None if folder is None else checkpoints.world(folder)
+    if known is None:
         return
     for text in [source, *(part for edit in edits for part in (edit.old, edit.new))]:
         for word in re.findall(r"[^\W\d_]+", text):
-            if word.lower() not in world.words:
-                raise ValueError(
-                    f"model {model!r} does not know the word {word!r}: `ledits models` lists the words that it knows, "
-                    "--model names another model, and --anyway goes on with this one"
-                )
+            if word.lower() not in known.words:
+                raise Unsuited(
+                    f"model {model!r} does not know the word {word!r}, and `ledits models` lists the words that it "
+                    "knows", "name another model, or go on with this one by anyway=True", option="anyway", given=word,
+                    accepted=", ".join(sorted(known.words)),
+                )  # fmt: skip
 
 
 def check_picture(backbone: "Backbone", frame: "Frame", rgb: NDArray[np.uint8]) -> None:
     """Raise ValueError for a picture (H W 3) that a model of a small world could not even give back unchanged."""
-    folder = local(backbone.name)
-    if folder is None or (world := checkpoints.world(folder)) is None:
+    if (known := world(backbone.name)) is None:
         return
     shown = frame.tensor(rgb, backbone.multiple)
     back = backbone.decode(backbone.encode(shown))
     error = float(((frame.picture(back[0]).astype(np.float32) - rgb) ** 2).mean())
-    smeared = error and 10 * math.log10(255**2 / error) < world.least_psnr
-    if smeared or _lost(shown, back.to(shown)) > world.most_lost:
-        raise ValueError(
-            f"model {backbone.name!r} can't draw such a picture: it knows small scenes of emoji, and a photograph "
-            "becomes a smear; name a model for photographs with --model, or go on with --anyway"
-        )
+    smeared = error and 10 * math.log10(255**2 / error) < known.least_psnr
+    if smeared or _lost(shown, back.to(shown)) > known.most_lost:
+        raise Unsuited(
+            f"model {backbone.name!r} can't draw such a picture, as it knows small scenes of emoji, and a photograph "
+            "becomes a smear", "name a model for photographs, or go on with this one by anyway=True", option="anyway",
+        )  # fmt: skip
 
 
 def _lost(shown: "Tensor", back: "Tensor") -> float:
@@ -77,6 +79,12 @@ def _lost(shown: "Tensor", back: "Tensor") -> float:
     # A plain background has none to lose: 5 levels of 255 from pixel to pixel count as there.
     there = sum(float(a.square().sum()) + (5.5 / 127.5) ** 2 * a.numel() for a in pairs[0])
     return lost / there
+
+
+def world(model: str) -> World | None:
+    """The small world of a model on this machine; None for all other models."""
+    folder = local(model)
+    return None if folder is None else checkpoints.world(folder)
 
 
 def local(model: str) -> Path | None:

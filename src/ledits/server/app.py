@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 import ledits
 from ledits.editor import Editor
-from ledits.server import inversions, openai
+from ledits.server import inversions, keep, openai
 from ledits.server.errors import Refused, RefusedBody
 from ledits.server.gate import Gate, preflight
 from ledits.server.manual import STYLE, manual
@@ -33,6 +33,7 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | No
     )  # fmt: skip
     app.include_router(openai.router(service))
     app.include_router(inversions.router(service))
+    app.include_router(keep.router(service))
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

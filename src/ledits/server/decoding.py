@@ -18,7 +18,8 @@ from PIL import Image
 from ledits.asked.recipe import Recipe
 from ledits.picture import image
 
-_OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF")
+_HEIC = ("HEIF",) if ".heic" in Image.registered_extensions() else ()  # where pillow-heif is installed
+_OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF", *_HEIC)
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LENGTH = struct.Struct("<Q")
 

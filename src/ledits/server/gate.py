@@ -14,17 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledits.server.errors import Refused, RefusedBody
 from ledits.server.metrics import Metrics
+from ledits.server.policy import HEADERS, POLICY
 from ledits.server.settings import Settings, owner
 
 log = logging.getLogger("ledits.serve")
 
-# The page is one file with modules of its own; blobs and data are pictures that it made itself.
-_POLICY = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-}
 _OPEN = ("/healthz", "/readyz")  # without a key
 _GUARDED = ("/v1", "/metrics", "/docs", "/openapi.json")
 
@@ -36,7 +30,7 @@ class Gate:
         self._app, self._settings, self._metrics = app, settings, metrics
         self._open = 0
         framed = " ".join(settings.frames) or "'none'"
-        self._headers = {**_HEADERS, "content-security-policy": f"{_POLICY}frame-ancestors {framed}"}
+        self._headers = {**HEADERS, "content-security-policy": f"{POLICY}frame-ancestors {framed}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

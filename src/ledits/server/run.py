@@ -19,10 +19,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ledits.editor import Editor
 from ledits.server.app import create
 from ledits.server.errors import Refused
+from ledits.server.listening import address, listen
 from ledits.server.service import Service
 from ledits.server.settings import Limits, Settings
 
-_PATIENCE = 30  # seconds for a client that reads nothing of its answer
 _FAREWELL = 1  # seconds for answers to be sent, once the server has nothing else to do
 _REPEATED = 10.0  # seconds before the same complaint is logged again
 _SPARE = 64  # descriptors for everything but connections and their files
@@ -129,14 +129,16 @@ def _end(service: Service) -> None:
 
 def serve(
     settings: Settings, editors: Mapping[str, Editor], *, page: ASGIApp | None = None,
-    started: Callable[[str], None] | None = None,
+    started: Callable[[str], None] | None = None, listening: socket.socket | None = None,
 ) -> None:  # fmt: skip
     """Answer until SIGTERM or SIGINT, with these models by name; `started` is told the address.
+
+    `listening`: a socket that listens already.
 
     ValueError for a store that can't be used, a port that is taken, or a system that allows too few open files.
     """
     _descriptors(settings.limits)
-    with _listening(settings) as listening:
+    with listening or listen(settings.host, settings.port) as listening:
         app, service = create(settings, editors, page)
         config = uvicorn.Config(
             app, http=protocol(settings.limits), log_config=None, access_log=False, server_header=False,
@@ -146,8 +148,7 @@ def serve(
         _log_to_stderr()
         service.warm()
         if started is not None:
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            started(f"http://{host}:{listening.getsockname()[1]}")
+            started(address(listening, settings.host))
         try:
             _Server(config, service).run(sockets=[listening])
         finally:
@@ -168,21 +169,6 @@ def _descriptors(limits: Limits) -> None:
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-def _listening(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        listening = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
-    except OSError as error:
-        raise ValueError(
-            f"port {settings.port} of {settings.host} can't be listened on ({error.strerror}): choose another --port, "
-            "or a --host of this machine"
-        ) from None
-    if sys.platform == "linux":
-        # An answer that nobody takes is given up: its bytes would lie in memory for as long as the client likes.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PATIENCE * 1000)
-    return listening
 
 
 class OneLine(logging.Formatter):

@@ -81,7 +81,9 @@ class EditsIn(Strict):
     edits: list[EditGiven] = Field(max_length=MOST)
     region: str | None = Field(default=None, description="for edits without a region of their own")
     mask: MaskRule | None = Field(default=None, description="the rule of implicit masks, for edits by words")
-    composite: bool = Field(default=False, description="change nothing outside the used masks")
+    composite: bool = Field(
+        default=False, description="keep the picture's own pixels away from the edits; outside a region, all of them"
+    )
     format: Format = "png"
     previews: bool = Field(default=True, description="whether steps carry a preview")
     draft: int | None = Field(default=None, ge=1, description="edit with so many of the inversion's steps: faster")

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
+from ledits.asked.idle import Idle
 from ledits.asked.recipe import Edit, parse
 from ledits.asked.settings import Settings as InvertSettings
 from ledits.editor import Edited, Editor, Inversion
@@ -192,7 +193,8 @@ class Service:
             if not heard:
                 # Every edit is muted: what is there is the picture through the autoencoder.
                 rebuilt = pictures.png(inversion.reconstruction)
-                return {"image": rebuilt, "masks": [None for _ in asked], "recipe": None, "network_evaluations": 0,
+                nothing = [None for _ in asked]
+                return {"image": rebuilt, "masks": nothing, "idle": nothing, "recipe": None, "network_evaluations": 0,
                         "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
             replay = inversion.steps(
                 *(each.edit for each in heard), region=self.regions(job, heard), mask=request.mask,
@@ -215,12 +217,13 @@ class Service:
                              "network_evaluations": step.network_evaluations},
                 )  # fmt: skip
             edited = replay.result()
-            masks = iter(edited.masks)
+            masks, idle = iter(edited.masks), iter(edited.idle)
             seconds = round(time.monotonic() - began, 3)
             job.about |= _about(edited.inversion, edited.network_evaluations)
             return {
                 "image": pictures.text(pictures.encoded(edited, request.format)),
                 "masks": [None if each.muted else pictures.png(next(masks)) for each in asked],
+                "idle": [None if each.muted else _why(next(idle)) for each in asked],
                 "recipe": edited.recipe.to_json(), "network_evaluations": edited.network_evaluations,
                 "seconds": seconds,
             }  # fmt: skip
@@ -305,6 +308,10 @@ def _about(inversion: Inversion, evaluations: int) -> dict[str, Any]:
     p = inversion.provenance
     return {"model": p.model, "width": p.frame.width, "height": p.frame.height, "steps": inversion.settings.steps,
             "network_evaluations": evaluations}  # fmt: skip
+
+
+def _why(idle: Idle | None) -> dict[str, str] | None:
+    return idle and {"why": idle.why, "other": idle.other, "text": str(idle)}
 
 
 def _at(edit: Edit, scale: float, threshold: float | None) -> Edit:

@@ -204,7 +204,7 @@ def _row(case: Case, inverting: Settings, backbone: Backbone, scorers: metrics.S
         replay = inversion.steps(*asked, region=acting, mask=None if captioned else _RULES[plan.policy])
         shares = [step.step.masks.amax(0).mean().item() for step in replay]
         done = replay.result()
-        result, concepts = done.rgb, replay.plan.concepts(backbone.defaults)
+        result, concepts = done.rgb, replay.concepts
         evaluations += done.network_evaluations
     if plan.policy == "paste":
         result = np.where(cast("NDArray[np.bool_]", region)[:, :, None], result, shown.rgb)

@@ -1,0 +1,326 @@
+"""The caption after an edit, written by rules where they are certain; any other edit is refused with a proposal.
+
+    target(parse("cat->dog"), "a cat on a beach")  ->  "a dog on a beach"
+
+The rules know articles, numbers, prepositions and joining words, and no noun: words.py. What they can't be sure of is
+never guessed, for the network would be told nonsense: "-woman" of "a woman in a red dress" leaves no picture to name.
+"""
+
+from collections.abc import Sequence
+
+from ledits.asked.recipe import Edit, parse
+from ledits.language import words
+from ledits.language.words import Word
+
+_MARKS = frozenset(".!?;:")
+# What says something of two things at once, which is wrong of one.
+_PLURAL = frozenset({"are", "were", "have", "both", "all", "together", "other", "between"})
+_AGREES = frozenset({"is", "are", "was", "were", "has", "have"})
+
+
+class Unsure(ValueError):
+    """No rule is certain of a removal; `left` is what might be meant."""
+
+    def __init__(self, why: str, left: str = "") -> None:
+        super().__init__(why)
+        self.left = left
+
+
+def targets(source: str, *edits: Edit | str, emptied: str | None = None) -> list[str]:
+    """The caption after each edit of `source` alone, as a network is told; see `target`.
+
+    Raises ValueError where there is no caption, and for the first edit whose caption is not certain.
+    """
+    if not source:
+        raise ValueError("there is no caption to change: give the picture's caption as its source")
+    return [target(parse(edit) if isinstance(edit, str) else edit, source, emptied) for edit in edits]
+
+
+def target(edit: Edit, source: str, emptied: str | None = None) -> str:
+    """The caption `source` after one edit.
+
+    `emptied` is how a model says that nothing stands in a place, such as "an empty {}"; without it the place alone is
+    named. Raises ValueError, one sentence with a proposal, where the edit's words are not in the source exactly once,
+    or where it is not certain what is left.
+    """
+    if edit.kind == "become":
+        return edit.new
+    if edit.kind == "add":
+        return _added(edit, source)
+    given = words.split(source)
+    phrase, begin = _place(edit, given, source)
+    if edit.kind == "swap":
+        return words.join(_swapped(edit, given, begin, phrase))
+    try:
+        return removed(source, words.join(phrase), emptied)
+    except Unsure as error:
+        hint = f", such as '->{error.left}'" if error.left else ""
+        raise ValueError(
+            f"edit '{edit}': {error} in the source {source!r}; write '->' and what the picture shows then{hint}"
+        ) from None
+
+
+def removed(source: str, phrase: str, emptied: str | None = None) -> str:
+    """`source` without the thing that `phrase` names, as a caption; Unsure where no rule is certain of it."""
+    given, sought = words.split(source), words.split(phrase)
+    found = words.find(given, sought)
+    if len(found) != 1:
+        raise Unsure(f"{phrase!r} is there {len(found)} times")
+    begin, end = _noun_phrase(given, found[0], found[0] + len(sought))
+    before, after = given[:begin], given[end:]
+    left, right = _key(before, -1), _key(after, 0)
+    names = _names_the_picture(before)
+    if left == "with" and words.is_participle(right):  # "a man with a backpack walking": the man walks
+        return _tidy([*before[:-1], *after])
+    if right and not (right in words.JOINS or right in words.PREPOSITIONS or right in _MARKS):
+        raise Unsure(f"what follows {phrase!r} may be about it", _rest(before, after))
+    if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or names or _objects(left)):
+        return _listed(before, after[1:], given[begin:end], with_and=right != ",")
+    if left in words.JOINS:
+        return _listed(before[:-1], after, given[begin:end], with_and=left != ",", last=True)
+    if words.is_participle(left) and _key(before, -2):
+        return _tidy([*before[:-1], *after])  # "a man holding an umbrella": nothing is held any more
+    if (relation := words.ends_in_relation(before)) and len(before) > relation:
+        return _tidy([*before[:-relation], *after])
+    if left in words.PREPOSITIONS and not names:
+        if left in {"of", "between"} or len(before) < 2:
+            raise Unsure(f"{phrase!r} is part of a larger name", _rest(before, after))
+        return _tidy([*before[:-1], *after])
+    if before and not names:
+        raise Unsure(f"what stands before {phrase!r} may need it", _rest(before, after))
+    text = _place_alone(before, after, phrase, emptied)
+    return text[0].upper() + text[1:] if not before and given[begin].text[0].isupper() else text
+
+
+def contradict(edit: Edit, other: Edit, source: str) -> ValueError:
+    """The sentence about two edits that change the same words of the source."""
+    return ValueError(
+        f"edits '{edit}' and '{other}' change the same words of the source {source!r}: keep one of them, give each a "
+        "region of its own, or write '->' and what the picture becomes"
+    )
+
+
+def _place(edit: Edit, given: Sequence[Word], source: str) -> tuple[list[Word], int]:
+    """The words that an edit names as the source has them, and where they begin."""
+    sought = words.split(edit.old)
+    found = words.find(given, sought)
+    if not found and sought and words.is_determiner(sought[0].key) and len(sought) > 1:
+        sought = sought[1:]
+        found = words.find(given, sought)
+    if len(found) == 1:
+        return list(given[found[0] : found[0] + len(sought)]), found[0]
+    if found:
+        why = f"{edit.old!r} is in the source {source!r} {len(found)} times; name the one you mean in more words"
+    else:
+        why = f"{edit.old!r} is not in the source {source!r}; name it as the source does"
+    raise ValueError(f"edit '{edit}': {why}, or write '->' and what the picture becomes")
+
+
+def _added(edit: Edit, source: str) -> str:
+    """What is new stands after a comma, or beside the thing that it is said to be beside."""
+    given, new = words.split(source), words.split(edit.new)
+    bare = new[1:] if len(new) > 1 and words.is_determiner(new[0].key) else new
+    if words.find(given, bare):
+        raise ValueError(
+            f"edit '{edit}': {edit.new!r} is in the source {source!r} already; say where another one is to be, such as "
+            f"'+{edit.new} next to ...', or write '->' and what the picture becomes"
+        )
+    denied = [i for i, word in enumerate(given) if word.key in {"no", "without"}]
+    if any(words.join(given[i + 1 : i + 3]).casefold().find(bare[-1].key) >= 0 for i in denied):
+        raise ValueError(
+            f"edit '{edit}': the source {source!r} says that there is none; write '->' and what the picture becomes"
+        )
+    for thing in (words.related(new), _object(new)):
+        found = words.find(given, thing)
+        if len(found) > 1 or (found and len(words.find(given, thing[-1:])) > 1):
+            raise ValueError(
+                f"edit '{edit}': {words.join(thing)!r} is in the source {source!r} more than once; write '->' and what "
+                "the picture becomes"
+            )
+        if found:
+            first = new[0]._replace(space=given[found[0]].space)
+            return words.join([*given[: found[0]], first, *new[1:], *given[found[0] + len(thing) :]])
+    mark = given[-1].text if given and given[-1].key in _MARKS else ""
+    return f"{source.rstrip()[: len(source.rstrip()) - len(mark)]}, {edit.new}{mark}"
+
+
+def _object(new: Sequence[Word]) -> Sequence[Word]:
+    """What something new is said to be on, in or under: "a bed" of "a cat on a bed"."""
+    at = [i for i, word in enumerate(new) if word.key in words.PREPOSITIONS]
+    return new[at[0] + 1 :] if len(at) == 1 and at[0] > 0 else []
+
+
+def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Word]) -> list[Word]:
+    new, before, after = words.split(edit.new), list(given[:begin]), given[begin + len(phrase) :]
+    old = words.keys(phrase)
+    # "heart->blue heart" says the heart's new colour, and the source may have said another one.
+    modifier = _key(before, -1)
+    described = len(new) > len(old) and words.keys(new[-len(old) :]) == old
+    if described and modifier and not _ends_before_a_noun(modifier):
+        if not (modifier in words.COLOURS and words.keys(new[: -len(old)])[-1] in words.COLOURS) or _joined(before):
+            meant = words.join([*before, *_cased(new, given[begin:], before), *after])
+            raise ValueError(
+                f"edit '{edit}': the source {given and words.join(given)!r} says {modifier!r} of it, which may have to "
+                f"go; name those words too, or write '->' and what the picture becomes, such as '->{meant}'"
+            )
+        before = before[:-1]
+    new, determiner = _cased(new, phrase, before), _key(before, -1)
+    many, before_many = words.is_plural(new), words.is_plural(phrase)
+    following = {word.key for word in after}
+    if (many != before_many and following & _AGREES) or following & {"his", "her"} or determiner in words.GENDERED:
+        raise _unfitting(edit, before, new, after)
+    if before_many and not many and not words.is_determiner(new[0].key):
+        if words.is_participle(determiner):  # "wearing glasses" is "wearing a hat" then
+            new = [Word(words.article(new[0].text), new[0].space), new[0]._replace(space=" "), *new[1:]]
+        elif determiner:
+            raise _unfitting(edit, before, new, after)
+    if words.is_determiner(new[0].key) and words.is_determiner(determiner):
+        new = [new[0]._replace(space=before[-1].space), *new[1:]]
+        before = before[:-1]
+    elif determiner in words.ARTICLES and not words.is_determiner(new[0].key):
+        own = before.pop()
+        if words.is_plural(new) and not words.is_plural(phrase):
+            new = [new[0]._replace(space=own.space), *new[1:]]
+        else:
+            fitting = words.article(new[0].text)
+            before.append(own._replace(text=fitting.capitalize() if own.text[0].isupper() else fitting))
+    return [*before, *new, *after]
+
+
+def _unfitting(edit: Edit, before: Sequence[Word], new: Sequence[Word], after: Sequence[Word]) -> ValueError:
+    """The sentence about new words that those around them may not fit."""
+    meant = words.join([*before, *new, *after])
+    return ValueError(
+        f"edit '{edit}': other words of the source may have to change with these; write '->' and what the picture "
+        f"becomes, such as '->{meant}'"
+    )
+
+
+def _cased(new: Sequence[Word], phrase: Sequence[Word], before: Sequence[Word]) -> list[Word]:
+    """New words with the space and the capitals of the ones that they replace."""
+    capitals = all(word.text[:1].isupper() for word in phrase) and all(word.text.islower() for word in new)
+    result = [word._replace(text=word.text[:1].upper() + word.text[1:]) if capitals else word for word in new]
+    return [result[0]._replace(space=phrase[0].space if before else ""), *result[1:]]
+
+
+def _noun_phrase(given: Sequence[Word], begin: int, end: int) -> tuple[int, int]:
+    """The phrase with its article, number and adjectives: "a small red car" of "car"."""
+    i = begin
+    while i > 0 and not _ends_before_a_noun(given[i - 1].key) and not words.is_participle(given[i - 1].key):
+        i -= 1
+    while i > 0 and words.is_determiner(given[i - 1].key):
+        i -= 1
+    # With no article before them, the words there may be a verb and not adjectives: "people watch birds".
+    bare = i < begin and not words.is_determiner(given[i].key) and i > 0 and given[i - 1].key not in words.JOINS
+    return (begin if bare and given[i - 1].key not in words.PREPOSITIONS else i), end
+
+
+def _goes_on(phrase: Sequence[Word], after: Sequence[Word]) -> bool:
+    """Whether a list goes on after a phrase: "a cat, a dog and a fox", and not "a cat, asleep"."""
+    following = [word.key for word in after[:3] if word.key not in words.JOINS]
+    if _key(after, 0) not in words.JOINS or not following or words.is_participle(following[0]):
+        return False
+    joined = "and" in (_key(after, 0), _key(after, 1))
+    return joined or words.is_determiner(following[0]) or not words.is_determiner(phrase[0].key)
+
+
+def _ends_before_a_noun(key: str) -> bool:
+    """Whether no adjective can be further left than this word."""
+    return words.is_determiner(key) or key in words.JOINS or key in words.PREPOSITIONS or key in _MARKS
+
+
+def _joined(before: Sequence[Word]) -> bool:
+    """Whether an adjective is one of two: "a black and white heart"."""
+    return _key(before, -2) in words.JOINS
+
+
+def _objects(left: str) -> bool:
+    """Whether a list may begin after this word: "holding a cup and a book", "next to a cat and a dog"."""
+    return words.is_participle(left) or left in words.PREPOSITIONS
+
+
+def _names_the_picture(before: Sequence[Word]) -> bool:
+    """Whether all that stands before is "a photo of" or the like."""
+    return _key(before, -1) == "of" and _key(before, -2) in words.PICTURES and not any(
+        word.key in words.PREPOSITIONS or word.key in words.JOINS for word in before[:-1]
+    )  # fmt: skip
+
+
+def _listed(
+    before: Sequence[Word], after: Sequence[Word], gone: Sequence[Word], *, with_and: bool, last: bool = False
+) -> str:
+    """A list without one of its things; the word that joined it went with it, and "and" may have to come again."""
+    before, after, name = list(before), list(after), words.join(gone)
+    text = {word.key for word in (*before, *after)}
+    if _PLURAL & text or text & (words.POSSESSIVES - {"its"}):
+        raise Unsure(f"other words speak of {name!r} too")
+    if last:
+        if (_key(after, 0) == "in" and _key(after, 1) != "the") or _key(after, 0) == "with":
+            raise Unsure(f"what follows {name!r} may be about it", _rest(before, after))
+        if _key(before, -1) == ",":
+            before.pop()  # that of ", and"
+        commas = [i for i, word in enumerate(before) if word.text == ","]
+        if with_and and commas:
+            before[commas[-1]] = Word("and")
+        return _tidy([*before, *after])
+    if _key(after, 0) in words.JOINS:
+        with_and, after = True, after[1:]  # ", and"
+    if with_and and _key(before, -1) == ",":
+        before[-1] = Word("and") if not any(word.key == "and" for word in after[:4]) else before[-1]
+    if not words.is_determiner(_key(after, 0)) and gone[0].key in words.ARTICLES and not words.is_plural(after[:1]):
+        after = [Word(words.article(after[0].text)), *after]  # "a knife and apple": they share it
+    return _tidy([*before, *after], capital=not before and gone[0].text[:1].isupper())
+
+
+def _place_alone(before: Sequence[Word], after: Sequence[Word], phrase: str, emptied: str | None) -> str:
+    """What is left of a caption whose first thing goes: the place that it was in."""
+    if not [word for word in after if word.key not in _MARKS] or _key(after, 0) in words.JOINS:
+        raise Unsure(f"nothing is left beside {phrase!r}")
+    right = _key(after, 0)
+    if relation := words.begins_with_relation(after):
+        return _tidy([*before, *after[relation:]])
+    if right not in {"on", "at", "under", "in", "over", "above", "inside", "outside", "against", "atop"}:
+        raise Unsure(f"what follows {phrase!r} may be about it", _rest(before, after))
+    if right in {"in", "inside"} and _key(after, 1) != "the":
+        raise Unsure(f"what follows {phrase!r} may be what it wears", _rest(before, after))
+    place = list(after[1:])
+    if emptied is None or any(word.key in words.PREPOSITIONS or word.text == "," for word in place):
+        return _tidy([*before, *place])
+    if words.is_determiner(_key(place, 0)):
+        bare = place[0].key == "the"
+        place = place[1:]
+    else:
+        bare = False
+    noun = words.join(place)
+    said = emptied.format(noun)
+    first, _, rest = said.partition(" ")
+    if bare and first in words.ARTICLES:
+        said = rest
+    return _tidy([*before, *words.split(said)])
+
+
+def _rest(before: Sequence[Word], after: Sequence[Word]) -> str:
+    """What might be meant where no rule is certain, as a proposal."""
+    after = list(after)
+    if not before or _names_the_picture(before):
+        while after and (
+            after[0].key in words.PREPOSITIONS or words.is_participle(after[0].key) or after[0].text == ","
+        ):
+            after = after[1:]
+    return _tidy([*before, *after]) if [*before, *after] else ""
+
+
+def _tidy(left: Sequence[Word], *, capital: bool = False) -> str:
+    """Words as a caption: no mark at its beginning, and a capital if the source began with one."""
+    kept = list(left)
+    while kept and kept[0].text in {",", *_MARKS}:
+        kept = kept[1:]
+    text = words.join([kept[0]._replace(space=""), *kept[1:]]) if kept else ""
+    if not text:
+        raise Unsure("nothing is left")
+    return text[0].upper() + text[1:] if capital else text
+
+
+def _key(given: Sequence[Word], i: int) -> str:
+    """The i-th word, in small letters; "" where there is none."""
+    return given[i].key if -len(given) <= i < len(given) else ""

@@ -1,0 +1,144 @@
+"""A caption as words, and the few words of English that say how the others hang together.
+
+Only closed classes are listed here: articles, numbers, joining words, places of prepositions. No noun is known.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+ARTICLES = frozenset({"a", "an"})
+DETERMINERS = ARTICLES | {
+    "the", "this", "that", "these", "those", "some", "any", "no", "another", "each", "every", "both", "all", "several",
+    "many", "few", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+}  # fmt: skip
+POSSESSIVES = frozenset({"his", "her", "its", "their", "my", "your", "our"})
+# Articles of other languages that go with the noun after them.
+GENDERED = frozenset({
+    "ein", "eine", "einen", "einem", "einer", "der", "die", "das", "dem", "un", "une", "le", "la", "les", "el", "los",
+    "las", "una", "unos", "unas", "il", "uno", "gli", "um", "uma", "een", "en", "ett", "ο", "η", "το", "μια", "ένα",
+    "ένας",
+})  # fmt: skip
+JOINS = frozenset({",", "and", "or", "&"})
+PREPOSITIONS = frozenset({
+    "on", "in", "at", "under", "over", "by", "near", "behind", "beside", "above", "below", "beneath", "against",
+    "inside", "outside", "within", "between", "among", "across", "along", "around", "through", "toward", "towards",
+    "with", "without", "from", "into", "onto", "of", "to", "for", "during", "amid", "beyond", "next", "front", "atop",
+})  # fmt: skip
+# One thing and another, apart from each other.
+RELATIONS = (
+    ("to", "the", "left", "of"), ("to", "the", "right", "of"), ("on", "the", "left", "of"),
+    ("on", "the", "right", "of"), ("in", "front", "of"), ("next", "to"), ("close", "to"), ("beside",), ("near",),
+    ("behind",), ("by",),
+)  # fmt: skip
+COLOURS = frozenset({
+    "black", "white", "red", "green", "yellow", "blue", "brown", "purple", "pink", "orange", "grey", "gray",
+})  # fmt: skip
+# What a caption may call the picture itself: "a photo of ...".
+PICTURES = frozenset({
+    "photo", "photograph", "picture", "image", "painting", "drawing", "sketch", "illustration", "portrait", "shot",
+    "closeup", "close-up", "view", "render", "rendering", "cartoon", "art", "print", "watercolor", "watercolour",
+})  # fmt: skip
+# Scripts that put no space between words: each letter stands by itself.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+class Word(NamedTuple):
+    """A word or a mark of punctuation, and the space before it."""
+
+    text: str
+    space: str = " "
+
+    @property
+    def key(self) -> str:
+        return self.text.casefold()
+
+
+def split(text: str) -> list[Word]:
+    """A text as words. Two texts that look the same have the same words, however their letters are encoded."""
+    words, space, current, marked = list[Word](), "", "", False
+    for letter in unicodedata.normalize("NFC", text):
+        inside = letter.isalnum() or letter in "'’_-" or unicodedata.category(letter)[0] == "M"
+        alone = bool(_UNSPACED.match(letter)) and unicodedata.category(letter)[0] != "M"
+        if current and (not inside or alone or marked):
+            words.append(Word(current, space))
+            current, space = "", ""
+        if inside:
+            current, marked = current + letter, alone
+        elif letter.isspace():
+            space += letter
+        else:
+            words.append(Word(letter, space))
+            space = ""
+    return [*words, Word(current, space)] if current else words
+
+
+def join(words: Sequence[Word]) -> str:
+    """The text of words; two that were no neighbours before get the space that belongs between them."""
+    text = ""
+    for word in words:
+        met = text[-1:].isalnum() and word.text[0].isalnum() and not word.space
+        text += (" " if met and not _UNSPACED.match(word.text) else word.space) + word.text
+    return text.strip()
+
+
+def keys(words: Sequence[Word]) -> list[str]:
+    return [word.key for word in words]
+
+
+def find(words: Sequence[Word], phrase: Sequence[Word]) -> list[int]:
+    """Where `phrase` begins in `words`, whatever the case of the letters."""
+    wanted, there = keys(phrase), keys(words)
+    return [i for i in range(len(there) - len(wanted) + 1) if wanted and there[i : i + len(wanted)] == wanted]
+
+
+def related(given: Sequence[Word]) -> Sequence[Word]:
+    """The thing that another one is said to be beside: "a cat" of "a star next to a cat"; nothing where none is."""
+    there = keys(given)
+    for relation in RELATIONS:
+        found = [i for i in range(1, len(there) - len(relation)) if tuple(there[i : i + len(relation)]) == relation]
+        if len(found) == 1:
+            return given[found[0] + len(relation) :]
+    return []
+
+
+def ends_in_relation(given: Sequence[Word]) -> int:
+    """How many of the last words say that something is beside what follows; 0 where none do."""
+    there = tuple(keys(given))
+    return max((len(relation) for relation in RELATIONS if there[-len(relation) :] == relation), default=0)
+
+
+def begins_with_relation(given: Sequence[Word]) -> int:
+    """How many of the first words say that what precedes them is beside something; 0 where none do."""
+    there = tuple(keys(given))
+    return max((len(relation) for relation in RELATIONS if there[: len(relation)] == relation), default=0)
+
+
+def is_number(key: str) -> bool:
+    return key.isdigit()
+
+
+def is_determiner(key: str) -> bool:
+    return key in DETERMINERS or key in POSSESSIVES or is_number(key)
+
+
+def is_participle(key: str) -> bool:
+    """Whether a word may be a verb's form such as "riding"; some nouns are spelt so too, such as "building"."""
+    return len(key) > 4 and key.endswith("ing")
+
+
+def article(following: str) -> str:
+    """ "a" or "an" before a word, by its sound."""
+    key = following.casefold()
+    if len(following) > 1 and following.isupper():  # its letters are read out: "an MRI", "a UFO"
+        return "an" if following[0] in "AEFHILMNORSX" else "a"
+    silent = re.match(r"(hour|honest|honou?r|heir)", key)
+    spoken = re.match(r"(uni(?!n|m)|use|usu|uti|ute|euro?|ewe|one\b|once|uk\b|us\b|usa\b)", key)
+    return "an" if silent or (key[:1] in set("aeiou") and not spoken) else "a"
+
+
+def is_plural(phrase: Sequence[Word]) -> bool:
+    """Whether a phrase names more than one thing, or what comes in pairs, as far as its last letters tell."""
+    last = phrase[-1].key if phrase else ""
+    return len(last) > 3 and last.endswith("s") and not re.search(r"(ss|us|is|ous)$", last)
