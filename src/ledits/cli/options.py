@@ -91,7 +91,7 @@ SizeOption = Annotated[
 AnywayOption = Annotated[
     bool,
     typer.Option(
-        "--anyway", rich_help_panel=MODEL, help="Go on where the model knows neither such a picture nor such a word."
+        "--anyway", rich_help_panel=MODEL, help="Edit even if the model can't draw the picture or lacks a word."
     ),
 ]
 DeviceOption = Annotated[

@@ -8,13 +8,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import ledits
 from ledits.editor import Editor
 from ledits.server import inversions, keep, openai
-from ledits.server.errors import Refused
-from ledits.server.gate import Gate, TooMuch, preflight
+from ledits.server.errors import Refused, RefusedBody
+from ledits.server.gate import Gate, preflight
 from ledits.server.manual import STYLE, manual
 from ledits.server.schemas import refusal
 from ledits.server.service import Service
@@ -62,6 +63,11 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | No
     async def style() -> Response:
         return Response(STYLE, media_type="text/css")
 
+    if settings.tools:
+        from ledits.mcp.folders import Folders
+        from ledits.mcp.serving import OverHTTP
+
+        app.router.routes.append(Route("/mcp", OverHTTP(service, Folders(settings.tools))))
     if page is not None:
         app.mount("/", page)
     behind: ASGIApp = app
@@ -78,15 +84,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors: list[Any] = list(error.errors())
-    if errors[0]["type"] == "json_invalid":
-        return Refused("the body is no JSON", code="invalid_json").response()
     return refusal(errors).response()
 
 
 async def _http(request: Request, error: Exception) -> Response:
     """What Starlette refuses by itself: an unknown path, a wrong method, a form that can't be parsed."""
     assert isinstance(error, HTTPException)
-    if isinstance(error, TooMuch):
+    if isinstance(error, RefusedBody):
         return error.refused.response()
     said = {404: f"there is nothing at {request.url.path[:200]}: see /docs", 405: "this address takes other methods"}
     message = said.get(error.status_code, str(error.detail))
