@@ -51,7 +51,8 @@ class Editor:
 
     def __init__(
         self, model: "str | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto",
-        lora: Sequence[str | Lora] = (), embedding: Sequence[str | Embedding] = (), vae: str | None = None, tiny_vae: str | None = None,
+        lora: Sequence[str | Lora] = (), embedding: Sequence[str | Embedding] = (), vae: str | None = None,
+        tiny_vae: str | None = None,
         base: str | None = None, text_encoder: Sequence[str] = (), variant: str | None = None,
         offload: str | None = None, quantize: str | None = None,
     ) -> None:  # fmt: skip
