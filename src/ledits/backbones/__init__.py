@@ -75,7 +75,7 @@ def load(
     ("nf4", by bitsandbytes, on CUDA), in each step turned to `dtype`. `transformer` is a .gguf or .safetensors file of
     it, in place of the folder's.
     """
-    where = _device(device)
+    where = device_named(device)
     if dtype not in ("auto", *DTYPES):
         raise ValueError(f"dtype {dtype!r}: auto, {', '.join(DTYPES)} are accepted")
     special = (offload, variant, quantize, transformer) != (None,) * 4
@@ -112,7 +112,7 @@ def from_pipe(pipe: Any) -> Backbone:
     return families.from_pipe(pipe)
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
