@@ -12,6 +12,7 @@ import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,9 +33,11 @@ from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.files.checkpoints import World
+from ledits.language import assistant as assistants
 from ledits.language import sentences, several, targets
 from ledits.method import caption, core
 from ledits.method.core import Step
+from ledits.method.told import Told
 from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
 from ledits.progress import Progress
@@ -90,12 +93,13 @@ class Editor:
         self, picture: Any, settings: Settings | None = None, *, source: str | None = None,
         steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
-        progress: Progress | bool | None = None,
+        progress: Progress | bool | None = None, anyway: bool = False,
     ) -> "Inversion":  # fmt: skip
         """Invert a picture once, for any number of edits.
 
         With a `source` caption edits rewrite the caption (mode "caption"); without one they are by words alone, as in
-        the paper (mode "words"). Raises ValueError for a picture or settings that can't be used.
+        the paper (mode "words"). Raises ValueError for a picture or settings that can't be used, and, without `anyway`,
+        for a picture or a word that a model of a small world does not know: edits of it would be smears.
         `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
         """
         if settings is None:
@@ -108,6 +112,8 @@ class Editor:
         frame = Frame.of(width, height, settings.area, backbone.multiple)
         pixels = frame.tensor(shown.rgb, backbone.multiple)
         schedule = backbone.schedule(settings.steps, settings.skip, pixels.shape[2], pixels.shape[3])
+        if not anyway:
+            self.check(shown, settings)
         x0 = backbone.encode(pixels)
         captioned = settings.mode == "caption"
         suits.warn_of_words(backbone, captioned=captioned)
@@ -131,12 +137,12 @@ class Editor:
             frame=frame, settings=settings, dtype=_short(backbone.dtype), device=backbone.device.type,
             state=now.predicts,
         )  # fmt: skip
-        return Inversion(self, shown, path, provenance, evaluations, now)
+        return Inversion(self, shown, path, provenance, evaluations, now, anyway=anyway)
 
     def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
         """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
 
-        A surface asks before it edits, for the result would be a smear; models for photographs suit any picture.
+        `invert` and `edit` ask it themselves, for the result would be a smear; models for photographs suit any picture.
         """
         shown = image.take(picture)
         height, width, _ = shown.rgb.shape
@@ -155,8 +161,11 @@ class Editor:
                 "result can't be repeated"
             )
 
-    def open_inversion(self, path: Path | str, picture: Any) -> "Inversion":
-        """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match."""
+    def open_inversion(self, path: Path | str, picture: Any, *, anyway: bool = False) -> "Inversion":
+        """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match.
+
+        `anyway`: edit it with words that a model of a small world does not know, too.
+        """
         path, shown, backbone = Path(path), image.take(picture), self.backbone
         stored, provenance = artifact.load(path)
         height, width, _ = shown.rgb.shape
@@ -165,7 +174,7 @@ class Editor:
             provenance, path, fingerprint=backbone.fingerprint, model=backbone.name, picture=shown.sha256, frame=frame
         )
         then = replace(state.of(backbone), predicts=provenance.state)
-        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0, then)
+        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0, then, anyway=anyway)
 
     def edit(
         self, picture: Any, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None,
@@ -174,9 +183,8 @@ class Editor:
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
         anyway: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
-        """Invert and edit in one go; see `Inversion.steps` for the edits. What is wrong with them is said first.
-
-        So is a picture or a word that a model of a small world does not know (`check`); `anyway` goes on all the same.
+        """Invert and edit in one go; see `invert`, and `Inversion.steps` for the edits. What is wrong with them is said
+        first.
         """
         if settings is None:
             settings = self.settings(
@@ -191,16 +199,17 @@ class Editor:
         )  # fmt: skip
         plan.check(self.backbone.defaults)
         if not anyway:
-            self.check(shown, settings, plan.edits)
-        return _watched(self.invert(shown, settings, progress=progress).replay(plan), progress)
+            suits.check_words(self.backbone.name, suits.local(self.backbone.name), plan.edits, settings.source)
+        inversion = self.invert(shown, settings, progress=progress, anyway=anyway)
+        return _watched(inversion.replay(plan), progress)
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
         self.check_recipe(recipe)
-        return self.edit(
-            picture, *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask,
-            composite=recipe.composite, drop_source_late=recipe.drop_source_late, settings=recipe.settings,
-            anyway=True,
+        inversion = self.invert(picture, recipe.settings, anyway=True)
+        return (inversion if recipe.levels is None else inversion.only(recipe.levels)).edit(
+            *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask, composite=recipe.composite,
+            drop_source_late=recipe.drop_source_late,
         )  # fmt: skip
 
 
@@ -209,10 +218,10 @@ class Inversion:
 
     def __init__(
         self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int,
-        then: state.State,
+        then: state.State, *, anyway: bool = False,
     ) -> None:  # fmt: skip
         self.editor, self.picture, self.path, self.provenance = editor, picture, path, provenance
-        self.network_evaluations = evaluations
+        self.network_evaluations, self.anyway = evaluations, anyway
         self.then = then  # what the network was when it predicted along the path
         self._again: Inversion | None = None
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
@@ -282,8 +291,8 @@ class Inversion:
         Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption"), sentences ("make the cat a dog") or
         `recipe.Edit`; the result's recipe has what a sentence was read as. `region` is where they may act: a mask of
         the picture's size (white is open, black and transparent closed), a box in pixels (left, top, width, height),
-        or a list with one for each edit. `composite` keeps the picture's own pixels away from the
-        edits, and outside a `region` all of them, bit for bit. `mask` is the rule of implicit masks, by words.
+        or a list with one for each edit. `composite` keeps the picture's own pixels away from the edits, and outside a
+        `region` all of them, bit for bit. `mask` is the rule of implicit masks, by words.
         `drop_source_late` leaves the source caption out of later steps, with a caption: an approximation.
         """
         height, width, _ = self.picture.rgb.shape
@@ -291,6 +300,9 @@ class Inversion:
             edits, self.settings, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late,
             width=width, height=height,
         )  # fmt: skip
+        if not self.anyway:
+            backbone = self.editor.backbone
+            suits.check_words(backbone.name, suits.local(backbone.name), plan.edits, self.settings.source)
         return self.replay(plan)
 
     def replay(self, plan: Plan) -> "Replay":
@@ -322,7 +334,7 @@ class Inversion:
             evaluations = denoise.evaluations
         kind = str(backbone.dtype).removeprefix("torch.")
         provenance = replace(self.provenance, state=now.predicts, dtype=kind, device=backbone.device.type)
-        self._again = Inversion(self.editor, self.picture, path, provenance, evaluations, now)
+        self._again = Inversion(self.editor, self.picture, path, provenance, evaluations, now, anyway=self.anyway)
         return self._again
 
     def sheet(
@@ -346,7 +358,13 @@ class Inversion:
         n = len(self.path.schedule)
         if not 1 <= steps <= n:
             raise ValueError(f"a draft of {steps} steps: 1 to {n}, the inversion's own, are possible")
-        kept = [i * n // steps for i in range(steps)]
+        levels = self.provenance.levels or range(n)
+        return self.only([levels[i * n // steps] for i in range(steps)])
+
+    def only(self, levels: Sequence[int]) -> "Inversion":
+        """The same path with only these of the settings' steps, as a draft's recipe names them."""
+        there, n = list(self.provenance.levels or range(self.settings.steps)), len(self.path.schedule)
+        kept = [there.index(level) for level in levels]
         s = self.path.schedule
         schedule = core.Schedule(
             tuple(s.t[i] for i in kept), tuple(s.alpha[i] for i in [*kept, n]), tuple(s.sigma[i] for i in [*kept, n]),
@@ -357,9 +375,9 @@ class Inversion:
             self.path, schedule=schedule, x=self.path.x[[*kept, n]], denoised=denoised,
             base_denoised=denoised if self.path.base_denoised is self.path.denoised else base,
         )  # fmt: skip
-        settings = replace(self.settings, steps=steps)
-        provenance = replace(self.provenance, settings=settings)
-        return Inversion(self.editor, self.picture, path, provenance, 0, self.then)
+        whole = len(kept) == self.settings.steps
+        provenance = replace(self.provenance, levels=None if whole else tuple(levels))
+        return Inversion(self.editor, self.picture, path, provenance, 0, self.then, anyway=self.anyway)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
@@ -408,6 +426,7 @@ class EditStep:
     network_evaluations: int  # so far
     step: Step
     inversion: Inversion
+    drawn: Sequence[regions.Mask | None]  # the region of each of the step's masks
 
     def preview(self) -> Image.Image:
         """The picture by now, at the original's size: where masks are open, it gives way to what the network sees.
@@ -417,7 +436,8 @@ class EditStep:
         backbone, frame = self.inversion.editor.backbone, self.inversion.frame
         look = getattr(backbone, "preview", backbone.decode)  # by a small autoencoder, where one was loaded
         seen = frame.picture(look(self.step.x0)[0])
-        share = composite.weights([self.step.masks[:, 0]], frame) * min(1.0, 2 * (self.index + 1) / self.total)
+        share = composite.weights([self.step.masks[:, 0]], frame, self.drawn)
+        share = share * min(1.0, 2 * (self.index + 1) / self.total)
         original = self.inversion.picture.rgb
         blended = original + share[..., None] * (seen.astype(np.float32) - original)
         return Image.fromarray(blended.round().astype(np.uint8))
@@ -466,10 +486,16 @@ class Replay:
         inversion, plan, asked, world = self.inversion, self.plan, self.concepts, self.inversion.editor.world
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
+        drawn = [plan.masks[k] for k in self._edit_of]
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
             if captions := plan.captions(backbone.defaults, world):
                 path, known = inversion.captioned(denoise, captions.source)
-                told = several.told(*captions, world.emptied if world else None)
+                # Nobody is told of an edit that guides nothing, and it is told of nobody.
+                source, after = captions.source, captions.targets
+                heard = [bool(each.scale) and target != source for each, target in zip(asked, after, strict=True)]
+                said = several.told(source, list(compress(after, heard)), world.emptied if world else None)
+                spoken, silent = iter(said), Told(*[source] * 6)
+                told = [next(spoken) if guides else silent for guides in heard]
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
                 )  # fmt: skip
@@ -479,7 +505,7 @@ class Replay:
                 self._x, self._evaluations = step.x, denoise.evaluations
                 if any(concept.active(step.i) for concept in asked):
                     self._masks.append(step.masks[:, 0])
-                yield EditStep(step.i, total, denoise.evaluations, step, inversion)
+                yield EditStep(step.i, total, denoise.evaluations, step, inversion, drawn)
 
 
 class Edited:
@@ -547,7 +573,8 @@ class Edited:
         return Recipe(
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
             fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
-            drop_source_late=plan.drop_source_late, additions=state.additions(self.inversion.editor.backbone),
+            drop_source_late=plan.drop_source_late, levels=p.levels,
+            additions=state.additions(self.inversion.editor.backbone),
             dtype=_short(self.inversion.editor.backbone.dtype),
             device=self.inversion.editor.backbone.device.type,
         )  # fmt: skip
@@ -562,12 +589,16 @@ def edit(
     picture: Any, *edits: Edit | str, model: str = BUNDLED, device: str = "auto", dtype: str = "auto",
     region: Regions = None, composite: bool = False, source: str | None = None, steps: int | None = None,
     skip: float | None = None, seed: int | None = None, size: int | None = None, anyway: bool = False,
-    progress: Progress | bool | None = None,
+    assistant: str | None = None, progress: Progress | bool | None = None,
 ) -> Edited:  # fmt: skip
     """Edit a picture: `ledits.edit("photo.jpg", "cat->dog", source="a cat").save("dog.png")`.
 
-    The model stays loaded.
+    The model stays loaded. `anyway`: also a picture or words that the model, of a small world, does not know.
+    `assistant`, such as "http://127.0.0.1:11434/v1#qwen3-vl", is asked for what sentences mean that no rule reads; the
+    caption and the edits that it answers with stand in the result's recipe.
     """
+    if assistant is not None:
+        edits, source = assistants.read(edits, source or "", assistant, picture)[:2]
     return _editor(model, device, dtype).edit(
         picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed,
         size=size, anyway=anyway, progress=progress,

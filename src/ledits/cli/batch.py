@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ledits.cli.arguments import check_quoted
 from ledits.cli.more_options import More, with_more
 from ledits.cli.options import (
     AnywayOption,
@@ -133,6 +134,7 @@ def batch_command(
 
     loading = more.loading(model, device, dtype)
     check(model, device, dtype)
+    check_quoted(edit or ())
     ask = Ask(
         source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size,
         mask=mask and mask.value, composite=composite or None, drop_source_late=thrifty or None,

@@ -68,9 +68,7 @@ def invert_command(
         report("loading the model")
         editor = load(loading)
         settings = editor.settings(**options)
-        if not anyway:
-            editor.check(shown, settings)
-        made = editor.invert(shown, settings, progress=report.of("inverting"))
+        made = editor.invert(shown, settings, progress=report.of("inverting"), anyway=anyway)
         report("checking")
         error = made.latent_error() if check_it else None
         made.save(output, overwrite=force)

@@ -39,7 +39,7 @@ class Request:
 
     @classmethod
     def of(
-        cls, edits: Sequence[str], options: Mapping[str, Any], how: Mapping[str, Any], model: Mapping[str, Any],
+        cls, edits: Sequence[Edit | str], options: Mapping[str, Any], how: Mapping[str, Any], model: Mapping[str, Any],
         *, recipe: Path | None, inversion: Path | None,
     ) -> "Request":  # fmt: skip
         """`how`: region, mask, composite and thrifty; `model`: model, device and dtype, as the options say."""
@@ -85,15 +85,16 @@ class Request:
     def edit(self, editor: "Editor", shown: image.Picture, report: Progress, *, anyway: bool) -> "Edited":
         """One picture, inverted and edited; what only the model can refuse is refused before the long inversion."""
         if self.inversion is not None:
-            made = editor.open_inversion(self.inversion, shown)
+            made = editor.open_inversion(self.inversion, shown, anyway=anyway)
         else:
             settings = self.settings or editor.settings(**self.options)
             self.plan(shown, settings).check(editor.backbone.defaults)
             if self.recipe is not None:
                 editor.check_recipe(self.recipe)
-            if self.recipe is None and not anyway:
-                editor.check(shown, settings)
-            made = editor.invert(shown, settings, progress=report.of("inverting"))
+            anyway = anyway or self.recipe is not None
+            made = editor.invert(shown, settings, progress=report.of("inverting"), anyway=anyway)
+            if self.recipe is not None and self.recipe.levels is not None:
+                made = made.only(self.recipe.levels)
         plan = self.plan(shown, made.settings)
         plan.check(editor.backbone.defaults)
         replay = made.replay(plan)

@@ -9,6 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import ledits
@@ -66,6 +67,11 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | No
     async def style() -> Response:
         return Response(STYLE, media_type="text/css")
 
+    if settings.tools:
+        from ledits.mcp.folders import Folders
+        from ledits.mcp.serving import OverHTTP
+
+        app.router.routes.append(Route("/mcp", OverHTTP(service, Folders(settings.tools))))
     if page is not None:
         app.mount("/", page)
     behind: ASGIApp = app

@@ -24,7 +24,7 @@ log = logging.getLogger("ledits.serve")
 _SAID = 4096  # bytes of a refusal, for the log
 _HOST = re.compile(r"([^:\[\]]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
 _OPEN = ("/healthz", "/readyz")  # without a key
-_GUARDED = ("/v1", "/metrics", "/docs", "/openapi.json")
+_GUARDED = ("/v1", "/mcp", "/metrics", "/docs", "/openapi.json")
 
 
 class Gate:

@@ -177,7 +177,7 @@ def _inversions(
         seeded = replace(settings, seed=settings.seed + k)
         if not asked.anyway and not k:
             service.suit(editor, shown, seeded)
-        return editor.invert(shown, seeded, progress=lambda done, total: job.check())
+        return editor.invert(shown, seeded, progress=lambda done, total: job.check(), anyway=True)
 
     return anew
 

@@ -12,6 +12,7 @@ from ledits.asked.idle import Idle
 from ledits.asked.recipe import Edit, parse
 from ledits.asked.settings import Settings as InvertSettings
 from ledits.editor import Edited, Editor, Inversion
+from ledits.errors import Unsuited
 from ledits.files import checkpoints
 from ledits.files.checkpoints import World
 from ledits.picture import image
@@ -101,10 +102,9 @@ class Service:
         """Refuse a picture that a model of a small world could not even give back; the words are `words.check`'s."""
         try:
             editor.check(picture, settings)
-        except ValueError as error:
-            said = str(error).partition(";")[0]
+        except Unsuited as error:
             raise Refused(
-                f"{said}: ask for a model for photographs, or go on with anyway=true", param="image",
+                f"{error.what}: ask for a model for photographs, or go on with anyway=true", param="image",
                 code="unsuitable_image",
             ) from None  # fmt: skip
 
@@ -156,7 +156,8 @@ class Service:
         def work(job: Job) -> dict[str, Any]:
             began, data = time.monotonic(), pictures.content(sent)
             shown = self.decoder.read(data, check=job.check)
-            inversion = editor.invert(shown, settings, progress=progress(job))
+            # The page says what the model does not know, and lets people go on.
+            inversion = editor.invert(shown, settings, progress=progress(job), anyway=True)
             return self._kept(job, inversion, data, owner, time.monotonic() - began)
 
         return work

@@ -162,7 +162,7 @@ class Store:
             edits = 0
             try:
                 inversion = (
-                    editor.open_inversion(self._path(id, ".safetensors"), read(self.picture(id)))
+                    editor.open_inversion(self._path(id, ".safetensors"), read(self.picture(id)), anyway=True)
                     if draft is None
                     else self.open(id, editor, None, read).draft(draft)
                 )
@@ -248,7 +248,7 @@ class Store:
             about = artifact.header(path)
             editor = made_with(str(about.get("fingerprint")))
             self._affordable(about, editor)
-            inversion = editor.open_inversion(path, picture)
+            inversion = editor.open_inversion(path, picture, anyway=True)
             _fitting(inversion)
         except OSError as error:
             raise self._unwell(error) from None
