@@ -160,7 +160,10 @@ def test_a_thing_that_comes_beside_others_keeps_clear_of_them():
     source = "a cat on a beach"
     beside = ["a star to the left of a cat on a beach", "a cat and a star on a beach"]
     worn = ["a cat wearing a hat on a beach", "a cat on a beach, sunglasses", "a painting of a cat on a beach"]
-    assert [t.clear for text in beside for t in told(source, [text])] == ["", ""]
+    assert [t.clear for text in beside for t in told(source, [text], "an empty {}")] == ["an empty beach"] * 2
+    assert [t.clear for t in told("a cat in a box", ["a cat and a star in a box"])] == [
+        ""
+    ]  # no rule knows what is left
     assert [t.clear for text in worn for t in told(source, [text])] == [source] * 3
 
 

@@ -425,6 +425,7 @@ class EditStep:
     network_evaluations: int  # so far
     step: Step
     inversion: Inversion
+    drawn: Sequence[regions.Mask | None]  # the region of each of the step's masks
 
     def preview(self) -> Image.Image:
         """The picture by now, at the original's size: where masks are open, it gives way to what the network sees.
@@ -434,8 +435,8 @@ class EditStep:
         backbone, frame = self.inversion.editor.backbone, self.inversion.frame
         look = getattr(backbone, "preview", backbone.decode)  # by a small autoencoder, where one was loaded
         seen = frame.picture(look(self.step.x0)[0])
-        masks = self.step.masks[:, 0]
-        share = composite.weights([masks], frame, [None] * len(masks)) * min(1.0, 2 * (self.index + 1) / self.total)
+        share = composite.weights([self.step.masks[:, 0]], frame, self.drawn)
+        share = share * min(1.0, 2 * (self.index + 1) / self.total)
         original = self.inversion.picture.rgb
         blended = original + share[..., None] * (seen.astype(np.float32) - original)
         return Image.fromarray(blended.round().astype(np.uint8))
@@ -484,6 +485,7 @@ class Replay:
         inversion, plan, asked, world = self.inversion, self.plan, self.concepts, self.inversion.editor.world
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
+        drawn = [plan.masks[k] for k in self._edit_of]
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
             if captions := plan.captions(backbone.defaults, world):
                 path, known = inversion.captioned(denoise, captions.source)
@@ -491,7 +493,7 @@ class Replay:
                 source, after = captions.source, captions.targets
                 heard = [bool(each.scale) and target != source for each, target in zip(asked, after, strict=True)]
                 said = several.told(source, list(compress(after, heard)), world.emptied if world else None)
-                spoken, silent = iter(said), Told(*[source] * 6)
+                spoken, silent = iter(said), Told(source, source, source, source, source, source)
                 told = [next(spoken) if guides else silent for guides in heard]
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
@@ -502,7 +504,7 @@ class Replay:
                 self._x, self._evaluations = step.x, denoise.evaluations
                 if any(concept.active(step.i) for concept in asked):
                     self._masks.append(step.masks[:, 0])
-                yield EditStep(step.i, total, denoise.evaluations, step, inversion)
+                yield EditStep(step.i, total, denoise.evaluations, step, inversion, drawn)
 
 
 class Edited:

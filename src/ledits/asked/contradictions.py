@@ -24,8 +24,6 @@ def check(edits: Sequence[Edit], masks: Sequence[Mask | None]) -> None:
 
 def _why(one: Edit, other: Edit) -> str:
     old, new = (one.old.casefold(), other.old.casefold()), (one.new.casefold(), other.new.casefold())
-    if one.kind == other.kind == "become" and new[0] != new[1]:
-        return "each says what the whole picture becomes"
     if old[0] and old[0] == old[1] and new[0] != new[1]:
         return f"both change {one.old!r}"
     for a, b in ((one, other), (other, one)):

@@ -76,11 +76,9 @@ class Plan:
                     )  # fmt: skip
         else:
             source = self.settings.source
-            # An edit of scale 0 guides nothing, and so it conflicts with nothing.
-            after = zip(self.edits, self.targets(None), strict=True)
-            pair = several.conflicts(source, [source if edit.scale == 0 else target for edit, target in after])
+            pair = several.conflicts(source, self.targets(None))
             if pair and any(self.masks[k] is None for k in pair):
-                raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], self.settings.source)
+                raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], source)
         for k, edit in enumerate(self.edits):
             if any(edit == other and _equal(self.masks[k], self.masks[j]) for j, other in enumerate(self.edits[:k])):
                 raise ValueError(f"edit '{edit}' is given twice: give it once, with a larger scale to have more of it")
@@ -103,8 +101,10 @@ class Plan:
         return implied(self.edits, world) if self.rule(defaults) == "located" else None
 
     def targets(self, world: World | None) -> list[str]:
-        """The source caption after each edit alone."""
-        return targets.targets(self.settings.source, *self.edits, emptied=world.emptied if world else None)
+        """The source caption after each edit alone; one of scale 0 leaves it, and others are told nothing of that one."""
+        source = self.settings.source
+        after = targets.targets(source, *self.edits, emptied=world.emptied if world else None)
+        return [source if edit.scale == 0 else text for edit, text in zip(self.edits, after, strict=True)]
 
     def grouped(self, defaults: Mapping[str, float], world: World | None) -> "list[list[Concept]]":
         """The concepts of each edit: one, or by words two of a swap. What a person drew an edit fills."""

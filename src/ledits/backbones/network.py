@@ -109,7 +109,7 @@ class NetworkBackbone:
         token, found = self._counted
         if token != (now := self._live()):
             with self._still():
-                found = state.content(self._modules())
+                found = state.content(self.modules())
             self._counted = now, found
         return found
 
@@ -142,12 +142,12 @@ class NetworkBackbone:
         """What was added to the checkpoint, each by its hash: LoRAs, words that were learned, another autoencoder."""
         if self._added is None:
             with self._still():
-                found = state.adapters(self._modules().values())
+                found = state.adapters(self.modules().values())
             return (f"adapters {found}",) if found else ()
         return self._added
 
     def _live(self) -> str:
-        modules = self._modules()
+        modules = self.modules()
         modules.pop("vae", None)
         words = [each for each in self._told_by() if not isinstance(each, torch.nn.Module)]
         scheduler = {key: value for key, value in getattr(self, "scheduler", {}).items() if key[0] != "_"}
@@ -157,7 +157,8 @@ class NetworkBackbone:
     def _told_by(self) -> list[Any]:
         return list(state.within(list(vars(self.prompts).values())))
 
-    def _modules(self) -> dict[str, torch.nn.Module]:
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """The network ("net"), the autoencoder ("vae") and what reads texts ("text1", ...), where they are there."""
         found: dict[str, Any] = {
             "net": getattr(self.net, "_orig_mod", self.net),
             "vae": getattr(self.codec, "vae", None),

@@ -51,7 +51,8 @@ class Refused(ValueError):
 def complaints(name: str, part: str) -> Generator[None]:
     """Whatever a broken file makes these libraries raise or say, it is the checkpoint that is broken."""
     libraries = (diffusers_logging, transformers_logging)
-    loud = [library.get_verbosity() for library in libraries]
+    # One that stops half way leaves the process's own number format as it was for its weights.
+    usual, loud = torch.get_default_dtype(), [library.get_verbosity() for library in libraries]
     bars = [library.is_progress_bar_enabled() for library in libraries]
     try:
         for library in libraries:
@@ -63,6 +64,7 @@ def complaints(name: str, part: str) -> Generator[None]:
     except Exception as error:
         raise broken(name, part, error) from error
     finally:
+        torch.set_default_dtype(usual)
         for library, level, bar in zip(libraries, loud, bars, strict=True):
             library.set_verbosity(level)
             if bar:

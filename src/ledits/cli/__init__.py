@@ -20,7 +20,7 @@ from ledits.cli import lean
 from ledits.cli.openmp import wait_politely
 from ledits.errors import LeditsError
 
-_HERE = ("edit", "invert", "keep", "info", "models", "demo", "batch", "studio", "serve")
+_HERE = ("edit", "invert", "keep", "info", "models", "doctor", "demo", "batch", "studio", "serve", "mcp")
 _HELP = {"help_option_names": ["-h", "--help"]}
 # What settles an error, by the argument that Python has for it.
 _REMEDIES = {
@@ -47,17 +47,19 @@ class Commands(TyperGroup):
             return _others()[cmd_name]() if cmd_name in _others() else _listed(cmd_name)
         return None
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that is run."""
-        name, command, rest = super().resolve_command(ctx, args)
-        return name, _own(name) if name in _HERE and command is not None else command, rest
+
+class _Listed(TyperCommand):
+    """A command of this folder by its help alone; its file is imported when the command runs."""
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
+        return _own(str(self.name)).make_context(info_name, args, parent=parent, **extra)
 
 
 def _listed(name: str) -> Any:
     """A command with its help alone, from the docstring in its file."""
     tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text("utf-8"))
     own = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == f"{name}_command")
-    return TyperCommand(name, help=ast.get_docstring(own))
+    return _Listed(name, help=ast.get_docstring(own))
 
 
 def _own(name: str) -> Any:

@@ -44,11 +44,18 @@ def serve_command(
     upload: Annotated[int, typer.Option("--upload", min=1, help="MiB that one request may send.")] = 50,
     pixels: Annotated[int, typer.Option("--pixels", min=64, help="Pixels that one picture may have.")] = 40_000_000,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Seconds that one edit may take.")] = 300.0,
+    tools: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--mcp", metavar="FOLDER",
+            help="Offer the tools of `ledits mcp` at /mcp, for pictures below this folder; may be given again.",
+        ),
+    ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     *,
     more: More,
-) -> None:
+) -> None:  # fmt: skip
     """Serve edits over HTTP, for OpenAI's clients and any other: ledits serve --port 8000
 
     Keys that callers must send are read from LEDITS_API_KEY, with commas between several.
@@ -58,7 +65,7 @@ def serve_command(
     keys = tuple(key.strip() for key in os.environ.get("LEDITS_API_KEY", "").split(",") if key.strip())
     settings = Settings(
         folder=store or folder(), host=host, port=port, keys=keys, origins=tuple(allow_origin or ()),
-        hosts=tuple(allow_host or ()), aliases=named(alias or [], "--alias"),
+        hosts=tuple(allow_host or ()), aliases=named(alias or [], "--alias"), tools=tuple(tools or ()),
         limits=Limits(
             upload_bytes=upload * MIB, pixels=pixels, jobs=queue, job_seconds=seconds, store_bytes=store_size * MIB
         ),

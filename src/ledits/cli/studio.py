@@ -60,6 +60,6 @@ def studio_command(
             from ledits.server.run import serve
             from ledits.studio.page import page
 
-            editors = loaded(models, device, dtype)
+            editors = loaded(models, device, dtype, more)
             about = page(editors, picture, source)
         serve(settings, editors, page=about, listening=listening)

@@ -51,7 +51,7 @@ def told(source: str, targets: Sequence[str], emptied: str | None = None) -> lis
     readings = [read(source, target) for target in targets]
     every = after(given, readings)
     others = [after(given, [*readings[:k], *readings[k + 1 :]]) for k in range(len(readings))]
-    clear = ["" if reading.beside else source for reading in readings]
+    clear = [_beside_nothing(given, r.changes[0], emptied) if r.beside else source for r in readings]
     if every is None:
         return [Told(t, t, t, source, c, source) for t, c in zip(targets, clear, strict=True)]
     result = list[Told]()
@@ -90,6 +90,11 @@ def conflicts(source: str, targets: Sequence[str]) -> tuple[int, int] | None:
     given, readings = words.split(source), [read(source, target) for target in targets]
     pairs = [(j, k) for k in range(len(readings)) for j in range(k)]
     return next((pair for pair in pairs if after(given, [readings[k] for k in pair]) is None), None)
+
+
+def together(source: str, targets: Sequence[str]) -> str | None:
+    """The caption after all edits, of those after each alone; None where two change the same words."""
+    return after(words.split(source), [read(source, target) for target in targets])
 
 
 def read(source: str, target: str) -> Reading:
@@ -207,6 +212,18 @@ def _joined(given: Sequence[Word], item: Change) -> list[Change]:
             break
         spans.insert(0, (start, end))
     return [Change(start, end, ()) for start, end in spans]
+
+
+def _beside_nothing(given: Sequence[Word], added: Change, emptied: str | None) -> str:
+    """The source without the things that a new one is put beside; the empty prompt where no rule is certain of it."""
+    start = end = added.start
+    while end < len(given) and not _borders(given[end].key):
+        end += 1
+    if start == end:  # what is new stands behind them: "a cat" and "and a star"
+        while start > 0 and not _borders(given[start - 1].key):
+            start -= 1
+    joined = _joined(given, Change(start, end, ())) if _item(given, start, end) else []
+    return (_without(given, joined, emptied) if joined else None) or ""
 
 
 def _between(given: Sequence[Word]) -> int:

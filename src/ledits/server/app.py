@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import ledits
@@ -62,6 +63,11 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | No
     async def style() -> Response:
         return Response(STYLE, media_type="text/css")
 
+    if settings.tools:
+        from ledits.mcp.folders import Folders
+        from ledits.mcp.serving import OverHTTP
+
+        app.router.routes.append(Route("/mcp", OverHTTP(service, Folders(settings.tools))))
     if page is not None:
         app.mount("/", page)
     behind: ASGIApp = app

@@ -21,7 +21,7 @@ from ledits.server.settings import Settings, owner
 log = logging.getLogger("ledits.serve")
 
 _OPEN = ("/healthz", "/readyz")  # without a key
-_GUARDED = ("/v1", "/metrics", "/docs", "/openapi.json")
+_GUARDED = ("/v1", "/mcp", "/metrics", "/docs", "/openapi.json")
 
 
 class TooMuch(HTTPException):

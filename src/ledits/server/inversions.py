@@ -109,6 +109,7 @@ def router(service: Service) -> APIRouter:
             "edits": [EditIn.of(edit).model_dump() for edit in edits],
             "grammar": ", ".join(str(edit) for edit in edits),
             "unknown": words.unknown(service.world(asked.model), edits),
+            **words.captions(service.world(asked.model), edits, asked.source),
         }
 
     @routes.post("/v1/recipes", openapi_extra=_described(None, "image"))

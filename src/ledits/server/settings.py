@@ -43,11 +43,14 @@ class Settings:
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names of models
     limits: Limits = Limits()
     demo: bool = False  # for strangers without a key: nobody is told what others keep, and metrics stay inside
+    tools: tuple[Path, ...] = ()  # folders that the tools at /mcp may read from and write to; none: there are no tools
     frames: tuple[str, ...] = ()  # sites that may show the page inside theirs, such as https://a.example
 
     def __post_init__(self) -> None:
         if self.demo and (self.keys or not self.hosts):
             raise ValueError("a demo is for strangers: it has no keys, and says by which names it is called (hosts)")
+        if self.demo and self.tools:
+            raise ValueError("a demo is for strangers: it opens no folder of this machine to them")
         if not self.loopback and not self.keys and not self.demo:
             raise ValueError(
                 f"--host {self.host} can be reached from other machines: set LEDITS_API_KEY to a secret that callers "

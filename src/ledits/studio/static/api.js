@@ -68,7 +68,7 @@ export async function* events(path, body, signal) {
       const data = /^data: (.*)$/m.exec(block)?.[1];
       if (!name || !data) continue;
       const parsed = JSON.parse(data);
-      if (name === "error") throw new Refusal(parsed.error.message ?? parsed.error, 500, parsed.error.code);
+      if (name === "error") throw new Refusal(parsed.error.message ?? parsed.error, parsed.error.type === "server_error" ? 500 : 400, parsed.error.code);
       yield [name, parsed];
     }
   }

@@ -41,7 +41,7 @@ class Engine extends EventTarget {
   kept(key) { return this.#results.get(key); }
   resultKey(picture, request) { return JSON.stringify([this.inversionKey(picture), request]); }
   result(picture) {
-    const request = this.request(picture);
+    const request = picture && this.request(picture);
     return request && this.#results.get(this.resultKey(picture, request));
   }
 

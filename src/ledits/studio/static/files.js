@@ -3,6 +3,7 @@ import * as api from "./api.js";
 import { $, ask, blobOf, toast } from "./dom.js";
 import { engine } from "./engine.js";
 import * as share from "./share.js";
+import * as targets from "./targets.js";
 import { t } from "./texts.js";
 import { newEdit, newKey, work } from "./work.js";
 
@@ -52,7 +53,7 @@ export async function addPicture(blob, name, caption = "", edits = work.now.edit
 export async function goOn() {
   const { picture } = work;
   const result = engine.result(picture);
-  if (result) await addPicture(result.blob, `${stem(picture.name)}-edited.png`, result.target ?? "", []);
+  if (result) await addPicture(result.blob, `${stem(picture.name)}-edited.png`, await targets.afterAll(), []);
 }
 
 async function described(blob) {

@@ -70,13 +70,16 @@ async function openSample(sample) {
 
 function listen() {
   work.addEventListener("change", ({ detail }) => {
+    $("stack-note").hidden = true;
     draw();
     engine.update(detail.live);
     if (!detail.live) remember();
   });
   engine.addEventListener("busy", ({ detail }) => progress(detail));
   engine.addEventListener("failed", ({ detail }) => {
-    toast(detail.message, { error: true });
+    // What is wrong with the edits is said beside them, until they are others.
+    if (detail.status === 400) Object.assign($("stack-note"), { textContent: detail.message, hidden: false });
+    else toast(detail.message, { error: true });
     say(detail.message);
   });
   engine.addEventListener("blocked", () => {

@@ -3,6 +3,7 @@ import { $, el, icon } from "./dom.js";
 import { brush } from "./brush.js";
 import { engine } from "./engine.js";
 import { stage } from "./stage.js";
+import * as targets from "./targets.js";
 import { t } from "./texts.js";
 import { named, newEdit, whole, work } from "./work.js";
 import { report } from "./words.js";
@@ -20,6 +21,7 @@ export function start(options) {
   ({ captioned } = options);
   work.addEventListener("change", () => draw());
   engine.addEventListener("result", () => draw());
+  targets.start(() => draw());
   document.addEventListener("painting", () => draw());
   document.addEventListener("language", () => {
     for (const { element } of cards.values()) element.remove();
@@ -103,6 +105,13 @@ function build(key) {
   const fresh = words("new", t("what_comes"));
   const arrow = el("span", { class: "arrow", "aria-hidden": "true" }, "→");
   const all = el("span", { class: "whole" }, t("becomes"));
+  const target = el("input", {
+    class: "target", "aria-label": t("target"), title: t("target"), spellcheck: "false", autocomplete: "off", maxlength: "300",
+    // A caption of one's own is an edit of the whole caption; its region stays.
+    onchange: () => target.value.trim() && set({ kind: "become", old: "", new: target.value.trim() }),
+    onkeydown: (event) => event.key === "Enter" && event.target.blur(),
+  });
+  const caption = el("div", { class: "line caption" }, el("span", { "aria-hidden": "true" }, "⇒"), target);
   const note = el("p", { class: "note", role: "alert", hidden: true });
   const idle = el("p", { class: "note", role: "alert", hidden: true });
 
@@ -143,7 +152,7 @@ function build(key) {
 
   const element = el("li", { class: "card", onpointerenter: () => stage.focus(index), onpointerleave: () => stage.focus(null) },
     el("div", { class: "head" }, handle, kind, mute, drop), el("div", { class: "words" }, all, old, arrow, fresh),
-    note, idle, scale.element,
+    caption, note, idle, scale.element,
     el("div", { class: "line" }, where, swatch, everywhere), fine);
   let index = 0;
 
@@ -176,6 +185,9 @@ function build(key) {
     where.replaceChildren(icon("brush"), t(brush.edit === key ? "done" : region ? "repaint" : "paint"));
     swatch.hidden = everywhere.hidden = !region;
     if (region) swatch.src = region;
+    const after = captioned() && edit.kind !== "become" && whole(edit) ? targets.of(edit) : null;
+    caption.hidden = after === null;
+    if (target !== document.activeElement) target.value = after ?? "";
     const reason = engine.result(work.picture)?.idle[work.now.edits.filter(whole).indexOf(edit)] ?? null;
     idle.hidden = reason === null;
     if (reason) idle.textContent = why(reason);
