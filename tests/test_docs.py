@@ -38,6 +38,7 @@ REPORTS = ("scenes/report", "scenes/curves")
 # What is too slow, or needs what is not here, and who runs it. Options of our own commands are read all the same.
 ELSEWHERE = {
     r"ledits (studio|serve)\b": "test_studio, test_serve_process",
+    r"ledits mcp\b": "test_mcp",
     r"ledits batch\b": "test_batch, test_batch_ray (--ray), test_batch_stores (s3://)",
     r"ledits bench\b": "test_bench, test_bench_public",
     r"python benchmarks/": "nobody: they take minutes to hours, and their figures are on the page",

@@ -50,9 +50,12 @@ async def over_standard_input(photos: Path) -> AsyncGenerator[Client]:
 async def over_http(photos: Path) -> AsyncGenerator[Client]:
     editors = {"scenes": Editor(load(device="cpu", dtype="float32"))}
     with served(photos.parent / "store", editors=editors, keys=(KEY,), tools=(photos,)) as server:
-        async with httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=60) as http:
-            async with Client(streamable_http_client(f"{server.address}/mcp", http_client=http)) as client:
-                yield client
+        headers = {"authorization": f"Bearer {KEY}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=60) as http,
+            Client(streamable_http_client(f"{server.address}/mcp", http_client=http)) as client,
+        ):
+            yield client
 
 
 TRANSPORTS = {"standard input": over_standard_input, "HTTP": over_http}
@@ -151,9 +154,7 @@ def test_bad_calls_get_one_sentence_and_nothing_outside_is_touched(transport, ph
             assert await refused(client, "edit", edits=["cat->dog"])
             assert "nothing to undo" in await refused(client, "undo", inversion=id)
             assert "no model" in await refused(client, "invert", picture="cat.png", model="owner/other")
-            assert await refused(
-                client, "sheet", inversion=id, edits=["cat->dog"], scales=[float(k) for k in range(99)]
-            )
+            assert await refused(client, "sheet", inversion=id, edits=["cat->dog"], scales=[1.0] * 99)
             assert await refused(client, "keep", before="cat.png", after="/etc/passwd")
             assert "no tool" in await refused(client, "delete", picture="cat.png")
             edited, _ = await ask(client, "edit", inversion=id, edits=["cat->dog"])

@@ -33,6 +33,7 @@ from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.files.checkpoints import World
+from ledits.language import assistant as assistants
 from ledits.language import sentences, several, targets
 from ledits.method import caption, core
 from ledits.method.core import Step
@@ -588,12 +589,16 @@ def edit(
     picture: Any, *edits: Edit | str, model: str = BUNDLED, device: str = "auto", dtype: str = "auto",
     region: Regions = None, composite: bool = False, source: str | None = None, steps: int | None = None,
     skip: float | None = None, seed: int | None = None, size: int | None = None, anyway: bool = False,
-    progress: Progress | bool | None = None,
+    assistant: str | None = None, progress: Progress | bool | None = None,
 ) -> Edited:  # fmt: skip
     """Edit a picture: `ledits.edit("photo.jpg", "cat->dog", source="a cat").save("dog.png")`.
 
     The model stays loaded. `anyway`: also a picture or words that the model, of a small world, does not know.
+    `assistant`, such as "http://127.0.0.1:11434/v1#qwen3-vl", is asked for what sentences mean that no rule reads; the
+    caption and the edits that it answers with stand in the result's recipe.
     """
+    if assistant is not None:
+        edits, source = assistants.read(edits, source or "", assistant, picture)[:2]
     return _editor(model, device, dtype).edit(
         picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed,
         size=size, anyway=anyway, progress=progress,

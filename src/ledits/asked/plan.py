@@ -101,7 +101,7 @@ class Plan:
         return implied(self.edits, world) if self.rule(defaults) == "located" else None
 
     def targets(self, world: World | None) -> list[str]:
-        """The source caption after each edit alone; one of scale 0 leaves it, and others are told nothing of that one."""
+        """The source caption after each edit alone; an edit of scale 0 leaves it as it is."""
         source = self.settings.source
         after = targets.targets(source, *self.edits, emptied=world.emptied if world else None)
         return [source if edit.scale == 0 else text for edit, text in zip(self.edits, after, strict=True)]

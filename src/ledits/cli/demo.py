@@ -66,6 +66,8 @@ def demo_command(
     image.write(folder / "sheet.png", image.take(sheet(rows)).rgb, overwrite=force)
     if not quiet:
         typer.echo(f"{folder / 'sheet.png'}  source, reconstruction, mask, edited")
+        cat = folder / "cat.png"
+        typer.echo(f"Next: ledits edit {cat} 'cat->dog' --source 'a cat on a meadow' -o dog.png; or ledits studio")
 
 
 def sheet(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:

@@ -1,11 +1,14 @@
 """`ledits edit`: pictures in, edited pictures out."""
 
 import time
+from collections.abc import Sequence
 
 import typer
 
+from ledits.asked.recipe import Edit
 from ledits.cli import arguments
 from ledits.cli.edit_options import (
+    AssistantOption,
     Composite,
     Keep,
     Kept,
@@ -44,6 +47,7 @@ from ledits.cli.progress import answer, progress
 from ledits.cli.request import Request
 from ledits.cli.results import Results
 from ledits.files.checkpoints import BUNDLED
+from ledits.language import assistant as assistants
 from ledits.language import sentences
 from ledits.picture import image
 from ledits.scenes import suits
@@ -58,7 +62,7 @@ def edit_command(
     negative: NegativeOption = None, thrifty: Thrifty = False, recipe: RecipeOption = None,
     no_recipe: NoRecipe = False, inversion: Kept = None, save_inversion: Keep = None, show_masks: ShowMasks = None,
     quality: Quality = None, keep_metadata: Metadata = False, force: ForceOption = False, as_json: JsonOption = False,
-    quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
+    assistant: AssistantOption = None, quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
 ) -> None:  # fmt: skip
     """Edit pictures with words: ledits edit cat.png 'cat->dog' -o dog.png
 
@@ -77,8 +81,16 @@ def edit_command(
     picture's caption.
     """
     began = time.perf_counter()
+    split = arguments.split(words or [])
+    edits: Sequence[Edit | str] = split.edits
+    if assistant is not None and recipe is None and inversion is None:
+        if len(split.sources) > 1:
+            raise ValueError("--assistant reads a sentence for one picture at a time: give one picture")
+        edits, source, asked = assistants.read(edits, source or "", assistant, split.sources[0].data)
+        if asked and not quiet and not as_json:
+            typer.echo(f"the assistant's caption: {source}", err=True)
     request = Request.of(
-        (split := arguments.split(words or [])).edits,
+        edits,
         {"steps": steps, "skip": skip, "seed": seed, "source": source, "source_scale": source_scale,
          "negative": negative, "size": size},
         {"region": region, "mask": mask and mask.value, "composite": composite, "thrifty": thrifty},

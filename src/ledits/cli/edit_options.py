@@ -48,6 +48,14 @@ Region = Annotated[
         help="Where edits may act: a picture of the same size. White is open, black and what is transparent is closed.",
     ),
 ]
+AssistantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--assistant", envvar="LEDITS_ASSISTANT", metavar="URL#MODEL", rich_help_panel=PICTURE,
+        help="A model that sees the picture reads sentences that the rules don't, and writes the caption: the address "
+        "of OpenAI's chat completions. Nothing is sent without it.",
+    ),
+]  # fmt: skip
 MaskOption = Annotated[
     Mask | None,
     typer.Option(

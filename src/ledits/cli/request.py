@@ -39,7 +39,7 @@ class Request:
 
     @classmethod
     def of(
-        cls, edits: Sequence[str], options: Mapping[str, Any], how: Mapping[str, Any], model: Mapping[str, Any],
+        cls, edits: Sequence[Edit | str], options: Mapping[str, Any], how: Mapping[str, Any], model: Mapping[str, Any],
         *, recipe: Path | None, inversion: Path | None,
     ) -> "Request":  # fmt: skip
         """`how`: region, mask, composite and thrifty; `model`: model, device and dtype, as the options say."""

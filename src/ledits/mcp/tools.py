@@ -32,8 +32,8 @@ Edits real pictures with words and leaves the rest as it is. Look at the picture
 you write: one plain sentence that names everything an edit will touch, such as "a man with a hat beside a red car". \
 Then `edit`: "hat->crown" swaps, "+scarf" adds, "-hat" removes, "->the whole new caption" says it all. Words to the \
 left of -> must stand in the caption as written. Look at the picture that comes back and at `targets`, the captions \
-that the model was told. Too weak: a larger scale, "hat->crown:4". Wrong place: a region. Spilled: `undo` and try again \
-with a smaller scale. An inversion serves any number of edits; each `edit` starts from the original."""
+that the model was told. Too weak: a larger scale, "hat->crown:4". Wrong place: a region. Spilled: `undo` and try \
+again with a smaller scale. An inversion serves any number of edits; each `edit` starts from the original."""
 _LOOKS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 _REMEDIES = {
@@ -56,11 +56,10 @@ Output = Annotated[
 Anyway = Annotated[bool, Field(description="Go on where a small model knows neither the picture nor a word.")]
 
 
-def create(
-    editors: Mapping[str, Editor], folders: Folders, run: Run[Any], version: str = ledits.__version__
-) -> MCPServer:
+def create(editors: Mapping[str, Editor], folders: Folders, run: Run[Any]) -> MCPServer:
     """The server with its tools. `run` does work on the device; whatever it is told to do is one edit, or less."""
-    server, stacks = _Server("ledits", title="LEDITS++", instructions=_INSTRUCTIONS, version=version), Stacks()
+    server = _Server("ledits", title="LEDITS++", instructions=_INSTRUCTIONS, version=ledits.__version__)
+    stacks = Stacks()
 
     @server.tool(annotations=_LOOKS, structured_output=False)
     async def look(picture: Picture, context: Context) -> list[str | Image]:
@@ -112,7 +111,7 @@ def create(
             id = stacks.open(Stack(inversion, path, shown.small(_as_image(read)), anyway))
             return _text(
                 id=id, mode=inversion.mode, caption=settings.source, steps=settings.steps, picture=str(path),
-                note="" if caption.strip() else "edited by words alone: with a caption edits keep to their place better",
+                note="" if caption.strip() else "by words alone: with a caption edits keep to their place better",
             )  # fmt: skip
 
         return await run(work)
@@ -172,7 +171,7 @@ def create(
 
     @server.tool(annotations=_WRITES, structured_output=False)
     async def keep(before: Picture, after: Picture, context: Context, output: Output = None) -> list[str | Image]:
-        """Lay what changed on purpose in `after`, by any other editor, onto the original `before`; all else stays exact."""
+        """Lay what another editor changed on purpose, in `after`, onto the original `before`; all else stays exact."""
 
         def work(check: Check) -> list[str | Image]:
             original, other = folders.picture(before), folders.picture(after)

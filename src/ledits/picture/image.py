@@ -172,11 +172,10 @@ def read(path: Path | bytes) -> Picture:
     with _opened(path) as (image, path):
         with _guarded(path):
             # Photoshop layers and the extra views of a phone's MPO are no frames: the first is the picture.
-            frames = 1 if image.format in {"MPO", "PSD"} else int(getattr(image, "n_frames", 1))
-        if frames > 1:
-            raise ValueError(
-                f"{path} holds {frames} frames; ledits edits still pictures: save one frame and pass that."
-            )
+            # Whether there is a second is enough to know: a file of some megabytes can hold millions.
+            several = image.format not in {"MPO", "PSD"} and bool(getattr(image, "is_animated", False))
+        if several:
+            raise ValueError(f"{path} holds several frames; ledits edits still pictures: save one frame and pass that.")
         _check_size(image.width, image.height, path)
         rgb, alpha = pixels(image, path)
     return Picture(rgb, alpha, _fingerprint(rgb, alpha))

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ledits.server.errors import Refused
+from ledits.server.errors import Refused, RefusedBody
 from ledits.server.metrics import Metrics
 from ledits.server.policy import HEADERS, POLICY
 from ledits.server.settings import Settings, owner
@@ -22,14 +21,6 @@ log = logging.getLogger("ledits.serve")
 
 _OPEN = ("/healthz", "/readyz")  # without a key
 _GUARDED = ("/v1", "/mcp", "/metrics", "/docs", "/openapi.json")
-
-
-class TooMuch(HTTPException):
-    """A body past its limit; an HTTPException, so that parsers of bodies let it through."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(refused.status, refused.message)
-        self.refused = refused
 
 
 class Gate:
@@ -68,8 +59,8 @@ class Gate:
             state["owner"] = self._checked(scope, headers)
             body.announced()
             await self._app(scope, body.receive, answer)
-        except (Refused, TooMuch) as error:
-            refused = error.refused if isinstance(error, TooMuch) else error
+        except (Refused, RefusedBody) as error:
+            refused = error.refused if isinstance(error, RefusedBody) else error
             if not started:
                 await refused.response()(scope, receive, answer)
         except Exception:
@@ -143,14 +134,14 @@ class _Body:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            raise TooMuch(
+            raise RefusedBody(
                 Refused(f"the request took longer than {self._seconds:g} s to arrive: send it again", 408, code="slow")
             ) from None
         if message["type"] == "http.request":
             self._so_far += len(message.get("body", b""))
             self._whole = not message.get("more_body", False)
             if self._so_far > self._most:
-                raise TooMuch(self._large())
+                raise RefusedBody(self._large())
         return message
 
     async def drained(self) -> bool:

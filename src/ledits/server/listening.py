@@ -3,7 +3,7 @@
 import socket
 import sys
 
-PATIENCE = 30  # seconds for a request's head, and for a client that reads nothing of its answer
+_PATIENCE = 30  # seconds for a client that reads nothing of its answer
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -18,7 +18,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
     if sys.platform == "linux":
         # An answer that nobody takes is given up: its bytes would lie in memory for as long as the client likes.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PATIENCE * 1000)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PATIENCE * 1000)
     return listening
 
 
