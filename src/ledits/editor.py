@@ -520,7 +520,7 @@ class Replay:
                 source, after = captions.source, captions.targets
                 heard = [bool(each.scale) and target != source for each, target in zip(asked, after, strict=True)]
                 said = several.told(source, list(compress(after, heard)), world.emptied if world else None)
-                spoken, silent = iter(said), Told(*[source] * 6)
+                spoken, silent = iter(said), Told(source, source, source, source, source, source)
                 told = [next(spoken) if guides else silent for guides in heard]
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
