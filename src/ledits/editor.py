@@ -42,6 +42,7 @@ from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
 from ledits.progress import Progress
 from ledits.scenes import suits
+from ledits.seeing import florence, sam
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +159,21 @@ class Editor:
         height, width, _ = shown.rgb.shape
         suits.check_words(self.backbone.name, suits.local(self.backbone.name), edits, settings.source)
         suits.check_picture(self.backbone, Frame.of(width, height, settings.area, self.backbone.multiple), shown.rgb)
+
+    def caption(self, picture: Any, *, weights: str = florence.FLORENCE) -> str:
+        """What a picture shows, by Florence-2, for `source`. Nothing is downloaded: ValueError says how to."""
+        return florence.caption(picture, self.backbone.device, weights)
+
+    def where(self, picture: Any, phrase: str, *, weights: str = florence.FLORENCE) -> "np.ndarray[Any, Any]":
+        """The region (H W) of what a phrase names, such as "the left cat", by Florence-2, for `region`."""
+        return florence.where(picture, phrase, self.backbone.device, weights)
+
+    def select(
+        self, picture: Any, *points: tuple[int, int], box: tuple[int, int, int, int] | None = None,
+        weights: str = sam.SAM,
+    ) -> "np.ndarray[Any, Any]":  # fmt: skip
+        """The region (H W) of the thing under points (x, y), or within a box, by SAM 2, for `region`."""
+        return sam.selected(picture, self.backbone.device, points=points, box=box, name=weights)
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise ValueError where a recipe was made with other weights, or with other additions to them."""
@@ -504,7 +520,7 @@ class Replay:
                 source, after = captions.source, captions.targets
                 heard = [bool(each.scale) and target != source for each, target in zip(asked, after, strict=True)]
                 said = several.told(source, list(compress(after, heard)), world.emptied if world else None)
-                spoken, silent = iter(said), Told(*[source] * 6)
+                spoken, silent = iter(said), Told(source, source, source, source, source, source)
                 told = [next(spoken) if guides else silent for guides in heard]
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late

@@ -65,7 +65,9 @@ SeedOption = Annotated[
 SourceOption = Annotated[
     str | None,
     typer.Option(
-        "--source", rich_help_panel=PICTURE, help="Caption of the picture; edits apply where two captions differ."
+        "--source",
+        rich_help_panel=PICTURE,
+        help="Caption of the picture; edits apply where two captions differ. auto: Florence-2 writes it.",
     ),
 ]
 SourceScaleOption = Annotated[
