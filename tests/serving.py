@@ -22,7 +22,7 @@ from torch import Tensor
 from ledits.editor import Editor
 from ledits.method.core import Prompt, Schedule
 from ledits.server.app import create
-from ledits.server.run import PatientProtocol, serve
+from ledits.server.run import protocol, serve
 from ledits.server.service import Service
 from ledits.server.settings import Limits, Settings
 
@@ -106,7 +106,7 @@ def served(
         Settings(folder=folder, limits=limits or Limits(), **settings), editors, page and page(editors)
     )
     config = uvicorn.Config(
-        app, port=0, http=PatientProtocol, lifespan="off", log_config=None, timeout_graceful_shutdown=2
+        app, port=0, http=protocol(service.limits), lifespan="off", log_config=None, timeout_graceful_shutdown=2
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -11,6 +11,7 @@ from diffusers import (
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
 )
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from ledits.backbones import fingerprint, load
@@ -238,12 +239,15 @@ def test_an_unknown_model_is_one_sentence(model, says):
         load(model)
 
 
-def test_a_file_is_no_model(tmp_path):
+def test_a_file_that_is_no_model_is_one_sentence(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(ValueError, match="no safetensors file"):
         load(str(tmp_path / "model.safetensors"))
-    with pytest.raises(ValueError, match="single-file"):
+    with pytest.raises(ValueError, match="name one of its files"):
         load(str(tmp_path))
+    (tmp_path / "model.txt").write_bytes(b"")
+    with pytest.raises(ValueError, match="file of another kind"):
+        load(str(tmp_path / "model.txt"))
 
 
 def test_the_hub_out_of_reach_is_one_sentence(monkeypatch, tmp_path):
@@ -258,6 +262,8 @@ def test_a_hub_repository_loads_like_a_folder(monkeypatch, checkpoint):
     asked = {}
 
     def snapshot_download(repository, **options):
+        if options.get("local_files_only"):
+            raise LocalEntryNotFoundError("nothing of it is cached")
         asked[repository] = options
         return str(checkpoint)
 

@@ -84,6 +84,11 @@ def rows_of(path: Path, text: str | bytes, **source: Any) -> list[Row]:
     return list(Source(manifest=path, root=str(path.parent), **source).rows())
 
 
+def check_of(path: Path, text: str | bytes) -> int:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return Source(manifest=path, root=str(path.parent)).check()
+
+
 def test_the_same_rows_come_from_csv_json_lines_and_parquet(tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
@@ -119,27 +124,36 @@ def test_a_rows_own_settings_go_before_those_for_all_rows(tmp_path: Path) -> Non
         ("m.csv", "", "is empty"),
         ("m.csv", "picture,edits\n", "has no rows"),
         ("m.jsonl", "", "has no rows"),
-        ("m.csv", b"picture,edits\na\xff.png,+hat\n", "not UTF-8"),
-        ("m.jsonl", b'{"picture": "\xff"}', "not UTF-8"),
-        ("m.csv", b"\xff\xfep\0i\0", "not UTF-8"),
+        ("m.csv", b"\xff\xfep", "is no text"),
         ("m.csv", "picture," + ",".join(f"c{k}" for k in range(1_000_000)) + "\n", "1000001 columns"),
         ("m.csv", "picture,edits\na.png,+hat,+more\n", "3 cells"),
         ("m.csv", "picture\n" + "x" * (2 << 20) + "\n", "no CSV"),
-        ("m.csv", "picture,edits\n../../etc/passwd,+hat\n", "outside"),
-        ("m.csv", "picture,edits\n/etc/passwd,+hat\n", "outside"),
-        ("m.jsonl", '{"picture": "s3://other/x.png"}', "outside"),
-        ("m.jsonl", '{"picture": "a\\u0000b"}', "zero byte"),
         ("m.jsonl", "[1]", "JSON object"),
         ("m.jsonl", '{"picture": ', "is no JSON"),
         ("m.jsonl", "[" * 100_000, "nested too deep"),
         ("m.parquet", "PAR1 nothing", "no parquet"),
     ],
 )
-def test_a_bad_manifest_gets_one_sentence(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:
+def test_a_manifest_that_is_none_gets_one_sentence(tmp_path: Path, name: str, text: str | bytes, said: str) -> None:
     with pytest.raises(ValueError, match=said) as error:
-        rows_of(tmp_path / name, text)
+        check_of(tmp_path / name, text)
     assert len(str(error.value).splitlines()) == 1
     assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [("../../etc/passwd", "outside"), ("/etc/passwd", "outside"), ("s3://other/x.png", "outside"),
+     ("a\0b", "zero byte"), ("b\udcff.png", "no UTF-8"), ("b\ud800.png", "half of a character")],
+)  # fmt: skip
+def test_a_picture_that_can_not_be_is_a_row_with_its_problem(tmp_path: Path, picture: str, said: str) -> None:
+    for name in ("m.jsonl", "m.csv"):
+        text = json.dumps({"picture": picture}) if name == "m.jsonl" else f"picture\n{picture}\n"
+        if name == "m.csv" and picture.startswith("b"):  # there it would be Windows-1252, or nothing at all
+            continue
+        (row,) = rows_of(tmp_path / name, text)
+        assert said in row.problem
+        assert row.path == ""
 
 
 @pytest.mark.parametrize(
@@ -166,7 +180,7 @@ def test_pictures_come_from_files_folders_and_globs(tmp_path: Path) -> None:
     assert names(str(tmp_path)) == ["a.jpg", "b.png", "c.webp"]
     assert names(str(tmp_path / "*.png"), str(tmp_path / "no.png")) == ["b.png", "no.png"]
     with pytest.raises(ValueError, match="no pictures"):
-        names(str(tmp_path / "*.gif"))
+        Source(pictures=(str(tmp_path / "*.gif"),)).check()
 
 
 # Planning
@@ -241,6 +255,8 @@ def test_hashes_are_remembered_until_a_picture_changes(three: Path, monkeypatch:
     place, paths, read = Folder(three / "out"), [str(three / f"{k}.png") for k in range(3)], list[str]()
     from ledits.batch import places
 
+    # As if they had been there for a while.
+    monkeypatch.setattr(places, "_SETTLED", -1.0)
     original: Callable[[str], bytes] = places.read
     monkeypatch.setattr(places, "read", lambda path: (read.append(path), original(path))[1])
     for expected in (3, 0, 1):
@@ -478,7 +494,7 @@ def batch(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 def test_mixed_rows_end_in_pictures_and_errors_and_a_second_run_has_nothing_to_do(tmp_path: Path) -> None:
     path, out = batch_cases.write(tmp_path / "in", 40), tmp_path / "out"
-    first = batch(path, "-o", out, "--steps", 1, "--workers", 2, "--json")
+    first = batch(path, "-o", out, "--steps", 1, "--workers", 2, "--json", "--anyway")
     assert first.returncode == 1, first.stderr
     summary = json.loads(first.stdout)
     assert (summary["done"], summary["failed"], summary["to_do"]) == (25, 15, 0)
@@ -489,12 +505,12 @@ def test_mixed_rows_end_in_pictures_and_errors_and_a_second_run_has_nothing_to_d
 
     assert parquet.read_table(out / "results.parquet").to_pylist() == rows
     page = (out / "index.html").read_text()
-    assert page.index("missing.png") < page.index("before, after")
-    again = batch(path, "-o", out, "--steps", 1, "--workers", 1, "--json")
+    assert page.index("missing.<wbr>png") < page.index("before, after")
+    again = batch(path, "-o", out, "--steps", 1, "--workers", 1, "--json", "--anyway")
     assert again.returncode == 1
     assert json.loads(again.stdout)["edited"] == 0
     assert json.loads(again.stdout)["evaluations"] == 0
-    dry = batch(path, "-o", out, "--steps", 2, "--dry-run", "--json")
+    dry = batch(path, "-o", out, "--steps", 2, "--dry-run", "--json", "--anyway")
     assert dry.returncode == 0, dry.stderr
     estimate = json.loads(dry.stdout)
     assert (estimate["rows"], estimate["done"]) == (40, 0)
@@ -506,7 +522,7 @@ def test_a_job_that_always_kills_its_worker_fails_alone(tmp_path: Path) -> None:
         picture(k, 16, 16).save(tmp_path / f"{k}.png")
     source = Source(pictures=tuple(str(tmp_path / f"{k}.png") for k in range(3)), edits=("+hat",), ask=Ask(steps=1))
     command = (sys.executable, str(Path(__file__).parent / "batch_deadly_worker.py"), "1.png")
-    pool = Local("scenes", "cpu", "auto", str(tmp_path / "out"), 1, 1, command)
+    pool = Local("scenes", "cpu", "auto", str(tmp_path / "out"), 1, 1, command, anyway=True)
     summary = run(Options(source=source, output=str(tmp_path / "out")), pool=pool)
     assert (summary.done, summary.failed) == (2, 1)
     (row,) = log.rows(Folder(tmp_path / "out"), "failed")
@@ -569,6 +585,9 @@ def test_memory_of_a_table_does_not_hold_its_rows(tmp_path: Path) -> None:
         writer.append({"id": f"{k:016x}", "status": "done", "output": f"{k}.png", "time": float(k)})
     log.Log(place, "failed").append({"id": f"{1:016x}", "status": "failed", "time": 9.0})
     recorded = results.Recorded(place, tmp_path)
-    assert [recorded.row(k)["status"] for k in (1, 2)] == ["done", "done"]
-    assert recorded.row(3) is None
+    assert [recorded.row(k, True)["status"] for k in (1, 2)] == ["done", "done"]
+    # A picture that is not there: its job failed, or is still to be done.
+    assert recorded.row(1, False)["status"] == "failed"
+    assert recorded.row(2, False) is None
+    assert recorded.row(3, True) is None
     recorded.close()

@@ -71,7 +71,7 @@ def test_with_a_node_killed_one_added_and_a_deadly_job_every_other_result_is_the
             changed.append("added")
 
     out = tmp_path / "out"
-    pool = OnRay(cluster.address, "scenes", "cpu", "auto", str(out), open_model=open_deadly)
+    pool = OnRay(cluster.address, "scenes", "cpu", "auto", str(out), open_model=open_deadly, anyway=True)
     summary = run(Options(source=source, output=str(out)), watch, pool)
     assert changed == ["removed", "added"]
     assert (summary.done, summary.failed, summary.to_do) == (11, 1, 0)
@@ -87,13 +87,13 @@ def test_ray_and_local_processes_make_the_same_files(cluster: Any, tmp_path: Pat
         picture(k, 40, 24).save(name)
     source = Source(pictures=tuple(names), edits=("cat->dog",), ask=Ask(steps=2, source="a cat"))
     outs, pools = [tmp_path / "local", tmp_path / "ray"], list[Any]()
-    pools.append(Local("scenes", "cpu", "auto", str(outs[0]), 1, 1))
-    pools.append(OnRay(cluster.address, "scenes", "cpu", "auto", str(outs[1]), workers=1))
+    pools.append(Local("scenes", "cpu", "auto", str(outs[0]), 1, 1, anyway=True))
+    pools.append(OnRay(cluster.address, "scenes", "cpu", "auto", str(outs[1]), workers=1, anyway=True))
     for out, pool in zip(outs, pools, strict=True):
         assert run(Options(source=source, output=str(out)), pool=pool).done == 3
     files = [{name: (out / name).read_bytes() for name in Folder(out).names() if name.endswith(".png")} for out in outs]
     assert files[0] == files[1]
     assert len(files[0]) == 3
     # A second run on either finds everything done.
-    pool = OnRay(cluster.address, "scenes", "cpu", "auto", str(outs[0]), workers=1)
+    pool = OnRay(cluster.address, "scenes", "cpu", "auto", str(outs[0]), workers=1, anyway=True)
     assert run(Options(source=source, output=str(outs[0])), pool=pool).edited == 0

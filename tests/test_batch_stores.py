@@ -84,7 +84,7 @@ def test_two_runs_at_once_on_one_bucket_do_nothing_twice_that_was_finished(bucke
     source = Source(
         pictures=(f"{bucket}/in/photos/",), edits=("+hat",), ask=Ask(steps=1, mask="none"), listed=places.listed
     )
-    options, summaries = Options(source=source, output=out, workers=1), list[Any]()
+    options, summaries = Options(source=source, output=out, workers=1, anyway=True), list[Any]()
     runs = [threading.Thread(target=lambda: summaries.append(run(options))) for _ in range(2)]
     [thread.start() for thread in runs]
     [thread.join() for thread in runs]

@@ -185,7 +185,10 @@ def test_masks_are_shown(ledits, cat, tmp_path):
     masks = tmp_path / "masks.png"
     options = ["--show-masks", masks, "--mask", "noise", "--steps", "1"]
     assert ledits("edit", cat, "+dog:8@0.7", "-o", tmp_path / "o.png", *options)[0] == 0
-    assert (pixels(masks) == pixels(cat)).all(2).mean() == pytest.approx(0.3, abs=0.01)
+    shown, whole = pixels(masks).astype(float), pixels(cat).astype(float)
+    dimmed = 0.25 * whole.mean(2, keepdims=True) + 40
+    open_ = np.abs(shown - whole).sum(2) < np.abs(shown - dimmed).sum(2)
+    assert open_.mean() == pytest.approx(0.3, abs=0.04)  # the edges of its cells run smoothly
 
 
 def test_a_composite_changes_nothing_outside_the_masks(ledits, cat, tmp_path):

@@ -187,7 +187,9 @@ COMMANDS = [
     ["bench", "scenes", "--out", "cat.png"], ["bench", "tune", "--out", "cat.png"],
     ["bench", "scenes", "--quick", "--count", "3"], ["bench", "scenes", "--count", "x"], ["bench", "frob"],
     ["bench", "report", "."], ["bench", "report", "cat.png"],
-    ["models", "x"], ["models", "--model", "scenes"],
+    ["models", "x"], ["models", "--model", "scenes"], ["edit", "cat.png", "cat-", "-o", "o.png"],
+    ["edit", "cat.png", "+hat", "-hat", "-o", "o.png"], ["edit", "cat.png", "cat->dog", "cat->owl", "-o", "o.png"],
+    ["batch", "cat.png", "--edit", "cat-", "-o", "out"],
 ]  # fmt: skip
 
 
@@ -276,3 +278,15 @@ def test_a_file_named_like_an_edit_is_no_picture(tmp_path: Path) -> None:
     assert split(["cat.png", "+hat", "-crown", "cat->dog"]).edits == ["+hat", "-crown", "cat->dog"]
     with pytest.raises(ValueError, match=r"neither a picture that exists nor an edit: write '\+hat'"):
         split(["cat.png", "hat"])
+
+
+def test_an_edit_that_the_shell_took_apart_is_said_to_need_quotes(tmp_path: Path) -> None:
+    """ledits edit cat.png cat->dog: the command sees cat-, and there is an empty file called dog."""
+    (tmp_path / "cat.png").write_bytes(picture())
+    for words in ("edit cat.png cat->dog -o x.png", "batch cat.png --edit cat->dog -o out"):
+        done = subprocess.run(
+            f"{sys.executable} -m ledits {words}", shell=True, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert "write the edit in quotes" in done.stderr
+        assert "'cat->dog'" in done.stderr

@@ -198,6 +198,29 @@ def test_regions_of_several_things_are_shared_out(random_model):
     assert torch.equal(shared[0] + shared[1] > 0, (plain[0] + plain[1] + shared[0] + shared[1]) > 0)
 
 
+def test_what_goes_has_a_cell_more_about_it(random_model):
+    """Not where a share of the picture is asked for, nor outside a region that is given."""
+    model, base = random_model(), "a cat"
+    inversion, allowed = inverted(model, 2, base), torch.zeros(1, 1, 16, 16)
+    allowed[..., :8, :] = 0.5
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+
+        def region(wide, **given):
+            asked = Concept("an empty beach", 3.0, **{"threshold": None, **given})
+            said = [Told(asked.prompt, asked.prompt, asked.prompt, base, base, base, wide)]
+            return described.locate(denoise, inversion, [asked], said)[0].region
+
+        plain, wide, one = region(False), region(True), region((False, True))
+        given = region(True, region=allowed)
+        assert torch.equal(region(False, threshold=0.5), region(True, threshold=0.5))
+    assert torch.equal(wide, torch.nn.functional.max_pool2d(plain, 3, 1, 1))
+    assert wide.sum() > plain.sum()
+    assert torch.equal(one[0], plain[0])
+    assert torch.equal(one[1], wide[1])
+    assert set(given.unique().tolist()) == {0.0, 0.5}
+    assert not given[..., 8:, :].any()
+
+
 def test_a_share_of_nothing_fills_the_region_that_is_given(random_model):
     region = torch.zeros(1, 1, 32, 32)
     region[..., :16, :] = 1
@@ -214,7 +237,7 @@ def test_a_described_picture_has_no_negative_prompt():
 def test_one_of_two_objects_changes_and_the_other_stays(bundled):
     """On scenes that training never saw: the object asked for, its neighbour, and the rest nearly as it was.
 
-    From the default's more noise, .05, two of these four fail, though swaps in the benchmark do not (LOG.md).
+    From the default's more noise, .05, two of these four fail, though swaps in the benchmark do not (docs/log).
     """
     seen, others, preserved = 0, 0, []
     for background, seed in (("white", 901), ("meadow", 902), ("snow", 903), ("gray", 904)):

@@ -10,7 +10,7 @@ from ledits import Editor
 from ledits.language.several import told
 from ledits.method import caption
 from ledits.method.core import Concept
-from ledits.method.told import Told
+from ledits.method.told import Told, for_pictures
 from test_described import STEPS, inverted
 
 SOURCE, OWN = "a cat", ("a dog", "a star")
@@ -124,17 +124,17 @@ def test_the_source_can_be_dropped_late_of_several_edits_too(random_model):
     [
         ("a cat on a beach", ["a dog on a beach"],
          [("a dog on a beach", "a dog on a beach", "a cat on a beach")]),
-        # Things that "and" joins: each is told of alone, in the place of each that changes ...
+        # Things that "and" joins: each is told of alone, in the place of all of them ...
         ("a cat and a hat", ["a dog and a hat", "a cat and a crown"],
          [("a dog and a dog", "a dog and a dog", "a dog and a crown"),
           ("a crown and a crown", "a crown and a crown", "a dog and a crown")]),
         ("a cat, a fox and a hat", ["an owl, a fox and a hat", "a cat, a fox and a tie"],
-         [("an owl, a fox and an owl", "an owl, a fox and an owl", "an owl, a fox and a tie"),
-          ("a tie, a fox and a tie", "a tie, a fox and a tie", "an owl, a fox and a tie")]),
+         [("an owl, an owl and an owl", "an owl, an owl and an owl", "an owl, a fox and a tie"),
+          ("a tie, a tie and a tie", "a tie, a tie and a tie", "an owl, a fox and a tie")]),
         # ... one that goes at first of what is left without any of them ...
         ("a cat, a fox and a hat on a bed", ["an owl, a fox and a hat on a bed", "a cat and a fox on a bed"],
-         [("an owl, a fox and an owl on a bed", "an owl, a fox and an owl on a bed", "an owl and a fox on a bed"),
-          ("a fox on a bed", "an owl and a fox on a bed", "an owl, a fox and a hat on a bed")]),
+         [("an owl, an owl and an owl on a bed", "an owl, an owl and an owl on a bed", "an owl and a fox on a bed"),
+          ("an empty bed", "an owl and a fox on a bed", "an owl, a fox and a hat on a bed")]),
         # ... and what hangs together otherwise by whole captions.
         ("a man riding a horse", ["a robot riding a horse", "a man riding a zebra"],
          [("a robot riding a horse", "a robot riding a zebra", "a man riding a zebra"),
@@ -151,23 +151,47 @@ def test_the_source_can_be_dropped_late_of_several_edits_too(random_model):
 )  # fmt: skip
 def test_what_each_edit_is_told(source, targets, expected):
     """What it moves towards, first and later, and what it then moves away from; whatever the order of edits."""
-    assert [(t.early, t.late, t.away) for t in told(source, targets)] == expected
-    assert told(source, targets[::-1]) == told(source, targets)[::-1]
+    found = told(source, targets, "an empty {}")
+    assert [(t.early, t.late, t.away) for t in found] == expected
+    assert told(source, targets[::-1], "an empty {}") == found[::-1]
 
 
 def test_a_thing_that_comes_beside_others_keeps_clear_of_them():
     source = "a cat on a beach"
     beside = ["a star to the left of a cat on a beach", "a cat and a star on a beach"]
     worn = ["a cat wearing a hat on a beach", "a cat on a beach, sunglasses", "a painting of a cat on a beach"]
-    assert [t.clear for text in beside for t in told(source, [text])] == ["", ""]
+    assert [t.clear for text in beside for t in told(source, [text], "an empty {}")] == ["an empty beach"] * 2
+    assert [t.clear for t in told("a cat in a box", ["a cat and a star in a box"])] == [
+        ""
+    ]  # no rule knows what is left
     assert [t.clear for text in worn for t in told(source, [text])] == [source] * 3
 
 
-def test_several_things_are_told_apart_by_what_each_changes():
+def test_several_things_are_told_apart_by_what_each_is():
+    """What changes and what stays, each in the place of all of them; where no things are joined there is none."""
     source = "a cat, a fox and a hat on a bed"
     targets = ["a dog, a fox and a hat on a bed", "a cat and a hat on a bed", "a cat, a fox and a hat in the rain"]
-    own = ["a cat, a cat and a hat on a bed", "a fox, a fox and a hat on a bed", source]
-    assert [t.own for t in told(source, targets)] == own
+    hats = ("a hat, a hat and a hat on a bed",)
+    own = [("a cat, a cat and a cat on a bed", hats), ("a fox, a fox and a fox on a bed", hats), (source, ())]
+    assert [(t.own, t.stays) for t in told(source, targets)] == own
+    (apart,) = told("a woman in a red dress and a hat", ["a man in a red dress and a hat"])
+    assert (apart.own, apart.stays) == ("a woman in a red dress and a hat", ())
+
+
+def test_what_goes_alone_takes_its_edge_along():
+    source = "a cat and a hat on a bed"
+    removal, swap = "a cat on a bed", "a dog and a hat on a bed"
+    assert [t.wide for t in told(source, [removal])] == [True]
+    assert [t.wide for t in told(source, [removal, swap])] == [False, False]
+    assert [t.wide for t in told("a cat on a beach", ["an empty beach"])] == [True]
+
+
+def test_pictures_have_as_many_things_as_they_have():
+    """In a batch of pictures one with fewer things says nothing of more."""
+    sources, edits = ["a cat and a hat on a bed", "a cat on a bed"], [["a cat and a tie on a bed"], ["a dog on a bed"]]
+    (both,) = for_pictures([told(*each) for each in zip(sources, edits, strict=True)], sources)
+    assert both.target == ("a cat and a tie on a bed", "a dog on a bed")
+    assert both.stays == (("a cat and a cat on a bed", "a cat on a bed"),)
 
 
 def test_editor_gives_the_same_for_an_edit_and_for_the_caption_after_it(random_model):
@@ -182,11 +206,11 @@ def test_editor_gives_the_same_for_an_edit_and_for_the_caption_after_it(random_m
 
 @pytest.mark.parametrize(
     ("source", "edits", "things"),
-    [("a cat", ["cat->dog"], 0), ("a cat and a hat", ["cat->dog"], 0),
+    [("a cat", ["cat->dog"], 0), ("a cat and a hat", ["cat->dog"], 2),
      ("a cat and a hat", ["cat->dog", "hat->crown"], 2), ("a cat on a mat and a hat", ["cat->dog"], 0)],
 )  # fmt: skip
 def test_what_regions_cost(random_model, source, edits, things):
-    """Every second level for each edit, every sixth for each of several things, without the noisiest third."""
+    """Every second level for each edit, every sixth for each of joined things, without the noisiest third."""
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     inversion = Editor(random_model()).invert(picture, source=source, steps=24, skip=0.0)
     replay = 24 * (len(edits) + 1) - 1

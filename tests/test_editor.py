@@ -2,9 +2,11 @@
 
 import gc
 import io
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from PIL import Image
 import ledits
 from ledits import Editor
 from ledits.asked.recipe import Recipe, parse
+from ledits.errors import Unsuited
 from ledits.files.checkpoints import World
 from ledits.language.implied import implied
+from ledits.scenes.samples import draw
 from ledits.testing import ToyBackbone
 
 from conftest import picture
@@ -147,6 +151,25 @@ def test_the_order_of_edits_is_irrelevant_and_each_has_its_mask(case):
     assert np.abs(one.rgb.astype(int) - two.rgb).max() <= 1
     for a, b in zip(one.masks, reversed(two.masks), strict=True):
         assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
+
+
+def test_an_edit_that_changes_nothing_says_why(case):
+    inversion, edit = case
+    assert inversion.edit(edit).idle == [None]
+    assert [idle and idle.why for idle in inversion.edit(f"{edit}:0").idle] == ["no_strength"]
+    assert [idle and idle.why for idle in inversion.edit("cat->the cat").idle] == ["same_words"]
+    with pytest.raises(ValueError, match="region of its own"):
+        inversion.edit("cat->dog", "cat->fox")
+    # Each in a place of its own: two cats.
+    apart = inversion.edit("cat->dog|0,0,8,32@0", "cat->fox|16,0,8,32@0").idle
+    assert apart == [None, None]
+
+
+def test_a_preview_shows_the_original_where_no_mask_is_open(case):
+    inversion, edit = case
+    for step in inversion.steps(f"{edit}|0,0,8,32"):
+        preview = np.asarray(step.preview()).astype(int)
+        assert np.abs(preview - inversion.picture.rgb)[:, 16:].max() == 0
 
 
 def test_a_region_keeps_an_edit_inside_it_and_comes_in_any_form(case, tmp_path):
@@ -360,3 +383,80 @@ def test_a_threshold_of_0_leaves_nothing_alone(case):
     inversion, edit = case
     edited = inversion.edit(edit.partition("@")[0] + "@0")
     assert all(np.asarray(mask).min() == 255 for mask in edited.masks)
+
+
+def test_a_drafts_recipe_repeats_it_bit_for_bit_also_after_a_file(case, tmp_path):
+    """It said as many steps as the draft has, which are other levels: 240 of 255 off."""
+    inversion, edit = case
+    draft = inversion.editor.invert(picture(), replace(inversion.settings, steps=7)).draft(5)
+    for each in (draft, draft.draft(3)):
+        each.save(tmp_path / "draft.safetensors", overwrite=True)
+        back = inversion.editor.open_inversion(tmp_path / "draft.safetensors", picture())
+        made = each.edit(edit)
+        value = json.loads(json.dumps(made.recipe.to_json()))
+        assert len(value["levels"]) == len(each.path.schedule)
+        again = inversion.editor.repeat(picture(), Recipe.from_json(value, "here"))
+        assert again.rgb.tobytes() == made.rgb.tobytes() == back.edit(edit).rgb.tobytes()
+        assert again.recipe == made.recipe == back.edit(edit).recipe
+    assert "levels" not in inversion.edit(edit).recipe.to_json()
+    assert "levels" not in draft.editor.invert(picture(), draft.settings).draft(7).edit(edit).recipe.to_json()
+
+
+@pytest.mark.parametrize("levels", [[], [3, 1], [0, 0], [-1, 2], [0, 4], [True], ["1"], "02", {}, 1.5])
+def test_levels_that_can_not_be_are_refused(case, levels):
+    inversion, edit = case
+    value = inversion.edit(edit).recipe.to_json() | {"levels": levels}
+    with pytest.raises(ValueError, match="levels"):
+        Recipe.from_json(value, "here")
+
+
+CONTRADICTING = [
+    ["cat->dog", "cat->fox"], ["cat->dog", "-cat"], ["+hat", "-hat"], ["cat->dog:2", "CAT->fox:3@0.5"],
+    ["cat->dog[..3]", "cat->fox[2..]"], ["cat->dog|0,0,9,9", "cat->fox|8,8,9,9"],
+    ["cat->dog", "+hat", "cat->fox|0,0,4,4"],
+]  # fmt: skip
+AGREEING = [
+    ["cat->dog", "fox->owl"], ["cat->dog[..2]", "cat->fox[2..]"], ["cat->dog|0,0,8,8", "cat->fox|8,8,8,8"],
+    ["cat->dog", "cat->fox:0"], ["+hat", "-cat"], ["cat->dog", "fox->cat"], ["-hat", "+hat:0"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edits", CONTRADICTING, ids=" ".join)
+def test_edits_that_contradict_each_other_are_said(edits):
+    """One of them won, and the other's slider showed nothing."""
+    inversion = Editor(ToyBackbone()).invert(picture())
+    with pytest.raises(ValueError, match="contradict each other.*region of its own"):
+        inversion.steps(*edits)
+
+
+@pytest.mark.parametrize("edits", AGREEING, ids=" ".join)
+def test_edits_in_other_places_or_steps_do_not_contradict(edits):
+    Editor(ToyBackbone()).edit(picture(), *edits)
+
+
+def test_a_caption_has_one_whole_picture_to_become():
+    inversion = Editor(ToyBackbone()).invert(picture(), source="a cat on a beach")
+    with pytest.raises(ValueError, match="contradict|change the same"):
+        inversion.steps("->a dog on a beach", "->an owl at night")
+
+
+def test_the_front_door_refuses_what_the_model_does_not_know_unless_told(bundled):
+    """Python smeared what the command line refuses."""
+    editor = Editor(bundled)
+    ramp = np.linspace(0, 255, 128)
+    photograph = np.stack([ramp[None].repeat(128, 0), ramp[:, None].repeat(128, 1), np.full((128, 128), 90.0)], 2)
+    rng = np.random.default_rng(0)
+    photograph = (photograph + rng.normal(0, 40, photograph.shape)).clip(0, 255).astype(np.uint8)
+    with pytest.raises(Unsuited, match="anyway=True"):
+        editor.invert(photograph, steps=1)
+    with pytest.raises(Unsuited, match="anyway=True"):
+        editor.edit(photograph, "+hat", steps=1)
+    inversion = editor.invert(photograph, steps=1, anyway=True)
+    inversion.edit("+wibblefrotz")
+    known = editor.invert(draw("cat"), steps=1)
+    with pytest.raises(Unsuited, match="wibblefrotz"):
+        known.edit("+wibblefrotz")
+    with pytest.raises(Unsuited, match="wibblefrotz"):
+        editor.edit(draw("cat"), "+wibblefrotz", steps=1)
+    made = inversion.edit("+hat")
+    assert editor.repeat(photograph, made.recipe).rgb.tobytes() == made.rgb.tobytes()

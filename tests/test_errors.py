@@ -20,6 +20,7 @@ from conftest import picture
 SOURCE = Path(ledits.__file__).parent
 # What is started by a command, and speaks of its options.
 COMMANDS = ("cli", "server", "batch", "studio")
+OPTION = re.compile(r"(?<![\w-])--[a-z]")
 
 
 def test_no_error_in_python_names_an_option_of_the_command_line() -> None:
@@ -30,7 +31,7 @@ def test_no_error_in_python_names_an_option_of_the_command_line() -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         raised = [node for each in ast.walk(tree) if isinstance(each, ast.Raise) for node in ast.walk(each)]
         texts = [node.value for node in raised if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        found += [(path.name, text) for text in texts if re.search(r"(?<![\w-])--[a-z]", text)]
+        found += [(path.name, text) for text in texts if OPTION.search(text) and "pip install" not in text]
     assert found == []
 
 

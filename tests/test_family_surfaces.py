@@ -10,7 +10,7 @@ from PIL import Image
 import tiny_families
 from ledits import backbones, editor
 from ledits.cli import main
-from ledits.files import checkpoints
+from ledits.files.families import FAMILIES
 
 from conftest import picture
 
@@ -42,7 +42,7 @@ def test_a_picture_is_edited_and_the_folder_says_what_it_is(folder, tmp_path, ca
     run(capfd, "edit", given, "cat->dog[0..2]", "--source", "a cat", "-o", captioned, *model)
     assert captioned.exists()
     said = run(capfd, "info", folder, "--json")
-    assert said["family"] in checkpoints.BY_PIPELINE
+    assert said["family"] in FAMILIES
     assert said["weights"]
     assert said["words"] == "any"
 

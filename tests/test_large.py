@@ -32,7 +32,7 @@ LISTED = [
 
 @pytest.mark.parametrize("variant", [None, "fp16"])
 def test_of_each_part_one_kind_of_weights_is_downloaded(variant):
-    found = hub.wanted(LISTED, variant)
+    found = hub.wanted(LISTED, hub.preferred(torch.float32, variant))
     name = ".fp16" if variant else ""
     assert [file for file in found if ".safetensors" in file] == [
         "text_encoder/model.bf16.safetensors",
@@ -43,7 +43,7 @@ def test_of_each_part_one_kind_of_weights_is_downloaded(variant):
     ]
     assert {"model_index.json", "tokenizer_3/spiece.model", "tokenizer/merges.txt", "vae/config.json"} <= set(found)
     assert not any(file.endswith((".bin", ".md", ".png", ".onnx")) or "sd3_medium" in file for file in found)
-    without = hub.wanted(LISTED, variant, without_transformer=True)
+    without = hub.wanted(LISTED, hub.preferred(torch.float32, variant), without=["transformer"])
     assert [file for file in found if file not in without] == [f"transformer/diffusion_pytorch_model{name}.safetensors"]
 
 
@@ -57,17 +57,18 @@ def test_only_what_is_needed_is_asked_of_the_hub(monkeypatch, folder):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.setattr("huggingface_hub.list_repo_files", lambda name, revision: LISTED)
-    with pytest.raises(ValueError, match="variant=fp16"):  # what came has none
+    with pytest.raises(ValueError, match="no weights of variant 'fp16'"):  # what came has none
         load("owner/name", device="cpu", variant="fp16")
-    assert "transformer/diffusion_pytorch_model.fp16.safetensors" in asked[0]["allow_patterns"]
-    assert "transformer/diffusion_pytorch_model.safetensors" not in asked[0]["allow_patterns"]
+    assert not any("safetensors" in file for file in asked[-2]["allow_patterns"])  # settings first
+    assert "transformer/diffusion_pytorch_model.fp16.safetensors" in asked[-1]["allow_patterns"]
+    assert "transformer/diffusion_pytorch_model.safetensors" not in asked[-1]["allow_patterns"]
 
     def unreachable(name, revision):
         raise ConnectionError
 
     monkeypatch.setattr("huggingface_hub.list_repo_files", unreachable)
     load("owner/name", device="cpu")
-    assert asked[1]["local_files_only"]
+    assert asked[-1]["local_files_only"]
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +175,8 @@ def test_one_part_may_have_its_weights_in_another_kind_alone(folder, expected, t
     path = shutil.copytree(folder, tmp_path / "mixed")
     weights = path / "text_encoder_2/model.safetensors"
     weights.rename(weights.with_name("model.bf16.safetensors"))
-    assert hub.only_variant(folder) is None
-    assert hub.only_variant(path) == "bf16"
+    assert hub.kinds(folder, ["text_encoder_2", "vae"], [""]) == {"text_encoder_2": None, "vae": None}
+    assert hub.kinds(path, ["text_encoder_2", "vae"], [""]) == {"text_encoder_2": "bf16", "vae": None}
     assert relative(seen(load(str(path), device="cpu")), expected) < 1e-6
 
 

@@ -45,7 +45,9 @@ def test_pipelines_are_the_editor(family):
     given = pipe.invert(image=shown, caption=SOURCE, num_inversion_steps=5, skip=0.15, generator=seeded())
     own = Editor.from_pipe(pipe).invert(shown, source=SOURCE, steps=5, skip=0.15, size=64)
     # A pipeline's schedule is its scheduler's: the path is given to the editor, and predicted by the same network.
-    inversion = Inversion(own.editor, own.picture, replace(given.inversion, base_prompt=SOURCE), own.provenance, 0)
+    inversion = Inversion(
+        own.editor, own.picture, replace(given.inversion, base_prompt=SOURCE), own.provenance, 0, own.then
+    )
     for count in (1, 2, 3):
         call = {"edit_guidance_scale": 3.0, "edit_warmup_steps": 0, "output_type": "latent"}
         out = pipe(editing_prompt=list(TARGETS[:count]), **call)
@@ -93,7 +95,7 @@ def test_server_batch_and_command_line_are_the_editor(tmp_path):
     assert done.exit_code == 0, done.output
     assert np.array_equal(image.read(tmp_path / "o.png").rgb, wanted)
     rows = tmp_path / "rows.csv"
-    rows.write_text(f"picture,edits,source,steps\npair.png,{';'.join(edits)},{source},5\n")
+    rows.write_text("picture,edits,source,steps\npair.png," + ";".join(edits) + f",{source},5\n")
     done = CliRunner().invoke(app, ["batch", str(rows), "-o", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 0, (tmp_path / "out" / "results.jsonl").read_text()
     assert np.array_equal(image.read(next((tmp_path / "out").rglob("*.png"))).rgb, wanted)

@@ -45,7 +45,7 @@ def test_the_commands_run_in_order(tmp_path, monkeypatch, capfd):
         "masks.png",
         "kept.png",
         "cat.safetensors",
-        "crown.png",
+        "worn.png",
         "again.png",
         "piped.png",
     } <= written

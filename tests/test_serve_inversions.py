@@ -328,6 +328,7 @@ def test_two_servers_never_share_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_job_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     with served(tmp_path, limits=Limits(job_seconds=0.2)) as server, server.client() as http:
+        server.service.warm()
         made = inverted(http)
         server.backbone.hold.acquire()
         threading.Timer(0.4, server.backbone.hold.release).start()

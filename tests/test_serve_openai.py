@@ -180,6 +180,7 @@ def test_a_wrong_key_is_an_authentication_error(server: Served, key: str) -> Non
 
 def test_a_full_line_is_a_rate_limit_error_that_says_when(tmp_path: Path) -> None:
     with served(tmp_path, limits=Limits(jobs=1)) as server, server.backbone.hold:
+        server.service.warm()
         client = openai.OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0, timeout=0.4)
         for _ in range(2):  # one on the device, one waiting; neither is answered in time
             with pytest.raises(openai.APITimeoutError):

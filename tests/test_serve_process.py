@@ -1,6 +1,7 @@
 """`ledits serve` as a process: how it starts, how it ends, and what another start finds."""
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -73,6 +74,42 @@ def test_sigterm_finishes_the_job_in_hand_refuses_others_and_a_new_start_finds_w
         assert http.post(path, json=asked).json()["image"] == done["image"]
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_sigterm_ends_the_process_while_a_step_can_not_be_stopped(tmp_path: Path, signals: int) -> None:
+    with process(tmp_path, delay=60) as (running, http):
+        asking = threading.Thread(target=lambda: ended(http, png(1)))
+        asking.start()
+        while "ledits_waited_seconds_count 1.0" not in http.get("/metrics").text:
+            time.sleep(0.01)
+        for _ in range(signals):
+            running.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+        assert running.wait(timeout=10) in (0, 1)
+        asking.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_sigterm_gives_a_long_job_some_seconds_and_then_stops_it_between_two_steps(tmp_path: Path) -> None:
+    with process(tmp_path, delay=0.5) as (running, http):
+        made = http.post("/v1/inversions", files={"image": png(1)}, data={"steps": "60"}).json()
+        path, asked = f"/v1/inversions/{made['id']}/edits", {"edits": ["+hat"]}
+        told: list[httpx2.Response] = []
+        asking = threading.Thread(target=lambda: told.append(http.post(path, json=asked)))
+        asking.start()
+        while "ledits_waited_seconds_count 2.0" not in http.get("/metrics").text:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=10) == 0
+        asking.join()
+    assert (told[0].status_code, told[0].json()["error"]["code"]) == (503, "shutting_down")
+
+
+def ended(http: httpx2.Client, picture: bytes) -> None:
+    """Ask for an inversion that nobody waits for."""
+    with contextlib.suppress(httpx2.HTTPError):
+        http.post("/v1/inversions", files={"image": picture})
 
 
 def test_killed_while_it_keeps_an_inversion_it_starts_again_without_it(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ledits import studio
 from ledits.server.settings import Settings
+from ledits.studio import page as studio
 from serving import png, served
 
 SPACE = Path(__file__).parent.parent / "integrations/space"

@@ -1,11 +1,14 @@
 """The caption after an edit: right, or refused in one sentence that says what to write, and never nonsense."""
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import ledits
+from ledits import scenes
 from ledits.asked.recipe import parse
 from ledits.language import words
 from ledits.language.several import conflicts
@@ -101,3 +104,20 @@ def test_what_changes_the_same_words_contradicts_itself():
 )
 def test_a_text_is_the_same_after_it_was_split(text):
     assert words.join(words.split(text)) == text.strip()
+
+
+def test_no_noun_of_the_small_world_is_known_to_the_library():
+    """What only that world knows lies in its model's own file; words of examples in messages and help are no rules."""
+    nouns = {word for name in (*scenes.OBJECTS, *scenes.ACCESSORIES) for word in name.split()} | set(scenes.LANDSCAPES)
+    # Colours, and what "sky blue" and "at sunset" are made of, are ordinary English.
+    nouns -= {"red", "green", "blue", "yellow", "top", "sunset", "snow", "night sky"}
+    found = list[tuple[str, int, str]]()
+    for room in ("method", "language", "backbones", "picture", "pipelines", "files", "cpu"):
+        for path in sorted((Path(ledits.__file__).parent / room).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said)
+            for node in texts:
+                if isinstance(node.value, str) and nouns & set(re.findall(r"[a-z]+", node.value.lower())):
+                    found.append((f"{room}/{path.name}", node.lineno, node.value))
+    assert found == []

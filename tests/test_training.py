@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).parent.parent / "training"))
 import denoiser
 import export
 import pack
+import words
 from autoencoder import CROP, batch, build
 from networks import ABSENT, Flow, Teacher, UNet
 from precision import fastest
@@ -164,7 +165,7 @@ def test_a_training_run_that_was_stopped_goes_on_as_if_it_had_not_been(tokens, t
     again = torch.load(tmp_path / "again/last.pt", weights_only=True)["average"]
     assert all((again[name] - whole["average"][name]).abs().max() < 2e-3 for name in again)
     # What was kept can teach what goes on from it.
-    train("taught", "--from", str(tmp_path / "state"), "--minutes", "0", "--teach", "4")
+    train("taught", "--from", str(tmp_path / "state"), "--minutes", "0", "--teacher", str(tmp_path / "state"))
     taught = torch.load(tmp_path / "taught/last.pt", weights_only=True)["average"]
     assert any(not torch.equal(again[name], taught[name]) for name in again)
 
@@ -188,3 +189,56 @@ def test_latents_are_16_by_16_and_cropping_keeps_their_grid():
 def test_the_faster_number_format_is_taken():
     for slow, fast in ((torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)):
         assert fastest("cpu", lambda dtype, slow=slow: time.sleep(0.02 * (dtype == slow)), repeats=1) == fast
+
+
+class SmallUNet(UNet):
+    def __init__(self, tokens, channels):
+        super().__init__(tokens, channels, (32, 32))
+
+
+class SmallFlow(Flow):
+    def __init__(self, tokens, channels):
+        super().__init__(tokens, channels, layers=2, width=64)
+
+
+@pytest.mark.parametrize(("kind", "small"), [("unet", SmallUNet), ("flow", SmallFlow)])
+def test_new_words_are_learnt_by_the_text_encoders_alone(kind, small, tokens, tmp_path, monkeypatch):
+    monkeypatch.setattr(words, small.__base__.__name__, small)
+    torch.manual_seed(0)
+    model = small(tokens, 16)
+    for weight in model.parts.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    model.pipeline(model.parts, build(width=16), tokens).save_pretrained(tmp_path / "model")
+    tokens.save_pretrained(tmp_path / "tokenizer")
+    told, plain = (
+        tokens(texts * 2, padding="max_length", return_tensors="np").input_ids.reshape(4, 1, -1).astype(np.int16)
+        for texts in (["a kitten", "two stars"], ["a cat", ""])
+    )
+    latents = np.random.default_rng(0).normal(size=(4, 16, 16, 16)).astype(np.float16)
+    np.savez(tmp_path / "pack.npz", latents=latents, captions=told, plain=plain)
+    line = ["--kind", kind, "--pack", str(tmp_path), "--from", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["words.py", *line, "--pictures", "4", "--steps", "2", "--batch", "4"])
+    words.main()
+    files = [path.relative_to(tmp_path / "model") for path in (tmp_path / "model").rglob("*.safetensors")]
+    changed = {
+        file.parent.name
+        for file in files
+        if (tmp_path / "model" / file).read_bytes() != (tmp_path / "out" / file).read_bytes()
+    }
+    assert changed == ({"text_encoder"} if kind == "unet" else {"text_encoder", "text_encoder_2"})
+
+
+def test_what_two_captions_make_of_a_picture_differs_by_nothing_where_they_are_the_same(tokens):
+    torch.manual_seed(0)
+    unet, flow = SmallUNet(tokens, 16), SmallFlow(tokens, 16)
+    for weight in (*unet.parts.parameters(), *flow.parts.parameters()):
+        torch.nn.init.normal_(weight, std=0.1)
+    ids = tokens(["a kitten", "a star"], padding="max_length", return_tensors="pt").input_ids
+    x0, which = torch.randn(2, 16, 16, 16), torch.tensor([0, 1])
+    teachers = {name: copy.deepcopy(flow.parts[name]) for name in ("text", "text_2")}
+    for difference in (
+        words.by_attention(unet, copy.deepcopy(unet.parts["text"]), x0, ids),
+        words.by_velocity(flow, teachers, x0),
+    ):
+        assert difference(which, ids, ids) < 1e-6
+        assert difference(which, ids.flip(0), ids) > 1e-3

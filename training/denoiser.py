@@ -5,9 +5,10 @@
 The rate is constant after a warm-up, so that training can always go on; what is evaluated and shipped is the running
 average of the weights. `--decay N` lets it fall to zero over the last N of --steps. Resumes to the sample from
 RUN/last.pt (weights, optimiser, averages, position in the data); stop it at any time, or with --minutes, and run it
-again. `--from src/ledits/models/scenes` starts from saved weights and fresh optimiser state; `--teach 4` keeps
-those weights beside it as a teacher, which is told the same in the plain grammar of the pack. Writes RUN/log.jsonl,
-RUN/samples-STEP.png (one row a prompt, two seeds) and RUN/model, the averaged weights in diffusers' layout.
+again. `--from src/ledits/models/scenes` starts from saved weights and fresh optimiser state. `--teacher` is a
+saved model that is told the same in the plain grammar of the pack; what it predicts counts `--teach` times. Writes
+RUN/log.jsonl, RUN/samples-STEP.png (one row a prompt, two seeds) and RUN/model, the averaged weights in diffusers'
+layout.
 """
 
 import argparse
@@ -46,7 +47,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kind", choices=("unet", "flow"), default="unet")
     parser.add_argument("--from", type=Path, dest="origin", help="a saved model to start from")
-    parser.add_argument("--teach", type=float, default=0.0, help="weight of what the model of --from says")
+    parser.add_argument(
+        "--teacher", type=Path, help="a saved model of the pack's tokenizer that knows the plain grammar"
+    )
+    parser.add_argument("--teach", type=float, default=4.0, help="weight of what it says, beside the objective's one")
     parser.add_argument("--steps", type=int, default=10**6)
     parser.add_argument("--decay", type=int, default=0, help="steps at the end over which the rate falls to zero")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long, having written a checkpoint")
@@ -62,16 +66,19 @@ def main() -> None:
 
     with np.load(args.pack / "pack.npz") as pack:
         latents, captions = pack["latents"], pack["captions"]
-        plain = pack["plain"] if args.teach else captions
+        plain = pack["plain"] if args.teacher else captions
     tokens = CLIPTokenizer.from_pretrained(args.pack / "tokenizer")
     vae = AutoencoderTiny.from_pretrained(args.vae).float()
     empty = torch.tensor(tokens("", padding="max_length", truncation=True).input_ids)
     denoiser = (UNet if args.kind == "unet" else Flow)(tokens, latents.shape[1])
     net = denoiser.parts.to(args.device)
+    teaching = None
+    if args.teacher:
+        denoiser.read(args.teacher)
+        teaching = copy.deepcopy(net).requires_grad_(False).eval()
     if args.origin:
         denoiser.read(args.origin)
     average = copy.deepcopy(net).requires_grad_(False).eval()
-    teaching = copy.deepcopy(average) if args.teach else None
     optimizer = torch.optim.AdamW(net.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     start = 0
     if (last := args.out / "last.pt").exists():

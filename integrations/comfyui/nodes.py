@@ -19,6 +19,7 @@ from torch import Tensor
 from ledits import Editor, keep
 from ledits.asked.recipe import Edit, parse
 from ledits.editor import Edited, Inversion
+from ledits.errors import Unsuited
 
 from .backbone import ComfyBackbone
 
@@ -114,7 +115,7 @@ class Invert(io.ComfyNode):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 bar.update_absolute(now + total * len(done), total * len(image))
 
-            done.append(ledits_model.invert(picture, settings, progress=progress))
+            done.append(ledits_model.invert(picture, settings, progress=progress, anyway=True))
         return io.NodeOutput(done, _batch([each.reconstruction for each in done]))
 
 
@@ -294,7 +295,7 @@ class LoadInversion(io.ComfyNode):
     def execute(cls, ledits_model: Editor, image: Tensor, file: str) -> io.NodeOutput:
         if len(image) != 1:
             raise ValueError(f"{len(image)} pictures for one inversion: give the one that it was made of")
-        return io.NodeOutput([ledits_model.open_inversion(_folder() / file, _pictures(image)[0])])
+        return io.NodeOutput([ledits_model.open_inversion(_folder() / file, _pictures(image)[0], anyway=True)])
 
 
 class Keep(io.ComfyNode):
@@ -357,11 +358,11 @@ def _edited(
 
 
 def _check(editor: Any, picture: Any, settings: Any, edits: Any) -> None:
-    """The bundled model's small world is asked first; what it says names options of the command line."""
+    """The bundled model's small world is asked here, where the edits are known."""
     try:
         editor.check(picture, settings, edits)
-    except ValueError as error:
-        raise ValueError(f"{error}. Here: name another model in LEDITS++ Load") from None
+    except Unsuited as error:
+        raise ValueError(f"{error.what}: name another model in LEDITS++ Load") from None
 
 
 def _per_picture(inversion: list[Inversion], edits: tuple[Any, ...]) -> list[tuple[list[Edit], list[Any]]]:

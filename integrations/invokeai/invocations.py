@@ -34,6 +34,7 @@ from invokeai.invocation_api import (
 )
 from ledits.asked.recipe import parse
 from ledits.editor import Edited, Inversion
+from ledits.errors import Unsuited
 from ledits.files import atomic
 
 from .models import LeditsEdit, LeditsEditsField, LeditsInversionField, LeditsModelField, opened
@@ -125,7 +126,7 @@ class LeditsInvertInvocation(BaseInvocation):
                 _stop_if_canceled(context)
                 context.util.signal_progress("Inverting", done / total)
 
-            inversion = editor.invert(picture, settings, progress=progress)
+            inversion = editor.invert(picture, settings, progress=progress, anyway=True)
         path = Path(_TEMPORARY.name) / f"{uuid.uuid4().hex}.safetensors"
         inversion.save(path)
         return LeditsInversionOutput(inversion=LeditsInversionField(path=str(path), image=self.image, model=self.model))
@@ -260,17 +261,17 @@ class LeditsLoadInversionInvocation(BaseInvocation):
 
 
 def _check(editor: Any, picture: Any, settings: Any, edits: Any) -> None:
-    """The bundled model's small world is asked first; what it says names options of the command line."""
+    """The bundled model's small world is asked here, where the edits are known."""
     try:
         editor.check(picture, settings, edits)
-    except ValueError as error:
-        raise ValueError(f"{error}. Here: name another model in LEDITS++ Load") from None
+    except Unsuited as error:
+        raise ValueError(f"{error.what}: name another model in LEDITS++ Load") from None
 
 
 def _inversion(context: InvocationContext, editor: Any, field: LeditsInversionField) -> Inversion:
     if not Path(field.path).is_file():
         raise ValueError(GONE)
-    return editor.open_inversion(field.path, context.images.get_pil(field.image.image_name, "RGB"))
+    return editor.open_inversion(field.path, context.images.get_pil(field.image.image_name, "RGB"), anyway=True)
 
 
 def _edited(

@@ -4,9 +4,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from ledits import Editor, studio
+from ledits import Editor
 from ledits.server.run import serve
 from ledits.server.settings import MIB, Limits, Settings
+from ledits.studio import page as studio
 
 LIMITS = Limits(
     upload_bytes=20 * MIB, pixels=16_000_000, steps=60, edits=8, cells=15, jobs=8, requests=64, job_seconds=120.0,

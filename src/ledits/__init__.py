@@ -52,6 +52,10 @@ _WHERE = {
 }  # fmt: skip
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     # PEP 562: `import ledits` loads no torch, so that `ledits --help` answers at once.
     if name not in __all__:

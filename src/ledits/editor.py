@@ -7,9 +7,12 @@
 Pictures are paths, a file's bytes, PIL images, arrays or tensors (`picture.image.take`).
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import io
+import logging
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +21,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits.asked import regions
+from ledits import progress as bars
+from ledits.asked import idle, regions
+from ledits.asked.idle import Idle
+from ledits.asked.loading import Loading
 from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Mode, Settings
-from ledits.backbones import BUNDLED, Backbone, from_pipe, load
+from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.files.checkpoints import World
@@ -31,23 +37,37 @@ from ledits.language import assistant as assistants
 from ledits.language import sentences, several, targets
 from ledits.method import caption, core
 from ledits.method.core import Step
+from ledits.method.told import Told
 from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
+from ledits.progress import Progress
 from ledits.scenes import suits
 from ledits.seeing import florence, sam
 
-Progress = Callable[[int, int], None]  # (network evaluations done, of how many); raising in it stops the work
+logger = logging.getLogger(__name__)
 
 
 class Editor:
     """A loaded model. It keeps nothing between calls, so that any number of threads may use it at once."""
 
-    def __init__(self, model: "str | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto") -> None:
-        """`model`: "scenes" (bundled), a folder in diffusers' layout, a hub id, or a backbone that is loaded already.
-
-        `device`: auto, cpu, mps, cuda or cuda:N. `dtype`: auto, float32, float16 or bfloat16.
+    def __init__(
+        self, model: "str | Loading | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto",
+        lora: Sequence[str] = (), embedding: Sequence[str] = (), vae: str | None = None, tiny_vae: str | None = None,
+        base: str | None = None, text_encoder: Sequence[str] = (), variant: str | None = None,
+        offload: str | None = None, quantize: str | None = None,
+    ) -> None:  # fmt: skip
+        """`model`: "scenes" (bundled), a folder in diffusers' layout, a hub id, a file of weights, or a backbone that
+        is loaded already. The other options are those of `ledits.backbones.load`.
         """
-        self.backbone = load(model, device=device, dtype=dtype) if isinstance(model, str) else model
+        if isinstance(model, str):
+            model = load(
+                model, device=device, dtype=dtype, lora=lora, embedding=embedding, vae=vae, tiny_vae=tiny_vae,
+                base=base, text_encoder=text_encoder, variant=variant, offload=offload, quantize=quantize,
+            )  # fmt: skip
+        self.backbone = loaded(model) if isinstance(model, Loading) else model
+
+    def __repr__(self) -> str:
+        return f"<Editor of {self.backbone.name!r} on {self.backbone.device}, {_short(self.backbone.dtype)}>"
 
     @cached_property
     def world(self) -> World | None:
@@ -74,12 +94,14 @@ class Editor:
         self, picture: Any, settings: Settings | None = None, *, source: str | None = None,
         steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None, anyway: bool = False,
     ) -> "Inversion":  # fmt: skip
         """Invert a picture once, for any number of edits.
 
         With a `source` caption edits rewrite the caption (mode "caption"); without one they are by words alone, as in
-        the paper (mode "words"). Raises ValueError for a picture or settings that can't be used.
+        the paper (mode "words"). Raises ValueError for a picture or settings that can't be used, and, without `anyway`,
+        for a picture or a word that a model of a small world does not know: edits of it would be smears.
+        `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
         """
         if settings is None:
             settings = self.settings(
@@ -91,14 +113,17 @@ class Editor:
         frame = Frame.of(width, height, settings.area, backbone.multiple)
         pixels = frame.tensor(shown.rgb, backbone.multiple)
         schedule = backbone.schedule(settings.steps, settings.skip, pixels.shape[2], pixels.shape[3])
+        if not anyway:
+            self.check(shown, settings)
         x0 = backbone.encode(pixels)
         captioned = settings.mode == "caption"
         suits.warn_of_words(backbone, captioned=captioned)
         total = len(schedule) * (2 if settings.source_scale else 1)
+        tell = bars.shown(progress, "inverting")
 
         def watch(done: int) -> None:
-            if progress is not None:
-                progress(done, total)
+            if tell is not None:
+                tell(done, total)
 
         with backbone.denoiser(schedule, maps=False, watch=watch) as denoise:
             path = core.invert(
@@ -107,17 +132,18 @@ class Editor:
                 source="" if captioned else settings.source, source_scale=settings.source_scale,
             )  # fmt: skip
             evaluations = denoise.evaluations
+        now = state.of(backbone)
         provenance = Provenance(
             model=checkpoints.short(backbone.name), fingerprint=backbone.fingerprint, picture=shown.sha256,
-            frame=frame, settings=settings, dtype=str(backbone.dtype).removeprefix("torch."),
-            device=backbone.device.type,
+            frame=frame, settings=settings, dtype=_short(backbone.dtype), device=backbone.device.type,
+            state=now.predicts,
         )  # fmt: skip
-        return Inversion(self, shown, path, provenance, evaluations)
+        return Inversion(self, shown, path, provenance, evaluations, now, anyway=anyway)
 
     def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
         """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
 
-        A surface asks before it edits, for the result would be a smear; models for photographs suit any picture.
+        `invert` and `edit` ask it themselves, for the result would be a smear; models for photographs suit any picture.
         """
         shown = image.take(picture)
         height, width, _ = shown.rgb.shape
@@ -139,8 +165,23 @@ class Editor:
         """The region (H W) of the thing under points (x, y), or within a box, by SAM 2, for `region`."""
         return sam.selected(picture, self.backbone.device, points=points, box=box, name=weights)
 
-    def open_inversion(self, path: Path | str, picture: Any) -> "Inversion":
-        """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match."""
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise ValueError where a recipe was made with other weights, or with other additions to them."""
+        if set(recipe.additions) != set(here := state.additions(self.backbone)):
+            lacking = ", ".join(sorted(set(recipe.additions) - set(here)))
+            said = f"with {lacking}, which is not loaded" if lacking else f"without {', '.join(here)}"
+            raise ValueError(f"the recipe was made {said}: load the model as it was then")
+        if recipe.fingerprint != self.backbone.fingerprint:
+            raise ValueError(
+                f"the recipe was made with another version of model {recipe.model!r}, {recipe.fingerprint[:8]}: its "
+                "result can't be repeated"
+            )
+
+    def open_inversion(self, path: Path | str, picture: Any, *, anyway: bool = False) -> "Inversion":
+        """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match.
+
+        `anyway`: edit it with words that a model of a small world does not know, too.
+        """
         path, shown, backbone = Path(path), image.take(picture), self.backbone
         stored, provenance = artifact.load(path)
         height, width, _ = shown.rgb.shape
@@ -148,15 +189,19 @@ class Editor:
         artifact.check(
             provenance, path, fingerprint=backbone.fingerprint, model=backbone.name, picture=shown.sha256, frame=frame
         )
-        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0)
+        then = replace(state.of(backbone), predicts=provenance.state)
+        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0, then, anyway=anyway)
 
     def edit(
         self, picture: Any, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None,
         composite: bool = False, drop_source_late: bool = False, settings: Settings | None = None,
         source: str | None = None, steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
+        anyway: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
-        """Invert and edit in one go; see `Inversion.steps` for the edits. What is wrong with them is said first."""
+        """Invert and edit in one go; see `invert`, and `Inversion.steps` for the edits. What is wrong with them is said
+        first.
+        """
         if settings is None:
             settings = self.settings(
                 source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative,
@@ -169,17 +214,18 @@ class Editor:
             width=width, height=height,
         )  # fmt: skip
         plan.check(self.backbone.defaults)
-        return self.invert(shown, settings).replay(plan).result()
+        if not anyway:
+            suits.check_words(self.backbone.name, suits.local(self.backbone.name), plan.edits, settings.source)
+        inversion = self.invert(shown, settings, progress=progress, anyway=anyway)
+        return _watched(inversion.replay(plan), progress)
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
-        if recipe.fingerprint != self.backbone.fingerprint:
-            raise ValueError(
-                f"the recipe was made with another version of model {recipe.model!r}: its result can't be repeated"
-            )
-        return self.edit(
-            picture, *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask,
-            composite=recipe.composite, drop_source_late=recipe.drop_source_late, settings=recipe.settings,
+        self.check_recipe(recipe)
+        inversion = self.invert(picture, recipe.settings, anyway=True)
+        return (inversion if recipe.levels is None else inversion.only(recipe.levels)).edit(
+            *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask, composite=recipe.composite,
+            drop_source_late=recipe.drop_source_late,
         )  # fmt: skip
 
 
@@ -187,13 +233,21 @@ class Inversion:
     """A picture's inversion and the editor that made it: for any number of edits, from any thread."""
 
     def __init__(
-        self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int
-    ) -> None:
+        self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int,
+        then: state.State, *, anyway: bool = False,
+    ) -> None:  # fmt: skip
         self.editor, self.picture, self.path, self.provenance = editor, picture, path, provenance
-        self.network_evaluations = evaluations
+        self.network_evaluations, self.anyway = evaluations, anyway
+        self.then = then  # what the network was when it predicted along the path
+        self._again: Inversion | None = None
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
         self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
+
+    def __repr__(self) -> str:
+        s, frame = self.settings, self.frame
+        told = f" of {s.source!r}" if s.source else ""
+        return f"<Inversion{told}: {frame.width}x{frame.height}, {s.steps} steps, seed {s.seed}, mode {self.mode!r}>"
 
     @property
     def settings(self) -> Settings:
@@ -238,12 +292,11 @@ class Inversion:
 
     def edit(
         self, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None, composite: bool = False,
-        drop_source_late: bool = False,
+        drop_source_late: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
-        """The picture with these edits; the arguments are those of `steps`."""
-        return self.steps(
-            *edits, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late
-        ).result()
+        """The picture with these edits; the arguments are those of `steps`, and `progress` is `invert`'s."""
+        replay = self.steps(*edits, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late)
+        return _watched(replay, progress)
 
     def steps(
         self, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None, composite: bool = False,
@@ -254,8 +307,8 @@ class Inversion:
         Edits are texts ("+hat", "-hat", "cat->dog:8@0.9", "->a caption"), sentences ("make the cat a dog") or
         `recipe.Edit`; the result's recipe has what a sentence was read as. `region` is where they may act: a mask of
         the picture's size (white is open, black and transparent closed), a box in pixels (left, top, width, height),
-        or a list with one for each edit. `composite` keeps the picture's own pixels away from the
-        edits, and outside a `region` all of them, bit for bit. `mask` is the rule of implicit masks, by words.
+        or a list with one for each edit. `composite` keeps the picture's own pixels away from the edits, and outside a
+        `region` all of them, bit for bit. `mask` is the rule of implicit masks, by words.
         `drop_source_late` leaves the source caption out of later steps, with a caption: an approximation.
         """
         height, width, _ = self.picture.rgb.shape
@@ -263,11 +316,42 @@ class Inversion:
             edits, self.settings, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late,
             width=width, height=height,
         )  # fmt: skip
+        if not self.anyway:
+            backbone = self.editor.backbone
+            suits.check_words(backbone.name, suits.local(backbone.name), plan.edits, self.settings.source)
         return self.replay(plan)
 
     def replay(self, plan: Plan) -> "Replay":
         """The steps of a checked plan."""
-        return Replay(self, plan)
+        return Replay(self.current(), plan)
+
+    def current(self) -> "Inversion":
+        """This inversion for the network as it is now.
+
+        Where its weights, adapters, learned words, scheduler or number format were changed since, its predictions along
+        the path are made again, one network evaluation a level, and replays are as exact as before. Raises ValueError
+        where the autoencoder is another one, for its latents are other pictures.
+        """
+        backbone = self.editor.backbone
+        now, again = state.of(backbone), self._again
+        if now.predicts == self.then.predicts:
+            return self
+        if again is not None and again.then.predicts == now.predicts:
+            return again
+        if not self.then.same_pictures(now):
+            raise ValueError("the autoencoder is another one than the picture was inverted with: invert it again")
+        logger.warning("the network is another one than the picture was inverted with: its path is predicted again")
+        path, settings = self.path, self.settings
+        with backbone.denoiser(path.schedule, maps=False) as denoise:
+            path = core.predict(
+                denoise, path.schedule, path.x, base_prompt=path.base_prompt, source=path.source,
+                source_scale=settings.source_scale,
+            )  # fmt: skip
+            evaluations = denoise.evaluations
+        kind = str(backbone.dtype).removeprefix("torch.")
+        provenance = replace(self.provenance, state=now.predicts, dtype=kind, device=backbone.device.type)
+        self._again = Inversion(self.editor, self.picture, path, provenance, evaluations, now, anyway=self.anyway)
+        return self._again
 
     def sheet(
         self, *edits: Edit | str, scale: Sequence[float], threshold: Sequence[float | None] = (None,),
@@ -290,7 +374,13 @@ class Inversion:
         n = len(self.path.schedule)
         if not 1 <= steps <= n:
             raise ValueError(f"a draft of {steps} steps: 1 to {n}, the inversion's own, are possible")
-        kept = [i * n // steps for i in range(steps)]
+        levels = self.provenance.levels or range(n)
+        return self.only([levels[i * n // steps] for i in range(steps)])
+
+    def only(self, levels: Sequence[int]) -> "Inversion":
+        """The same path with only these of the settings' steps, as a draft's recipe names them."""
+        there, n = list(self.provenance.levels or range(self.settings.steps)), len(self.path.schedule)
+        kept = [there.index(level) for level in levels]
         s = self.path.schedule
         schedule = core.Schedule(
             tuple(s.t[i] for i in kept), tuple(s.alpha[i] for i in [*kept, n]), tuple(s.sigma[i] for i in [*kept, n]),
@@ -301,8 +391,9 @@ class Inversion:
             self.path, schedule=schedule, x=self.path.x[[*kept, n]], denoised=denoised,
             base_denoised=denoised if self.path.base_denoised is self.path.denoised else base,
         )  # fmt: skip
-        settings = replace(self.settings, steps=steps)
-        return Inversion(self.editor, self.picture, path, replace(self.provenance, settings=settings), 0)
+        whole = len(kept) == self.settings.steps
+        provenance = replace(self.provenance, levels=None if whole else tuple(levels))
+        return Inversion(self.editor, self.picture, path, provenance, 0, self.then, anyway=self.anyway)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
         """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
@@ -333,10 +424,11 @@ class Inversion:
 
     def replayed(self) -> Tensor:
         """The latents (1 c h w) at the end of a replay without edits in which the network is asked at every level."""
-        with self.editor.backbone.denoiser(self.path.schedule, maps=False) as denoise:
-            steps = core.edit(denoise, self.path, [], "none")
+        path = self.current().path
+        with self.editor.backbone.denoiser(path.schedule, maps=False) as denoise:
+            steps = core.edit(denoise, path, [], "none")
             x = next(steps).x
-            for _ in range(len(self.path.schedule) - 1):
+            for _ in range(len(path.schedule) - 1):
                 x = steps.send(x).x
         return x
 
@@ -350,10 +442,21 @@ class EditStep:
     network_evaluations: int  # so far
     step: Step
     inversion: Inversion
+    drawn: Sequence[regions.Mask | None]  # the region of each of the step's masks
 
     def preview(self) -> Image.Image:
-        """The picture that the network sees at this step, at the original's size."""
-        return Image.fromarray(self.inversion.decoded(self.step.x0))
+        """The picture by now, at the original's size: where masks are open, it gives way to what the network sees.
+
+        What the network sees early is a blur, which frightens whoever looks on: it fades in over half of the steps.
+        """
+        backbone, frame = self.inversion.editor.backbone, self.inversion.frame
+        look = getattr(backbone, "preview", backbone.decode)  # by a small autoencoder, where one was loaded
+        seen = frame.picture(look(self.step.x0)[0])
+        share = composite.weights([self.step.masks[:, 0]], frame, self.drawn)
+        share = share * min(1.0, 2 * (self.index + 1) / self.total)
+        original = self.inversion.picture.rgb
+        blended = original + share[..., None] * (seen.astype(np.float32) - original)
+        return Image.fromarray(blended.round().astype(np.uint8))
 
 
 class Replay:
@@ -396,13 +499,19 @@ class Replay:
         return None if found is None else found.to(path.x.device)
 
     def _run(self) -> Generator[EditStep]:
-        inversion, plan, asked = self.inversion, self.plan, self.concepts
+        inversion, plan, asked, world = self.inversion, self.plan, self.concepts, self.inversion.editor.world
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
+        drawn = [plan.masks[k] for k in self._edit_of]
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
-            if captions := plan.captions(backbone.defaults, inversion.editor.world):
+            if captions := plan.captions(backbone.defaults, world):
                 path, known = inversion.captioned(denoise, captions.source)
-                told = several.told(captions.source, captions.targets)
+                # Nobody is told of an edit that guides nothing, and it is told of nobody.
+                source, after = captions.source, captions.targets
+                heard = [bool(each.scale) and target != source for each, target in zip(asked, after, strict=True)]
+                said = several.told(source, list(compress(after, heard)), world.emptied if world else None)
+                spoken, silent = iter(said), Told(*[source] * 6)
+                told = [next(spoken) if guides else silent for guides in heard]
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late
                 )  # fmt: skip
@@ -412,7 +521,7 @@ class Replay:
                 self._x, self._evaluations = step.x, denoise.evaluations
                 if any(concept.active(step.i) for concept in asked):
                     self._masks.append(step.masks[:, 0])
-                yield EditStep(step.i, total, denoise.evaluations, step, inversion)
+                yield EditStep(step.i, total, denoise.evaluations, step, inversion, drawn)
 
 
 class Edited:
@@ -431,7 +540,20 @@ class Edited:
         self.rgb = rgb  # (H W 3) uint8, without the picture's alpha
         mean = torch.stack(list(masks)).mean(0)
         of = torch.tensor(edit_of, device=mean.device)
-        self._masks = [frame.cells(mean[of == k].amax(0)) for k in range(len(plan.edits))]
+        self._masks = [
+            frame.smooth(mean[of == k].amax(0)).clip(0, 1 if region is None else region)
+            for k, region in enumerate(plan.masks)
+        ]
+
+    def __repr__(self) -> str:
+        height, width, _ = self.rgb.shape
+        return f"<Edited {', '.join(map(str, self.plan.edits))}: {width}x{height}; .image, .masks, .save(path)>"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG")
+        return buffer.getvalue()
 
     @property
     def image(self) -> Image.Image:
@@ -450,6 +572,11 @@ class Edited:
         return [Image.fromarray((mask * 255).round().astype(np.uint8)) for mask in self._masks]
 
     @property
+    def idle(self) -> list[Idle | None]:
+        """Why an edit changed nothing, in the order of the edits; None for one that did something."""
+        return idle.of(self.plan.edits, self.plan.masks, self._masks)
+
+    @property
     def overlay(self) -> Image.Image:
         """The picture in its own colours where any edit acted, dimmed elsewhere."""
         return Image.fromarray(overlay(self.inversion.picture.rgb, np.max(self._masks, axis=0)))
@@ -462,8 +589,9 @@ class Edited:
         return Recipe(
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
             fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
-            drop_source_late=plan.drop_source_late,
-            dtype=str(self.inversion.editor.backbone.dtype).removeprefix("torch."),
+            drop_source_late=plan.drop_source_late, levels=p.levels,
+            additions=state.additions(self.inversion.editor.backbone),
+            dtype=_short(self.inversion.editor.backbone.dtype),
             device=self.inversion.editor.backbone.device.type,
         )  # fmt: skip
 
@@ -476,18 +604,33 @@ class Edited:
 def edit(
     picture: Any, *edits: Edit | str, model: str = BUNDLED, device: str = "auto", dtype: str = "auto",
     region: Regions = None, composite: bool = False, source: str | None = None, steps: int | None = None,
-    skip: float | None = None, seed: int | None = None, size: int | None = None, assistant: str | None = None,
+    skip: float | None = None, seed: int | None = None, size: int | None = None, anyway: bool = False,
+    assistant: str | None = None, progress: Progress | bool | None = None,
 ) -> Edited:  # fmt: skip
     """Edit a picture: `ledits.edit("photo.jpg", "cat->dog", source="a cat").save("dog.png")`.
 
-    The model stays loaded. `assistant`, such as "http://127.0.0.1:11434/v1#qwen3-vl", is asked for what sentences mean
-    that no rule reads; the caption and the edits that it answers with stand in the result's recipe.
+    The model stays loaded. `anyway`: also a picture or words that the model, of a small world, does not know.
+    `assistant`, such as "http://127.0.0.1:11434/v1#qwen3-vl", is asked for what sentences mean that no rule reads; the
+    caption and the edits that it answers with stand in the result's recipe.
     """
     if assistant is not None:
         edits, source = assistants.read(edits, source or "", assistant, picture)[:2]
     return _editor(model, device, dtype).edit(
-        picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed, size=size
-    )
+        picture, *edits, region=region, composite=composite, source=source, steps=steps, skip=skip, seed=seed,
+        size=size, anyway=anyway, progress=progress,
+    )  # fmt: skip
+
+
+def _watched(replay: Replay, progress: Progress | bool | None) -> Edited:
+    """The result of a replay, its steps told of."""
+    if (tell := bars.shown(progress, "editing")) is not None:
+        for step in replay:
+            tell(step.index + 1, step.total)
+    return replay.result()
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @cache

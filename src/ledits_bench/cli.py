@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledits.cli.more_options import More
 from ledits.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -189,7 +190,7 @@ def bench_public_command(
         None if size is None else size**2,
     )  # fmt: skip
     errors = run_public(
-        plan, data, out, model or BUNDLED, lambda: load(model, device, dtype).backbone,
+        plan, data, out, model or BUNDLED, lambda: load(More().loading(model, device, dtype)).backbone,
         limit=limit, clip=clip, dino=dino, as_json=as_json,
     )  # fmt: skip
     if errors:

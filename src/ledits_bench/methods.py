@@ -22,7 +22,7 @@ from ledits.language import several
 from ledits.language.implied import Implied
 from ledits.method import caption, core
 from ledits.method.core import Concept, Denoiser, Prompt, Schedule
-from ledits.method.told import Told
+from ledits.method.told import for_pictures
 from ledits.scenes import suits
 from ledits_bench import attention_control, reference
 from ledits_bench.cases import Case
@@ -89,8 +89,7 @@ def _located(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, plans
     said = [cast("Implied", plan.captions(backbone.defaults, world)) for plan in plans]
     base = tuple(each.source for each in said)
     concepts = [[c for group in plan.grouped(backbone.defaults, world) for c in group] for plan in plans]
-    # For each edit, what it is told of every case.
-    told = [Told(*zip(*each, strict=True)) for each in zip(*(several.told(*each) for each in said), strict=True)]
+    told = for_pictures([several.told(*each, world.emptied if world else None) for each in said], base)
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base)

@@ -55,7 +55,7 @@ def weighted(scale: Any, weights: Sequence[float] | None) -> Any:
 
 
 def on_step_end(callback: Callback | None, every: int) -> Callable[..., Mapping[str, Tensor]] | None:
-    """The callback as diffusers has it by now; what it returns is nobody's business, as it was."""
+    """The callback as diffusers has it by now; its return value is ignored, as in diffusers before 0.25."""
     if callback is None:
         return None
     if every < 1:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ledits.asked import regions
+from ledits.asked import contradictions, regions
 from ledits.asked.recipe import Edit, MaskRule
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Settings
@@ -62,6 +62,7 @@ class Plan:
             composite=composite, drop_source_late=drop_source_late,
         )  # fmt: skip
         plan.check_edits()
+        contradictions.check(plan.edits, plan.masks)
         return plan
 
     def check_edits(self) -> None:
@@ -74,9 +75,10 @@ class Plan:
                         "say that too, such as source='a cat on a beach'", option="source", given=str(edit),
                     )  # fmt: skip
         else:
-            pair = several.conflicts(self.settings.source, self.targets(None))
+            source = self.settings.source
+            pair = several.conflicts(source, self.targets(None))
             if pair and any(self.masks[k] is None for k in pair):
-                raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], self.settings.source)
+                raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], source)
         for k, edit in enumerate(self.edits):
             if any(edit == other and _equal(self.masks[k], self.masks[j]) for j, other in enumerate(self.edits[:k])):
                 raise ValueError(f"edit '{edit}' is given twice: give it once, with a larger scale to have more of it")
@@ -99,8 +101,10 @@ class Plan:
         return implied(self.edits, world) if self.rule(defaults) == "located" else None
 
     def targets(self, world: World | None) -> list[str]:
-        """The source caption after each edit alone."""
-        return targets.targets(self.settings.source, *self.edits, emptied=world.emptied if world else None)
+        """The source caption after each edit alone; an edit of scale 0 leaves it as it is."""
+        source = self.settings.source
+        after = targets.targets(source, *self.edits, emptied=world.emptied if world else None)
+        return [source if edit.scale == 0 else text for edit, text in zip(self.edits, after, strict=True)]
 
     def grouped(self, defaults: Mapping[str, float], world: World | None) -> "list[list[Concept]]":
         """The concepts of each edit: one, or by words two of a swap. What a person drew an edit fills."""

@@ -152,10 +152,18 @@ class Recipe:
     drop_source_late: bool
     dtype: str
     device: str
+    levels: tuple[int, ...] | None = None  # of a draft: which of the settings' steps it has
+    additions: tuple[str, ...] = ()  # to the checkpoint, each by its hash
     format: int = FORMAT
 
     def to_json(self) -> dict[str, object]:
-        return {**asdict(self), "edits": list(self.edits), "regions": list(self.regions)}
+        said: dict[str, object] = {**asdict(self), "edits": list(self.edits), "regions": list(self.regions)}
+        # Few have any, and older versions read recipes without.
+        for name, value in (("levels", self.levels), ("additions", self.additions)):
+            said.pop(name)
+            if value:
+                said[name] = list(value)
+        return said
 
     def masks(self) -> list[bytes | None]:
         """The region of each edit as the bytes of a PNG; ValueError for what is no base64."""
@@ -171,10 +179,14 @@ class Recipe:
             raise ValueError(
                 f"{where} holds a recipe of format {value.get('format')!r}, and this ledits reads format {FORMAT}"
             )
-        names = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)} - {"levels"}
         try:
-            if set(value) != names:
+            value = {"additions": [], **value}
+            if set(value) - {"levels"} != names:
                 raise ValueError(f"it must have exactly {', '.join(sorted(names))}")
+            additions = _texts(value, "additions")
+            if None in additions:
+                raise ValueError("its additions must be a list of texts")
             edits, regions = _texts(value, "edits"), _texts(value, "regions")
             if not edits or None in edits or len(regions) != len(edits):
                 raise ValueError("its edits must be a list of texts, with one region, or null, for each")
@@ -185,6 +197,7 @@ class Recipe:
                 if not isinstance(value[name], bool):
                     raise ValueError(f"its {name} is {value[name]!r}, where true or false is needed")
             settings = Settings.from_json(value["settings"])
+            levels = checked_levels(value.get("levels"), settings.steps)
             if value["mask"] not in ((None,) if settings.mode == "caption" else MASK_RULES):
                 accepted = "null" if settings.mode == "caption" else " or ".join(MASK_RULES)
                 raise ValueError(f"its mask is {value['mask']!r}, where {accepted} is needed")
@@ -192,8 +205,22 @@ class Recipe:
                 parse(str(edit))
         except ValueError as error:
             raise ValueError(f"{where} holds a damaged recipe: {error}") from None
-        plain = {name: value[name] for name in names - {"edits", "regions", "settings"}}
-        return cls(edits=tuple(map(str, edits)), regions=tuple(regions), settings=settings, **plain)
+        plain = {name: value[name] for name in names - {"edits", "regions", "settings", "additions"}}
+        return cls(
+            edits=tuple(map(str, edits)), regions=tuple(regions), settings=settings, levels=levels,
+            additions=tuple(map(str, additions)), **plain,
+        )  # fmt: skip
+
+
+def checked_levels(value: object, steps: int) -> tuple[int, ...] | None:
+    """Which steps a draft has, from a file; ValueError, half a sentence, for what can't be."""
+    if value is None:
+        return None
+    listed: list[Any] = value if isinstance(value, list) else []
+    whole = all(isinstance(level, int) and not isinstance(level, bool) for level in listed)
+    if not listed or not whole or sorted(set(listed)) != listed or listed[0] < 0 or listed[-1] >= steps:
+        raise ValueError(f"its levels are {str(value)[:80]}, where rising numbers from 0 to {steps - 1} are needed")
+    return tuple(listed)
 
 
 def _texts(value: Mapping[str, Any], name: str) -> list[str | None]:

@@ -54,7 +54,7 @@ def mask_of(value: Any, width: int, height: int) -> Mask:
     """A mask of any kind, or a box, at the picture's size; ValueError for another size or kind."""
     if isinstance(value, tuple):
         return _box(value, width, height)  # pyright: ignore[reportUnknownArgumentType]
-    if isinstance(value, bytes | str | Path):
+    if isinstance(value, bytes | str | Path | image.Picture):
         found = image.take(value)
         value = _open(found.rgb, found.alpha)
     elif isinstance(value, Image.Image):

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from threading import Lock
+from threading import RLock
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +15,15 @@ from ledits.backbones.finite import finite
 logger = logging.getLogger(__name__)
 
 # An autoencoder that is cast for one picture must not meet another thread's.
-_CASTING = Lock()
+_CASTING = RLock()
+
+
+@contextmanager
+def casting() -> Generator[None]:
+    """While no autoencoder is cast by another thread."""
+    with _CASTING:
+        yield
+
 
 Change = Callable[[Any, Tensor], Tensor]  # (autoencoder, values (b c h w)) -> values
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ledits.backbones.latent_unet import UNetFamily
 from ledits.backbones.texts import Text, tokenize
 
 _TOKENS = 77
@@ -26,3 +27,10 @@ class Prompts:
 
     def conditions(self, texts: Sequence[Text], height: int, width: int) -> dict[str, Any]:
         return {}
+
+
+def _prompts(parts: Mapping[str, Any], index: Mapping[str, Any], device: torch.device) -> Prompts:
+    return Prompts(parts, device)
+
+
+FAMILY = UNetFamily(_prompts, DEFAULTS, packed=False)

@@ -2,13 +2,13 @@
 
 import hashlib
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from ledits.backbones.hub import variant_of
 from ledits.files import atomic, cache
+from ledits.files.weights import is_weights, variant_of
 
 # What a checkpoint is made of: settings, weights, and the tokenizers' words, merges, sentence pieces and
 # templates of chats.
@@ -17,35 +17,39 @@ _SMALL = 2**20  # bytes; hashing these is faster than looking their digest up
 _SETTLED = 2.0  # seconds after which a file's time tells whether it was changed
 
 
-def fingerprint(folder: Path, *, variant: str | None = None, beside: Path | None = None) -> str:
-    """The first 32 digits of the SHA-256 of every file that loading may read: each one's name and content.
+def fingerprint(folder: Path, *, kinds: Mapping[str, str | None] | None = None, beside: Sequence[Path] = ()) -> str:
+    """The first 32 digits of the SHA-256 of every file that loading reads: each one's name and content.
 
-    `variant` is of the weights that are read, `beside` a file that is read in place of one of the folder's.
+    `kinds` are the variants of each part's weights that are read, plain ones where nothing is said; `beside` are files
+    that are read in place of the folder's.
 
     A large file's digest is kept in the user's cache folder under its path, size and times, so that only the first run
     reads it (1.4 GB/s on a processor with SHA instructions).
     """
-    files = list(_files(folder, variant))
+    files = [*_files(folder, kinds), *beside]
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_digest, files))
+        digests = list(pool.map(of_file, files))
     whole = hashlib.sha256()
     for path, digest in zip(files, digests, strict=True):
-        whole.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
-    if beside is not None:
-        whole.update(f"{beside.name} {_digest(beside)}\n".encode())
+        # What a file beside is called is nothing that it holds.
+        name = f"file {beside.index(path)}" if path in beside else path.relative_to(folder).as_posix()
+        whole.update(f"{name} {digest}\n".encode())
     return whole.hexdigest()[:32]
 
 
-def _files(folder: Path, variant: str | None) -> Generator[Path]:
+def _files(folder: Path, kinds: Mapping[str, str | None] | None) -> Generator[Path]:
     """Settings beside and all known kinds in the parts' folders, in order; as `load` downloads them."""
     for path in sorted([*folder.glob("*.json"), *folder.glob("*/*")]):
-        # Of several kinds of weights those that are read.
-        other_variant = variant_of(path.name) not in (None, variant)
-        if path.suffix in _ENDINGS and path.name != "README.json" and not other_variant and path.is_file():
+        # Of several kinds of weights those that are read, and none of a part that is read from elsewhere.
+        part = path.parent.name
+        read = not is_weights(path.name) or (
+            variant_of(path.name) is None if kinds is None else part in kinds and variant_of(path.name) == kinds[part]
+        )
+        if path.suffix in _ENDINGS and path.name != "README.json" and read and path.is_file():
             yield path
 
 
-def _digest(path: Path) -> str:
+def of_file(path: Path) -> str:
     """The SHA-256 of a file's content, remembered if it is large."""
     kept = _remembered(path)
     if kept is not None and kept.exists():

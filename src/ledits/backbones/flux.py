@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ledits.backbones.network import Net
+from ledits.backbones.stable_diffusion import longest
 from ledits.backbones.texts import TOKENIZING, Text, pooled, stack, tokenize
 from ledits.backbones.transformer import Family, chosen, pack, text_first, unpack
 
@@ -31,9 +32,10 @@ class Prompts:
         # CLIP first, as its pipeline has them: where parts are offloaded, T5 sends CLIP away and the network T5.
         tokenizer, encoder = self.clip
         # CLIP gives only a summary: what does not fit into its 77 tokens is in T5's.
-        longest = int(tokenizer.model_max_length)
         with TOKENIZING:
-            short = tokenizer(text, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
+            short = tokenizer(
+                text, padding="max_length", max_length=longest(tokenizer, encoder), truncation=True, return_tensors="pt"
+            )
         pooled = encoder(short.input_ids.to(self.device)).pooler_output[0]
         tokenizer, encoder = self.t5
         # T5's mask is not used, so its padding is attended to, and has to be as long as it was in training.

@@ -1,26 +1,34 @@
 """What of a hub's repository is downloaded: the parts that are used, in one kind of weights."""
 
 import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+
+import torch
+
+from ledits.files import checkpoints
+from ledits.files.checkpoints import Checkpoint
+from ledits.files.weights import is_weights, variant_of
 
 _PARTS = (
     "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2",
     "tokenizer_3", "scheduler",
 )  # fmt: skip
 _SETTINGS = (".json", ".txt", ".model", ".jinja")
-# model.safetensors, model.fp16.safetensors, model-00001-of-00002.safetensors, model.fp16-00001-of-00002.safetensors,
-# and the indices of those in several files. Weights that are not a moving average are for training.
-_WEIGHTS = re.compile(
-    r"[\w-]+?(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors(?:\.index(?:\.(?P<other>\w+))?\.json)?"
-)
+# Variants in the order in which they are taken where a network runs in a number format; "" are plain ones.
+_ORDER = {torch.float16: ("fp16", "bf16", ""), torch.bfloat16: ("bf16", "fp16", "")}
+
+Format = Callable[[Checkpoint], torch.dtype]  # what a checkpoint will run in, by its configurations
 
 
-def download(repository: str, revision: str | None, variant: str | None, *, without_transformer: bool = False) -> Path:
+def download(
+    repository: str, revision: str | None, variant: str | None, dtype: Format, *, without: Iterable[str] = ()
+) -> Path:
     """The folder of a repository in this machine's cache; ValueError, one sentence, where it can't be had.
 
-    `without_transformer` leaves the weights of that part where they are.
+    A repository that is there whole is taken as it is, and the hub is not asked. Else settings come first, which say
+    what it will run in, and then weights: 16 bits for what runs in 16 bits, where they are there. Weights of the parts
+    in `without` stay where they are.
     """
     from huggingface_hub import list_repo_files, snapshot_download
     from huggingface_hub.errors import (
@@ -30,6 +38,8 @@ def download(repository: str, revision: str | None, variant: str | None, *, with
         RepositoryNotFoundError,
     )
 
+    if (here := _cached(repository, revision, variant, without)) is not None:
+        return here
     try:
         try:
             there = list_repo_files(repository, revision=revision)
@@ -38,56 +48,143 @@ def download(repository: str, revision: str | None, variant: str | None, *, with
         except Exception:
             # Out of reach, in the words of whichever HTTP library it uses. What the cache has was chosen when it came.
             return Path(snapshot_download(repository, revision=revision, local_files_only=True))
-        patterns = wanted(there, variant, without_transformer=without_transformer)
+        settings = [file for file in there if _is_setting(file)]
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=settings))
+        order = preferred(dtype(checkpoints.examine(folder, repository)), variant)
+        patterns = wanted(there, order, without=without)
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except RepositoryNotFoundError:
         raise ValueError(f"model {repository!r}: the hub has no such repository, or it needs `hf auth login`") from None
     except HFValidationError as error:
         raise ValueError(f"model {repository!r} is no hub id: {error}") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        reason = type(error).__name__
         raise ValueError(
-            f"model {repository!r} is neither a folder nor cached, and the hub can't be reached{offline}: {reason}"
+            f"model {repository!r} is neither a folder nor cached, and the hub can't be reached{offline}"
         ) from None
 
 
-def wanted(files: Iterable[str], variant: str | None, *, without_transformer: bool = False) -> list[str]:
+def one_file(repository: str, name: str | None) -> Path:
+    """One file of a repository, its only .safetensors file where none is named; from the cache where it is there."""
+    from huggingface_hub import hf_hub_download, list_repo_files, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+    def named(files: Iterable[str]) -> str:
+        found = sorted(file for file in files if file.endswith(".safetensors"))
+        if len(found) != 1:
+            listed = ", ".join(found[:5]) or "none"
+            raise ValueError(
+                f"{repository!r} has {len(found)} .safetensors files ({listed}): name one, {repository}/FILE"
+            )
+        return found[0]
+
+    try:
+        try:
+            if name is None:
+                folder = Path(snapshot_download(repository, local_files_only=True))
+                return folder / named(path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors"))
+            return Path(hf_hub_download(repository, name, local_files_only=True))
+        except (OSError, EntryNotFoundError):
+            return Path(hf_hub_download(repository, name or named(list_repo_files(repository))))
+    except RepositoryNotFoundError:
+        raise ValueError(f"{repository!r}: the hub has no such repository, or it needs `hf auth login`") from None
+    except EntryNotFoundError:
+        raise ValueError(f"{repository!r} has no file {name!r}") from None
+    except ValueError:
+        raise
+    except Exception:
+        raise ValueError(f"{repository!r} is neither a file nor cached, and the hub can't be reached") from None
+
+
+def settings(repository: str) -> Path:
+    """A repository's folder in the cache: with its weights where they are there, else with its settings alone."""
+    from huggingface_hub import list_repo_files, snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True))
+    except OSError:
+        pass
+    try:
+        there = [file for file in list_repo_files(repository) if _is_setting(file)]
+        return Path(snapshot_download(repository, allow_patterns=there))
+    except Exception:
+        raise ValueError(
+            f"model {repository!r} is neither a folder nor cached, and the hub has none or is out of reach"
+        ) from None
+
+
+def _cached(repository: str, revision: str | None, variant: str | None, without: Iterable[str]) -> Path | None:
+    """The repository in this machine's cache, where every part of it is there."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        checkpoint = checkpoints.examine(folder, repository)
+    except (OSError, ValueError):
+        return None
+    for part in checkpoint.parts:
+        if not (folder / part).is_dir():
+            return None
+        if not part.startswith("tokenizer") and part not in without:
+            there = [variant_of(path.name) for path in (folder / part).glob("*.safetensors*")]
+            if not there or (variant is not None and part == checkpoint.known.network and variant not in there):
+                return None
+    return folder
+
+
+def preferred(dtype: torch.dtype, variant: str | None) -> tuple[str, ...]:
+    """Variants of weights in the order in which they are taken, "" the plain ones; the user's own comes first."""
+    usual = _ORDER.get(dtype, ("",))
+    return usual if variant is None else (variant, *usual)
+
+
+def kinds(folder: Path, parts: Iterable[str], order: Sequence[str]) -> dict[str, str | None]:
+    """The variant of each part's weights that is read."""
+    found = dict[str, str | None]()
+    for part in parts:
+        there = [variant_of(path.name) for path in (folder / part).glob("*.safetensors*")]
+        if there:
+            found[part] = _kind(there, order)
+    return found
+
+
+def wanted(files: Iterable[str], order: Sequence[str], *, without: Iterable[str] = ()) -> list[str]:
     """Of a repository's files those that a pipeline is read from; of each part's weights one kind."""
     chosen, by_part = list[str](), dict[str, list[str]]()
     for file in files:
         path = PurePosixPath(file)
-        weights = _WEIGHTS.fullmatch(path.name)
-        if len(path.parts) == 1:
-            if path.suffix == ".json" and not weights:
-                chosen.append(file)
-        elif len(path.parts) == 2 and path.parts[0] in _PARTS and "non_ema" not in path.name:
-            if weights:
-                by_part.setdefault(path.parts[0], []).append(file)
-            elif path.suffix in _SETTINGS:
-                chosen.append(file)
+        if _is_setting(file):
+            chosen.append(file)
+        elif _of_part(path) and is_weights(path.name):
+            by_part.setdefault(path.parts[0], []).append(file)
     for part, weights in by_part.items():
-        if not (without_transformer and part == "transformer"):
-            kind = _kind([variant_of(name) for name in weights], variant)
+        if part not in without:
+            kind = _kind([variant_of(name) for name in weights], order)
             chosen += [name for name in weights if variant_of(name) == kind]
     return sorted(chosen)
 
 
-def only_variant(folder: Path) -> str | None:
-    """The variant of the first part whose weights a folder has in one alone, as some repositories do; None: plain."""
-    for part in _PARTS:
-        there = [variant_of(path.name) for path in (folder / part).glob("*.safetensors*")]
-        if there and (kind := _kind(there, None)):
-            return kind
-    return None
+def _of_part(path: PurePosixPath) -> bool:
+    return len(path.parts) == 2 and path.parts[0] in _PARTS and "non_ema" not in path.name
 
 
-def variant_of(file: str) -> str | None:
-    """The variant in a name of weights; None where there is none, or it is no such name."""
-    found = _WEIGHTS.fullmatch(PurePosixPath(file).name)
-    return None if found is None else found["variant"] or found["other"]
+def _is_setting(file: str) -> bool:
+    path = PurePosixPath(file)
+    if is_weights(path.name):
+        return False
+    return path.suffix == ".json" if len(path.parts) == 1 else _of_part(path) and path.suffix in _SETTINGS
 
 
-def _kind(there: Sequence[str | None], asked: str | None) -> str | None:
-    """The variant that was asked for, where it is there; else the plain weights; else the first there is."""
-    return asked if asked in there else None if None in there else sorted(filter(None, there))[0]
+def _kind(there: Sequence[str | None], order: Sequence[str]) -> str | None:
+    """The first kind of `order` that is there; else the plain weights; else the first there is."""
+    for kind in (*order, ""):
+        if (kind or None) in there:
+            return kind or None
+    return sorted(filter(None, there))[0]
+
+
+def check_variant(variant: str | None, found: Mapping[str, str | None], name: str) -> None:
+    """Raise ValueError where no part has weights of a variant that was asked for."""
+    if variant is not None and variant not in found.values():
+        there = ", ".join(sorted({kind or "plain" for kind in found.values()}))
+        raise ValueError(f"model {name!r} has no weights of variant {variant!r}: {there} are there")

@@ -1,7 +1,8 @@
 """Diffusion UNets, on an autoencoder's latents or on pixels: Stable Diffusion, SDXL, DeepFloyd IF, and the like."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from ledits.backbones.codec import Autoencoder, Pixels
 from ledits.backbones.network import DEFAULTS, PREDICTIONS, Net, NetworkBackbone, number
-from ledits.backbones.schedule import consistency, from_config
+from ledits.backbones.schedule import consistency, from_config, is_flow
 from ledits.backbones.texts import Text, stack
+from ledits.files import checkpoints
 from ledits.method.core import Schedule
 
 # Of consistency models, whose predictions hold guidance already: 1.5 is TurboEdit's for the difference of two captions
@@ -65,9 +67,12 @@ class LatentUNet(NetworkBackbone):
     ) -> None:
         settings = settings or {}
         self.unet, self.vae, self.scheduler, self.attention = unet, vae, dict(scheduler), attention
-        self.prediction = self.scheduler.get("prediction_type", "epsilon")
+        self.prediction = self.scheduler.get("prediction_type") or "epsilon"
         if self.prediction not in PREDICTIONS:
             raise ValueError(f"model {name!r} predicts {self.prediction!r}: {', '.join(PREDICTIONS)} are known")
+        check_scheduler(self.scheduler, name)
+        if refused := checkpoints.other_channels(unet.config, None if vae is None else vae.config):
+            raise ValueError(f"model {name!r} can't be edited with: {refused}")
         self.map_scale = int(settings.get("map_scale") or _map_scale(unet.config.down_block_types))
         # DeepFloyd's layers attend to text and picture at once. The middle block is left out, as in the published code.
         at_once = any(block.startswith("SimpleCrossAttn") for block in unet.config.down_block_types)
@@ -121,6 +126,39 @@ class LatentUNet(NetworkBackbone):
     def row_bytes(self, x: Tensor, tokens: int) -> int:
         """A row holds about 40 tensors of the first level's width at once (measured on SD 1.5: 20 to 30)."""
         return 40 * self.unet.config.block_out_channels[0] * x[0, 0, 0].numel() * self.dtype.itemsize
+
+
+def check_scheduler(config: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError for a scheduler whose levels are not those that a UNet was trained at."""
+    refused = checkpoints.unknown_scheduler(config)
+    if is_flow(config) and config.get("prediction_type") != "flow_prediction":
+        refused = (
+            "its scheduler is one of flow models, and it predicts noise: use DPMSolverMultistepScheduler or "
+            "DDIMScheduler, with the betas that it was trained with"
+        )
+    if refused:
+        raise ValueError(f"model {name!r} can't be edited with: {refused}")
+
+
+@dataclass(frozen=True)
+class UNetFamily:
+    """What is a family's own. `parts` are a pipeline's components by their names, the index is its configuration."""
+
+    prompts: Callable[[Mapping[str, Any], Mapping[str, Any], torch.device], UNetPrompts]  # (parts, index, device)
+    defaults: Mapping[str, float] = field(default_factory=dict[str, float])
+    packed: bool = True  # whether `cpu` knows its layers
+
+    def backbone(
+        self, parts: Mapping[str, Any], scheduler: Mapping[str, Any], *, name: str, fingerprint: str,
+        device: torch.device, index: Mapping[str, Any], settings: Mapping[str, Any] | None = None,
+        max_batch: int | None = None,
+    ) -> LatentUNet:  # fmt: skip
+        said = settings or {}
+        settings = {**said, "defaults": {**self.defaults, **said.get("defaults", {})}}
+        return LatentUNet(
+            parts["unet"], parts.get("vae"), self.prompts(parts, index, device), scheduler, name=name,
+            fingerprint=fingerprint, settings=settings, device=device, max_batch=max_batch,
+        )  # fmt: skip
 
 
 def _guidance(scale: float, width: int) -> Tensor:

@@ -6,6 +6,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+SCALING = Lock()  # a LoRA's scale is set on a shared text encoder while a prompt goes through it
 _passes: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
 _passes_lock = Lock()
 

@@ -1,5 +1,6 @@
 """What every backbone shares: texts embedded once, rows in batches sized to memory, attention maps, predictions."""
 
+import hashlib
 import logging
 import math
 import sys
@@ -12,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ledits.backbones import memory
+from ledits.backbones import memory, state
 from ledits.backbones.attention import Layout, token_maps
-from ledits.backbones.codec import Codec
-from ledits.backbones.lora import one_pass
+from ledits.backbones.codec import Autoencoder, Codec, casting
+from ledits.backbones.lora import SCALING, one_pass
 from ledits.backbones.texts import Prompts, Text
 from ledits.method.core import Prompt, Schedule
 
@@ -48,6 +49,8 @@ class NetworkBackbone:
     """
 
     prediction = "flow_prediction"
+    _small: Codec | None = None
+    _added: tuple[str, ...] | None = None  # None: a pipeline's, and whatever is on its networks by now
     map_layers: Sequence[str] = ()  # names of attention modules
 
     def __init__(
@@ -64,9 +67,11 @@ class NetworkBackbone:
         defaults: Mapping[str, float],
         max_batch: int | None = None,
     ) -> None:
-        self.codec, self.prompts, self.name, self.fingerprint = codec, prompts, name, fingerprint
+        self.codec, self.prompts, self.name = codec, prompts, name
         self.device, self.dtype, self.multiple, self.area = device, dtype, multiple, area
         self.defaults, self.max_batch = defaults, max_batch
+        self._fingerprint, self._counted = fingerprint, ("", "")  # the second: of a token, where none is given
+        self._as_made = self._live() if fingerprint else ""
 
     @property
     def net(self) -> Any:
@@ -95,6 +100,79 @@ class NetworkBackbone:
     def row_bytes(self, x: Tensor, tokens: int) -> int:
         """Of memory that one row of latents x (... h w) takes in the network, with a text of so many tokens."""
         raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the checkpoint's files; where it has none, of the weights as they are, adapters apart."""
+        if self._fingerprint:
+            return self._fingerprint
+        token, found = self._counted
+        if token != (now := self._live()):
+            with self._still():
+                found = state.content(self.modules())
+            self._counted = now, found
+        return found
+
+    def added(self, additions: tuple[str, ...]) -> None:
+        """What was added to the checkpoint while it was read."""
+        self._added = additions
+
+    def previews(self, vae: Any) -> None:
+        """A small autoencoder that `preview` decodes with; ValueError for one of other latents."""
+        own, its = getattr(getattr(self.codec, "vae", None), "config", None), vae.config.latent_channels
+        if (channels := getattr(own, "latent_channels", None)) != its:
+            raise ValueError(f"the tiny autoencoder has latents of {its} channels, and the model's have {channels}")
+        self._small = Autoencoder(vae, self.device)
+
+    def preview(self, x: Tensor) -> Tensor:
+        """`decode` for a look at what is in the making, by a small autoencoder where one was given."""
+        return (self._small or self.codec).decode(x)
+
+    def state(self) -> state.State:
+        """What it is at this moment; see `state`."""
+        live = self._live()
+        if live == self._as_made:  # nothing was changed since its files were read: the same in every process
+            said = f"{self.fingerprint} {self.additions} {self.dtype} {self.device.type}"
+            live = hashlib.sha256(said.encode()).hexdigest()[:32]
+        with casting():
+            return state.State(live, state.encodes(getattr(self.codec, "vae", None)))
+
+    @property
+    def additions(self) -> tuple[str, ...]:
+        """What was added to the checkpoint, each by its hash: LoRAs, words that were learned, another autoencoder."""
+        if self._added is None:
+            with self._still():
+                found = state.adapters(self.modules().values())
+            return (f"adapters {found}",) if found else ()
+        return self._added
+
+    def _live(self) -> str:
+        modules = self.modules()
+        modules.pop("vae", None)
+        words = [each for each in self._told_by() if not isinstance(each, torch.nn.Module)]
+        scheduler = {key: value for key, value in getattr(self, "scheduler", {}).items() if key[0] != "_"}
+        with self._still():
+            return state.predicts(modules.values(), words, (scheduler, str(self.dtype), self.device.type))
+
+    def _told_by(self) -> list[Any]:
+        return list(state.within(list(vars(self.prompts).values())))
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """The network ("net"), the autoencoder ("vae") and what reads texts ("text1", ...), where they are there."""
+        found: dict[str, Any] = {
+            "net": getattr(self.net, "_orig_mod", self.net),
+            "vae": getattr(self.codec, "vae", None),
+        }
+        for each in self._told_by():
+            if isinstance(each, torch.nn.Module):
+                found.setdefault(f"text{len(found)}", each)
+        return {name: each for name, each in found.items() if isinstance(each, torch.nn.Module)}
+
+    @contextmanager
+    def _still(self) -> Generator[None]:
+        """While no other thread scales an adapter or casts the autoencoder for one pass."""
+        with one_pass(self.net), SCALING, casting():
+            yield
 
     def encode(self, images: Tensor) -> Tensor:
         return self.codec.encode(images)

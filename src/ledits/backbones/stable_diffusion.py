@@ -1,11 +1,12 @@
 """Stable Diffusion 1.x and 2.x, and every checkpoint in their layout: one CLIP text encoder, a UNet, an autoencoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ledits.backbones.latent_unet import UNetFamily
 from ledits.backbones.texts import Text, tokenize
 
 
@@ -19,7 +20,7 @@ class ClipPrompts:
 
     @torch.no_grad()
     def embed(self, text: str, *, clip_skip: int | None = None) -> Text:
-        ids, mask, marked = tokenize(self.tokenizer, text)
+        ids, mask, marked = tokenize(self.tokenizer, text, longest(self.tokenizer, self.text_encoder))
         masked = getattr(self.text_encoder.config, "use_attention_mask", False)
         out = self.text_encoder(
             ids.to(self.device),
@@ -36,6 +37,18 @@ class ClipPrompts:
         return {}
 
 
+def longest(tokenizer: Any, encoder: Any) -> int:
+    """Tokens of a prompt: a tokenizer of words and merges alone does not say, and its encoder does."""
+    return min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings))
+
+
 def _final_norm(text_encoder: Any) -> Any:
     # transformers 5 made CLIPTextModel its own text model; before, it held one.
     return getattr(text_encoder, "text_model", text_encoder).final_layer_norm
+
+
+def _prompts(parts: Mapping[str, Any], index: Mapping[str, Any], device: torch.device) -> ClipPrompts:
+    return ClipPrompts(parts["tokenizer"], parts["text_encoder"], device)
+
+
+FAMILY = UNetFamily(_prompts)

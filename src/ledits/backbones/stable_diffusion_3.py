@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ledits.backbones import zeros
 from ledits.backbones.network import Net
+from ledits.backbones.stable_diffusion import longest
 from ledits.backbones.texts import Text, pooled, stack, tokenize
 from ledits.backbones.transformer import Family, chosen
 
@@ -33,7 +34,7 @@ class Prompts:
     def embed(self, text: str) -> Text:
         states, pools, words = list[Tensor](), list[Tensor](), torch.empty(0)
         for tokenizer, encoder in self.clip:
-            ids, _, words = tokenize(tokenizer, text)
+            ids, _, words = tokenize(tokenizer, text, longest(tokenizer, encoder))
             out = encoder(ids.to(self.device), output_hidden_states=True)
             states.append(out.hidden_states[-2][0])
             pools.append(out[0][0])
@@ -59,4 +60,9 @@ def _layers(net: Any) -> list[str]:
     return chosen(net, "transformer_blocks", best)
 
 
-FAMILY = Family(call=call, prompts=Prompts, layers=_layers)
+def _settle(parts: Mapping[str, Any]) -> None:
+    if parts.get("text_encoder_3") is None:
+        zeros.merge(parts["transformer"])
+
+
+FAMILY = Family(call=call, prompts=Prompts, layers=_layers, settle=_settle)

@@ -1,11 +1,13 @@
 """Stable Diffusion XL: two CLIP text encoders side by side, pooled text, and the sizes the network is told."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ledits.backbones.latent_unet import UNetFamily
+from ledits.backbones.stable_diffusion import longest
 from ledits.backbones.texts import Text, tokenize
 
 
@@ -33,7 +35,8 @@ class ClipPairPrompts:
         both = zip(self.tokenizers, self.text_encoders, strict=True)
         for tokenizer, encoder in both:
             last = encoder is self.text_encoders[-1]
-            ids, _, marked = tokenize(tokenizer, second if last and second is not None else text)
+            told = second if last and second is not None else text
+            ids, _, marked = tokenize(tokenizer, told, longest(tokenizer, encoder))
             out = encoder(ids.to(self.device), output_hidden_states=True)
             states.append(out.hidden_states[-2 if clip_skip is None else -(clip_skip + 2)][0])
             pooled = out[0][0]
@@ -47,3 +50,16 @@ class ClipPairPrompts:
         sizes = torch.tensor([height, width, *self.crop, *last], dtype=torch.float32, device=self.device)
         return {"text_embeds": torch.stack([text.pooled for text in texts if text.pooled is not None]),
                 "time_ids": sizes.expand(len(texts), -1)}  # fmt: skip
+
+
+def _prompts(parts: Mapping[str, Any], index: Mapping[str, Any], device: torch.device) -> ClipPairPrompts:
+    pairs = [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")]
+    there = [(parts[a], parts[b]) for a, b in pairs if parts.get(b) is not None]
+    return ClipPairPrompts(
+        [tokenizer for tokenizer, _ in there], [encoder for _, encoder in there], device,
+        bool(index.get("force_zeros_for_empty_prompt", True)),
+        score=6.0 if index.get("requires_aesthetics_score") else None,
+    )  # fmt: skip
+
+
+FAMILY = UNetFamily(_prompts)

@@ -42,6 +42,7 @@ def tokenize(
     that is too long, for a cut one would edit something else than was asked for.
     """
     longest = longest or int(tokenizer.model_max_length)
+    text = written_out(tokenizer, text)
     with TOKENIZING:
         out = tokenizer(
             text, padding="max_length" if pad else False, max_length=longest if pad else None,
@@ -54,6 +55,17 @@ def tokenize(
     special = [mark for mark in (tokenizer.bos_token_id, tokenizer.eos_token_id) if mark is not None]
     words = out.attention_mask[0].bool() & ~torch.isin(out.input_ids[0], torch.tensor(special))
     return out.input_ids, out.attention_mask, words
+
+
+def written_out(tokenizer: Any, text: str) -> str:
+    """The text with each learned word of several vectors as many words: word, word_1, word_2, ..."""
+    added = tokenizer.get_added_vocab()
+    if not any(f"{word}_1" in added and word in text for word in added):
+        return text
+    from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
+
+    with TOKENIZING:
+        return str(TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer))
 
 
 def check_length(text: str, given: int, longest: int) -> None:

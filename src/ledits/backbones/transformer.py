@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -64,6 +65,18 @@ class Family:
     # By the network, its scheduler's config and its pipeline's (model_index.json).
     distilled: Callable[[Any, Mapping[str, Any], Mapping[str, Any]], bool] = lambda net, scheduler, index: False
     defaults: Mapping[str, float] = field(default_factory=dict[str, float])
+    # What may be made faster, exactly, in parts that nobody else has.
+    settle: Callable[[Mapping[str, Any]], None] = lambda parts: None
+
+    def backbone(
+        self, parts: Mapping[str, Any], scheduler: Mapping[str, Any], *, name: str, fingerprint: str,
+        device: torch.device, index: Mapping[str, Any], settings: Mapping[str, Any] | None = None,
+        max_batch: int | None = None,
+    ) -> "LatentTransformer":  # fmt: skip
+        return LatentTransformer(
+            self, parts, scheduler, name=name, fingerprint=fingerprint, device=device, index=index, settings=settings,
+            max_batch=max_batch,
+        )  # fmt: skip
 
 
 # Of networks whose predictions hold guidance already: the scales of consistency models (see latent_unet.py).

@@ -1,7 +1,7 @@
 """The one loop: tasks to workers, wherever they live. Who dies is replaced, and the job in hand is tried once more.
 
-A job that is in hand at two deaths is the likely cause: it is recorded as failed and the run goes on without it. A worker
-that dies with a task before it has begun any of its jobs leaves all of them suspect: they are tried again one by one.
+A job that is in hand at two deaths is the likely cause: it is recorded as failed and the run goes on without it. A
+worker that dies with a task before it has begun any of its jobs leaves all of them suspect: they are tried one by one.
 """
 
 from collections import Counter, deque

@@ -28,8 +28,10 @@ class Listed(NamedTuple):
 def listed(given: str, output: str, urls: Callable[[str], Iterator[str]] | None) -> Iterator[Listed]:
     """The pictures that `given` names, where results go to `output`; `urls` lists what lies under a URL."""
     if "://" in given:
-        alone = urls is None or given.lower().endswith(PICTURES)
-        yield from [Listed(given)] if alone else _under(given, output, urls(given))
+        if urls is None or given.lower().endswith(PICTURES):
+            yield Listed(given)
+        else:
+            yield from _under(given, output, urls(given))
         return
     home = "" if "://" in output or not output else os.path.realpath(output)
     if os.path.isdir(given):

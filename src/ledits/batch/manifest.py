@@ -1,8 +1,8 @@
 """Rows of a manifest (CSV, JSON lines or parquet), or of pictures and edits on the command line.
 
-What lies on the disk may change while a run goes on, so it is read once: `Source.settled` keeps a copy, and rows come from
-that, the same each time. A manifest that is wrong as a whole (no column of pictures, no table at all) raises ValueError;
-one bad row is a `Row` with its problem.
+What lies on the disk may change while a run goes on, so it is read once: `Source.settled` keeps a copy, and rows come
+from that, the same each time. A manifest that is wrong as a whole (no column of pictures, no table at all) raises
+ValueError; one bad row is a `Row` with its problem.
 """
 
 import codecs
@@ -120,6 +120,12 @@ class Source:
         hints = [f"{name[:60]!r}{_hint(name)}" for name in other]
         if not edits and (near := [hint for hint in hints if "'edits'" in hint]):
             raise ValueError(f"{self.manifest} has no column 'edits', and none are given by --edit: {', '.join(near)}")
+        is_text = self.manifest.suffix.lower() in (".csv", ".tsv")
+        if is_text and _encoding(self.copy or self.manifest) == "cp1252":
+            warnings.warn(
+                f"{self.manifest} is not UTF-8: it is read as Windows-1252, which spreadsheets on Windows save",
+                stacklevel=2,
+            )
         if hints:
             named = ", ".join(hints[:10]) + (f" and {len(hints) - 10} more" if len(hints) > 10 else "")
             warnings.warn(
@@ -213,7 +219,7 @@ def _needs_picture(names: Sequence[str], where: str) -> None:
 
 def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
     csv.field_size_limit(_LONGEST_CELL)
-    encoding = _encoding(path, where)
+    encoding = _encoding(path)
     # Bytes of no meaning become half characters, and these a row's problem.
     with path.open(
         newline="", encoding=encoding, errors="strict" if encoding == "utf-16" else "surrogateescape"
@@ -226,7 +232,7 @@ def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
                 raise ValueError(
                     f"{where} is empty: a header such as 'picture,edits' and a row for each job are needed"
                 )
-            headers = [next(csv.reader([first], delimiter=mark)) for mark in _DELIMITERS]
+            headers = [_header(first, mark) for mark in _DELIMITERS]
             named = [k for k, names in enumerate(headers) if "picture" in map(_canonical, names)]
             chosen = named[0] if named else max(range(len(headers)), key=lambda k: len(headers[k]))
             names = _columns(headers[chosen], where)
@@ -261,12 +267,19 @@ def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
             raise ValueError(f"{where} is no text that can be read ({error}): save it as UTF-8") from None
 
 
+def _header(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter))
+    except csv.Error:  # one cell longer than any
+        return []
+
+
 def _decimal(cell: str) -> str:
     return cell.replace(",", ".") if re.fullmatch(r"\s*[+-]?\d*,\d+\s*", cell) else cell
 
 
-def _encoding(path: Path, where: str) -> str:
-    """What a table is written in: UTF-8; UTF-16 with its mark; or, where no line but of ASCII is UTF-8, Windows-1252."""
+def _encoding(path: Path) -> str:
+    """What a table is written in: UTF-8; UTF-16 with its mark; or, where no line but ASCII is UTF-8, Windows-1252."""
     other = wide = False
     with path.open("rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):

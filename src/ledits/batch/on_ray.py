@@ -196,7 +196,8 @@ class OnRay:
             max_restarts=0, max_task_retries=0, max_concurrency=2,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "passive"}},
             **self._needs(),
-        ).remote(self.model, self.device, self.dtype, self.place, self.threads, self.open_model, self.anyway)  # fmt: skip
+        ).remote(self.model, self.device, self.dtype, self.place, self.threads, self.open_model,
+                 self.anyway)  # fmt: skip
         self._live[f"ray-{self._count}"] = _Live(actor, actor.introduce.remote(), time.monotonic())
         self._count += 1
 

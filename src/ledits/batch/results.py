@@ -45,13 +45,17 @@ class Recorded:
         self._ids = np.array(ids, dtype=np.uint64)[order]
         self._where = np.array(files, dtype=np.uint32)[order], np.array(offsets, dtype=np.uint64)[order]
 
-    def row(self, identity: int) -> dict[str, Any] | None:
+    def row(self, identity: int, finished: bool) -> dict[str, Any] | None:
+        """The last row of a job that is `finished`, whose picture is there; of any other the last one that failed."""
         i = int(self._ids.searchsorted(np.uint64(identity), side="right")) - 1
-        if i < 0 or int(self._ids[i]) != identity:
-            return None
-        file = self._files[int(self._where[0][i])]
-        file.seek(int(self._where[1][i]))
-        return json.loads(file.readline())
+        while i >= 0 and int(self._ids[i]) == identity:
+            file = self._files[int(self._where[0][i])]
+            file.seek(int(self._where[1][i]))
+            row = json.loads(file.readline())
+            if finished or row.get("status") == "failed":
+                return row
+            i -= 1  # its row was written, and its picture was not
+        return None
 
     def close(self) -> None:
         for file in self._files:
@@ -76,10 +80,8 @@ def table(source: Source, ids: "array[int]", recorded: Recorded, finished: Ids) 
         if not identity:  # of another shard
             continue
         name = f"{identity:016x}"
-        came = recorded.row(identity) or {}
-        status = "done" if name in finished else "failed" if came.get("status") == "failed" else "to do"
-        if status == "to do":  # its row was written, and its picture was not
-            came = {}
+        came = recorded.row(identity, name in finished) or {}
+        status = "done" if name in finished else "failed" if came else "to do"
         recipe = came.get("recipe")
         yield {
             "row": row.number, "id": name, "picture": row.picture, "picture_sha256": came.get("sha256"),

@@ -185,7 +185,10 @@ def _alone(inversion: "Inversion") -> "Inversion":
     """
     from ledits.editor import Inversion
 
-    return Inversion(inversion.editor, inversion.picture, inversion.path, inversion.provenance, 0)
+    return Inversion(
+        inversion.editor, inversion.picture, inversion.path, inversion.provenance, 0, inversion.then,
+        anyway=inversion.anyway,
+    )  # fmt: skip
 
 
 def encoded(job: Job, edited: "Edited") -> bytes:

@@ -3,6 +3,7 @@
 The parent's end, however it comes, closes our input, and with it we end at once: nobody works on unseen.
 """
 
+import hashlib
 import json
 import os
 import queue
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from ledits.editor import Editor
 
-OpenEditor = Callable[[str, str, str], "Editor"]  # (model, device, dtype)
+OpenEditor = Callable[[str, str, str], "Editor"]  # (model, as `Loading.to_text` says it, device, dtype)
 
 
 def open_editor(model: str, device: str, dtype: str) -> "Editor":
@@ -24,12 +25,13 @@ def open_editor(model: str, device: str, dtype: str) -> "Editor":
     import diffusers
     import transformers
 
+    from ledits.asked.loading import Loading
     from ledits.editor import Editor
 
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return Editor(model, device=device, dtype=dtype)
+    return Editor(Loading.of(model, device, dtype))
 
 
 def introduction(editor: "Editor", dtype: str) -> dict[str, Any]:
@@ -37,11 +39,19 @@ def introduction(editor: "Editor", dtype: str) -> dict[str, Any]:
     import psutil
     import torch
 
+    from ledits.backbones.state import additions
+
     backbone = editor.backbone
+    added = additions(backbone)
+    own = (
+        backbone.fingerprint
+        if not added
+        else hashlib.sha256(" ".join([backbone.fingerprint, *added]).encode()).hexdigest()[:32]
+    )
     return {
         "model": {
-            "name": backbone.name, "fingerprint": backbone.fingerprint, "defaults": dict(backbone.defaults),
-            "area": backbone.area, "dtype": dtype,
+            "name": backbone.name, "fingerprint": own, "defaults": dict(backbone.defaults), "area": backbone.area,
+            "dtype": dtype,
         },
         "dtype": str(backbone.dtype).removeprefix("torch."), "device": backbone.device.type,
         "gpus": torch.cuda.device_count(), "memory": psutil.Process().memory_info().rss,

@@ -1,5 +1,6 @@
 """The command line. Each command is a file of this folder; it is imported when it runs, and torch later still."""
 
+import ast
 import errno
 import json
 import os
@@ -8,16 +9,18 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import ledits
 from ledits.cli import lean
+from ledits.cli.openmp import wait_politely
 from ledits.errors import LeditsError
 
-_HERE = ("edit", "invert", "keep", "info", "models", "demo", "batch", "studio", "serve", "mcp")
+_HERE = ("edit", "invert", "keep", "info", "models", "doctor", "demo", "batch", "studio", "serve", "mcp")
 _HELP = {"help_option_names": ["-h", "--help"]}
 # What settles an error, by the argument that Python has for it.
 _REMEDIES = {
@@ -39,9 +42,24 @@ class Commands(TyperGroup):
         return [name for name in _HERE if find_spec(f"ledits.cli.{name}")] + sorted(_others())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command as the list of them has it: its own file is not imported for one line of help."""
         if cmd_name in self.list_commands(ctx):
-            return _others()[cmd_name]() if cmd_name in _others() else _own(cmd_name)
+            return _others()[cmd_name]() if cmd_name in _others() else _listed(cmd_name)
         return None
+
+
+class _Listed(TyperCommand):
+    """A command of this folder by its help alone; its file is imported when the command runs."""
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
+        return _own(str(self.name)).make_context(info_name, args, parent=parent, **extra)
+
+
+def _listed(name: str) -> Any:
+    """A command with its help alone, from the docstring in its file."""
+    tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text("utf-8"))
+    own = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == f"{name}_command")
+    return _Listed(name, help=ast.get_docstring(own))
 
 
 def _own(name: str) -> Any:
@@ -90,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # a process of its own
         lean.install()
+        wait_politely()
     warnings.showwarning = _warn
     previous = signal.signal(signal.SIGTERM, _stop)
     try:

@@ -71,6 +71,7 @@ def split(words: Sequence[str]) -> Split:
             edits.append(word.strip())
         else:
             pictures.append(word)
+    check_quoted(pictures[1:])
     for word in pictures[1:]:
         if not os.path.exists(word) and not glob.has_magic(word) and word != "-":
             raise ValueError(
@@ -80,6 +81,16 @@ def split(words: Sequence[str]) -> Split:
     if pictures.count("-") > 1:
         raise ValueError("standard input, -, can be read once: give it one time")
     return Split([Source.of(text) for word in pictures for text in _expanded(word)], edits)
+
+
+def check_quoted(words: Iterable[str]) -> None:
+    """Raise ValueError for what a shell left of an edit without quotes: of cat->dog it makes cat- and a file dog."""
+    for word in words:
+        if len(word) > 1 and word.endswith("-") and not os.path.exists(word):
+            raise ValueError(
+                f"{word!r} is what the shell left of {word}>..., for it took > and what follows as the name of a file, "
+                f"which it made: write the edit in quotes, such as '{word}>dog', and remove that file"
+            )
 
 
 def _expanded(word: str) -> list[str]:

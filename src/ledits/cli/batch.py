@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ledits.cli.arguments import check_quoted
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import (
     AnywayOption,
     DeviceOption,
@@ -49,6 +51,7 @@ class BatchCommand(TyperCommand):
         return super().parse_args(ctx, words)
 
 
+@with_more
 def batch_command(
     inputs: Annotated[
         list[str],
@@ -114,6 +117,8 @@ def batch_command(
     dtype: DtypeOption = None,
     anyway: AnywayOption = False,
     as_json: JsonOption = False,
+    *,
+    more: More,
 ) -> None:
     """Edit many pictures: ledits batch photos/ --edit 'cat->dog' -o edited
 
@@ -127,14 +132,16 @@ def batch_command(
     from ledits.batch.manifest import Ask
     from ledits.batch.run import Options, estimate, run
 
+    loading = more.loading(model, device, dtype)
     check(model, device, dtype)
+    check_quoted(edit or ())
     ask = Ask(
         source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size,
         mask=mask and mask.value, composite=composite or None, drop_source_late=thrifty or None,
     )  # fmt: skip
     options = Options(
-        source=_source(inputs, root, tuple(edit or ()), ask), output=output, model=model or "scenes",
-        device=device or "auto", dtype=dtype or "auto", template=name or TEMPLATE, workers=workers, threads=threads,
+        source=_source(inputs, root, tuple(edit or ()), ask), output=output, model=loading.to_text(),
+        device=loading.device, dtype=loading.dtype, template=name or TEMPLATE, workers=workers, threads=threads,
         ray=None if ray is None else "" if ray == "local" else ray, shard=_shard(shard), retry_failed=retry_failed,
         limit=limit, anyway=anyway,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
+from ledits.cli.more_options import More
 from ledits.cli.options import DeviceOption, DtypeOption, ForceOption, QuietOption, check, load
 from ledits.cli.progress import progress
 from ledits.picture import image
@@ -49,7 +50,7 @@ def demo_command(
     rows = list[tuple[str, list[Image.Image]]]()
     with progress(quiet=quiet) as report:
         report("loading the model")
-        editor = load(None, device, dtype)
+        editor = load(More().loading(None, device, dtype))
         for k, (name, (picture, source, edits)) in enumerate(EDITS.items()):
             began = time.perf_counter()
             report(name, k, len(EDITS))
@@ -65,6 +66,8 @@ def demo_command(
     image.write(folder / "sheet.png", image.take(sheet(rows)).rgb, overwrite=force)
     if not quiet:
         typer.echo(f"{folder / 'sheet.png'}  source, reconstruction, mask, edited")
+        cat = folder / "cat.png"
+        typer.echo(f"Next: ledits edit {cat} 'cat->dog' --source 'a cat on a meadow' -o dog.png; or ledits studio")
 
 
 def sheet(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:

@@ -25,6 +25,7 @@ from ledits.cli.edit_options import (
     Where,
     Words,
 )  # fmt: skip
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import (
     AnywayOption,
     DeviceOption,
@@ -54,6 +55,7 @@ from ledits.picture import image
 from ledits.scenes import suits
 
 
+@with_more
 def edit_command(
     words: Words = None, source: SourceOption = None, region: Region = None, composite: Composite = False,
     mask: MaskOption = None, output: Output = None, model: ModelOption = None, device: DeviceOption = None,
@@ -62,7 +64,8 @@ def edit_command(
     negative: NegativeOption = None, thrifty: Thrifty = False, recipe: RecipeOption = None,
     no_recipe: NoRecipe = False, inversion: Kept = None, save_inversion: Keep = None, show_masks: ShowMasks = None,
     quality: Quality = None, keep_metadata: Metadata = False, force: ForceOption = False, as_json: JsonOption = False,
-    assistant: AssistantOption = None, where: Where = None, quiet: QuietOption = False, verbose: VerboseOption = False,
+    assistant: AssistantOption = None, where: Where = None,
+    quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
 ) -> None:  # fmt: skip
     """Edit pictures with words: ledits edit cat.png 'cat->dog' -o dog.png
 
@@ -111,6 +114,7 @@ def edit_command(
         {"model": model, "device": device, "dtype": dtype},
         recipe=recipe, inversion=inversion,
     )  # fmt: skip
+    loading = more.loading(request.model, request.device, request.dtype)
     if any(map(sentences.is_sentence, split.edits)) and not quiet and not as_json:
         typer.echo(f"read as {', '.join(map(str, request.edits))}", err=True)
     folder = check(request.model, request.device, request.dtype)
@@ -126,7 +130,7 @@ def edit_command(
     results.check(targets, files, one=inversion is not None)
     with progress(quiet=quiet, verbose=verbose, as_json=as_json) as report:
         report("loading the model")
-        editor = load(request.model, request.device, request.dtype)
+        editor = load(loading)
         for (source_file, shown, ending), target in zip(files, targets, strict=True):
             result = request.edit(editor, shown, report, anyway=anyway)
             results.write(result, target, source_file, ending)
@@ -137,7 +141,7 @@ def edit_command(
 
 def florence_caption(picture: Any, device: str | None) -> str:
     """What a picture shows; torch is loaded now."""
-    from ledits.backbones import device_named
+    from ledits.backbones.loading import device_named
     from ledits.seeing import florence
 
     return florence.caption(picture, device_named(device or "auto"))
@@ -145,7 +149,7 @@ def florence_caption(picture: Any, device: str | None) -> str:
 
 def florence_where(picture: Any, phrase: str, device: str | None) -> Any:
     """The region that a phrase names; torch is loaded now."""
-    from ledits.backbones import device_named
+    from ledits.backbones.loading import device_named
     from ledits.seeing import florence
 
     return florence.where(picture, phrase, device_named(device or "auto"))

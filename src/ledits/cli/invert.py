@@ -8,6 +8,7 @@ import typer
 
 from ledits.asked.settings import Settings
 from ledits.cli.arguments import Source
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import (
     FILES,
     INVERSION,
@@ -44,12 +45,13 @@ Check = Annotated[
 ]
 
 
+@with_more
 def invert_command(
     picture: PictureArgument, output: Output, check_it: Check = False, source: SourceOption = None,
     model: ModelOption = None, device: DeviceOption = None, dtype: DtypeOption = None, anyway: AnywayOption = False,
     steps: StepsOption = None, skip: SkipOption = None, seed: SeedOption = None, size: SizeOption = None,
     source_scale: SourceScaleOption = None, negative: NegativeOption = None, force: ForceOption = False,
-    as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = False,
+    as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
 ) -> None:  # fmt: skip
     """Invert a picture once, for any number of edits: ledits invert cat.png -o cat.safetensors --check"""
     began = time.perf_counter()
@@ -58,16 +60,15 @@ def invert_command(
         "negative": negative, "size": size,
     }  # fmt: skip
     Settings.resolve(UNKNOWN, 64**2, **options)
+    loading = more.loading(model, device, dtype)
     check(model, device, dtype)
     shown = image.read(Source.of(str(picture)).data)
     atomic.check_writable(output, (header.ENDING,), overwrite=force)
     with progress(quiet=quiet, verbose=verbose, as_json=as_json) as report:
         report("loading the model")
-        editor = load(model, device, dtype)
+        editor = load(loading)
         settings = editor.settings(**options)
-        if not anyway:
-            editor.check(shown, settings)
-        made = editor.invert(shown, settings, progress=report.of("inverting"))
+        made = editor.invert(shown, settings, progress=report.of("inverting"), anyway=anyway)
         report("checking")
         error = made.latent_error() if check_it else None
         made.save(output, overwrite=force)

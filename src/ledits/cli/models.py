@@ -5,7 +5,7 @@ from typing import Any
 
 from ledits.cli.options import JsonOption
 from ledits.cli.progress import answer
-from ledits.files import checkpoints
+from ledits.files import checkpoints, configs
 
 
 def models_command(as_json: JsonOption = False) -> None:
@@ -37,6 +37,6 @@ def _said(name: str, folder: Path) -> dict[str, Any]:
 
 def _family(folder: Path, name: str) -> str:
     try:
-        return str(checkpoints.read_json(folder / "model_index.json", name).get("_class_name"))
+        return str(configs.read_json(folder / "model_index.json", name).get("_class_name"))
     except ValueError:
         return "damaged"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledits.files import checkpoints
+from ledits.asked.loading import Loading
+from ledits.files import checkpoints, single
 
 if TYPE_CHECKING:
     from ledits.editor import Editor
@@ -32,7 +33,8 @@ ModelOption = Annotated[
         "--model",
         envvar="LEDITS_MODEL",
         rich_help_panel=MODEL,
-        help="A folder in diffusers' layout, a hub id, or scenes, the bundled model. \\[default: scenes]",
+        help="A folder in diffusers' layout, a hub id, a .safetensors or .gguf file, or scenes, the bundled model. "
+        "\\[default: scenes]",
     ),
 ]
 StepsOption = Annotated[
@@ -91,7 +93,7 @@ SizeOption = Annotated[
 AnywayOption = Annotated[
     bool,
     typer.Option(
-        "--anyway", rich_help_panel=MODEL, help="Go on where the model knows neither such a picture nor such a word."
+        "--anyway", rich_help_panel=MODEL, help="Edit even if the model can't draw the picture or lacks a word."
     ),
 ]
 DeviceOption = Annotated[
@@ -129,21 +131,31 @@ _DTYPES = {
 }  # fmt: skip
 
 
+def dtype_of(said: str | None) -> str:
+    """The number format in full; ValueError for one that is not known."""
+    if said is not None and said not in _DTYPES:
+        raise ValueError(f"--dtype {said!r}: {', '.join(_DTYPES)} are accepted")
+    return _DTYPES[said or "auto"]
+
+
 def check(model: str | None, device: str | None, dtype: str | None) -> Path | None:
-    """The model's folder, None where it has to be downloaded; ValueError for values that no machine could use."""
+    """The model's folder or file, None where it has to be downloaded; ValueError for values that no machine could
+    use, and for a checkpoint that can't be edited with.
+    """
     if device is not None and not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
         raise ValueError(f"--device {device!r}: auto, cpu, mps, cuda and cuda:N are accepted")
-    if dtype is not None and dtype not in _DTYPES:
-        raise ValueError(f"--dtype {dtype!r}: {', '.join(_DTYPES)} are accepted")
+    dtype_of(dtype)
     folder = checkpoints.find(checkpoints.BUNDLED if model is None else model)
-    if folder is not None:
-        checkpoints.index(folder, model or checkpoints.BUNDLED)
+    if folder is not None and folder.is_file():
+        single.told(folder)
+    elif folder is not None:
+        checkpoints.examine(folder, model or checkpoints.BUNDLED)
     return folder
 
 
-def load(model: str | None, device: str | None, dtype: str | None) -> "Editor":
+def load(asked: Loading) -> "Editor":
     """An editor with the model, without the noise of the libraries that load it."""
-    check(model, device, dtype)
+    check(asked.model, None, None)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import diffusers
     import transformers
@@ -154,4 +166,4 @@ def load(model: str | None, device: str | None, dtype: str | None) -> "Editor":
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return Editor(model or checkpoints.BUNDLED, device=device or "auto", dtype=_DTYPES[dtype or "auto"])
+    return Editor(asked)

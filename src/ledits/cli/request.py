@@ -85,18 +85,16 @@ class Request:
     def edit(self, editor: "Editor", shown: image.Picture, report: Progress, *, anyway: bool) -> "Edited":
         """One picture, inverted and edited; what only the model can refuse is refused before the long inversion."""
         if self.inversion is not None:
-            made = editor.open_inversion(self.inversion, shown)
+            made = editor.open_inversion(self.inversion, shown, anyway=anyway)
         else:
             settings = self.settings or editor.settings(**self.options)
             self.plan(shown, settings).check(editor.backbone.defaults)
-            if self.recipe is not None and self.recipe.fingerprint != editor.backbone.fingerprint:
-                raise ValueError(
-                    f"the recipe was made with another version of model {self.recipe.model!r}, "
-                    f"{self.recipe.fingerprint[:8]}: its result can't be repeated"
-                )
-            if self.recipe is None and not anyway:
-                editor.check(shown, settings)
-            made = editor.invert(shown, settings, progress=report.of("inverting"))
+            if self.recipe is not None:
+                editor.check_recipe(self.recipe)
+            anyway = anyway or self.recipe is not None
+            made = editor.invert(shown, settings, progress=report.of("inverting"), anyway=anyway)
+            if self.recipe is not None and self.recipe.levels is not None:
+                made = made.only(self.recipe.levels)
         plan = self.plan(shown, made.settings)
         plan.check(editor.backbone.defaults)
         replay = made.replay(plan)

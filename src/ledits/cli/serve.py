@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import DeviceOption, DtypeOption, load
 
 if TYPE_CHECKING:
     from ledits.editor import Editor
 
 
+@with_more
 def serve_command(
     model: Annotated[
         list[str] | None,
@@ -51,6 +53,8 @@ def serve_command(
     ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    *,
+    more: More,
 ) -> None:  # fmt: skip
     """Serve edits over HTTP, for OpenAI's clients and any other: ledits serve --port 8000
 
@@ -66,23 +70,24 @@ def serve_command(
             upload_bytes=upload * MIB, pixels=pixels, jobs=queue, job_seconds=seconds, store_bytes=store_size * MIB
         ),
     )  # fmt: skip
-    models = named([text if "=" in text else f"{text}={text}" for text in model or ["scenes"]], "--model")
+    usual = [os.environ.get("LEDITS_MODEL") or "scenes"]
+    models = named([text if "=" in text else f"{text}={text}" for text in model or usual], "--model")
     try:
         from ledits.server.run import serve
     except ModuleNotFoundError as error:
         raise ValueError(f"`ledits serve` needs {error.name}: pip install 'ledits[serve]'") from None
-    editors = loaded(models, device, dtype)
+    editors = loaded(models, device, dtype, more)
     serve(settings, editors, started=lambda at: typer.echo(f"ledits serves {', '.join(models)} at {at}", err=True))
 
 
-def loaded(models: Mapping[str, str], device: str | None, dtype: str | None) -> "dict[str, Editor]":
+def loaded(models: Mapping[str, str], device: str | None, dtype: str | None, more: More) -> "dict[str, Editor]":
     """The models by name, loaded in a thread that then ends.
 
     OpenMP keeps a team for each thread that ever computed. Once these are more than the cores all of them sleep between
     two loops, and an edit of the small model in the server's own thread took 2.4 times as long.
     """
     with ThreadPoolExecutor(1) as apart:
-        editors = {name: apart.submit(load, where, device, dtype) for name, where in models.items()}
+        editors = {name: apart.submit(load, more.loading(where, device, dtype)) for name, where in models.items()}
         return {name: editor.result() for name, editor in editors.items()}
 
 

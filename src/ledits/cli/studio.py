@@ -1,15 +1,19 @@
 """`ledits studio`: the editor in the browser."""
 
+import os
 import webbrowser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import DeviceOption, DtypeOption
 from ledits.cli.serve import loaded, named
 
 
+@with_more
 def studio_command(
     picture: Annotated[Path | None, typer.Argument(help="A picture to begin with.", show_default=False)] = None,
     source: Annotated[str, typer.Option("--source", help="What the picture shows; the page can change it.")] = "",
@@ -26,25 +30,36 @@ def studio_command(
     ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    *,
+    more: More,
 ) -> None:
     """Edit pictures in the browser, on this machine: ledits studio cat.png"""
-    from ledits.picture import image
+    from ledits.server.listening import address, listen
     from ledits.server.settings import Settings, folder
+    from ledits.studio.waiting import waiting
 
+    for needed in ("fastapi", "uvicorn", "multipart", "prometheus_client"):
+        if find_spec(needed) is None:
+            raise ValueError(f"`ledits studio` needs {needed}: pip install 'ledits[serve]'")
     if picture is not None:
+        from ledits.picture import image
+
         image.read(picture)  # what is wrong with it is said here, before a model is loaded
-    try:
-        from ledits import studio
-        from ledits.server.run import serve
-    except ModuleNotFoundError as error:
-        raise ValueError(f"`ledits studio` needs {error.name}: pip install 'ledits[serve]'") from None
+    models = named(
+        [text if "=" in text else f"{text}={text}" for text in model or [os.environ.get("LEDITS_MODEL") or "scenes"]],
+        "--model",
+    )
     settings = Settings(folder=store or folder(), port=port)
-    models = named([text if "=" in text else f"{text}={text}" for text in model or ["scenes"]], "--model")
-    editors = loaded(models, device, dtype)
+    with listen(settings.host, port) as listening:
+        # The page is there at once, and says itself that its model is still being loaded.
+        with waiting(listening):
+            at = address(listening, settings.host)
+            typer.echo(f"ledits studio is at {at} (Ctrl+C ends it)", err=True)
+            if browser:
+                webbrowser.open(at)
+            from ledits.server.run import serve
+            from ledits.studio.page import page
 
-    def started(address: str) -> None:
-        typer.echo(f"ledits studio is at {address} (Ctrl+C ends it)", err=True)
-        if browser:
-            webbrowser.open(address)
-
-    serve(settings, editors, page=studio.page(editors, picture, source), started=started)
+            editors = loaded(models, device, dtype, more)
+            about = page(editors, picture, source)
+        serve(settings, editors, page=about, listening=listening)

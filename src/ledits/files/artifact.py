@@ -12,12 +12,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ledits.asked.recipe import checked_levels
 from ledits.asked.settings import Settings, checked
 from ledits.files import atomic as files
 from ledits.method.core import Inversion, Schedule
 from ledits.picture.frame import Frame
 from ledits.picture.header import ENDING, FORMAT, header
 
+_STATE = "state"  # files from before it was kept have none: their path is predicted again
 _NAMES = {"format", "model", "fingerprint", "picture", "dtype", "device", "settings", "frame"}
 _SCHEDULE = {"t", "alpha", "sigma", "order"}
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -34,6 +36,8 @@ class Provenance:
     settings: Settings
     dtype: str
     device: str
+    levels: tuple[int, ...] | None = None  # of a draft: which of the settings' steps it has
+    state: str = ""  # a token of what the network was when it predicted along the path
     format: int = FORMAT
 
 
@@ -45,6 +49,8 @@ def save(path: Path, inversion: Inversion, provenance: Provenance, *, overwrite:
         tensors["base_denoised"] = inversion.base_denoised
     s = inversion.schedule
     header = {**asdict(provenance), "t": s.t, "alpha": s.alpha, "sigma": s.sigma, "order": s.order}
+    if provenance.levels is None:
+        del header["levels"]
     with files.written(path, overwrite=overwrite) as temporary:
         try:
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, {"ledits": json.dumps(header)})
@@ -64,23 +70,28 @@ def load(path: Path) -> tuple[Inversion, Provenance]:
     """
     value = header(path)
     try:
-        if set(value) != _NAMES | _SCHEDULE:
+        if set(value) - {_STATE, "levels"} != _NAMES | _SCHEDULE:
             raise ValueError(f"it must hold exactly {', '.join(sorted(_NAMES | _SCHEDULE))}")
-        for name in ("model", "fingerprint", "picture", "dtype", "device"):
+        value.setdefault(_STATE, "")
+        for name in ("model", "fingerprint", "picture", "dtype", "device", _STATE):
             if not isinstance(value[name], str):
                 raise ValueError(f"its {name} is {value[name]!r}, where a text is needed")
+        settings = Settings.from_json(value["settings"])
         provenance = Provenance(
             model=value["model"],
             fingerprint=value["fingerprint"],
             picture=value["picture"],
             frame=checked(Frame, value["frame"], "frame"),
-            settings=Settings.from_json(value["settings"]),
+            settings=settings,
+            levels=checked_levels(value.get("levels"), settings.steps),
             dtype=value["dtype"],
             device=value["device"],
+            state=value[_STATE],
         )
         schedule = _schedule(value)
-        if len(schedule) != provenance.settings.steps:
-            raise ValueError(f"it has {len(schedule)} levels for {provenance.settings.steps} steps")
+        steps = settings.steps if provenance.levels is None else len(provenance.levels)
+        if len(schedule) != steps:
+            raise ValueError(f"it has {len(schedule)} levels for {steps} steps")
         tensors = _tensors(path, schedule, provenance.frame)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, MemoryError) as error:
         raise ValueError(f"{path} is a damaged inversion ({error}): make it again with `ledits invert`") from None

@@ -7,26 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from ledits.files import configs, families, single
 
 # In the package: the one that is used where none is named, and all of them.
 BUNDLED = "scenes"
 IN_PACKAGE = (BUNDLED, "scenes-flow")
-FAMILIES = (
-    "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "LEditsPPPipelineStableDiffusion",
-    "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "LEditsPPPipelineStableDiffusionXL",
-    "LatentConsistencyModelPipeline", "LatentConsistencyModelImg2ImgPipeline",
-)  # fmt: skip
-# What our pipelines save of families that are read by way of diffusers' own.
-_OURS = {
-    "LEditsPPPipelineStableDiffusion3": "StableDiffusion3Pipeline", "LEditsPPPipelineFlux": "FluxPipeline",
-    "LEditsPPPipelineIF": "IFPipeline",
-}  # fmt: skip
-# Read by way of diffusers' own pipelines.
-BY_PIPELINE = (
-    "IFPipeline", "StableDiffusion3Pipeline", "FluxPipeline", "ChromaPipeline", "ZImagePipeline", "QwenImagePipeline",
-    "Flux2KleinPipeline", "Flux2Pipeline", "SanaPipeline", "PixArtSigmaPipeline", "Lumina2Pipeline",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,9 +38,9 @@ class World:
 
 
 def find(model: str) -> Path | None:
-    """The folder of a model on this machine; None for a hub id, which may have to be downloaded.
+    """The folder or the file of a model on this machine; None for a hub id, which may have to be downloaded.
 
-    Raises ValueError for what is neither a folder nor a hub id.
+    Raises ValueError for what is none of these.
     """
     if not model.strip():
         raise ValueError(f"the model's name is empty: give {BUNDLED!r}, a folder, or a hub id such as owner/name")
@@ -63,15 +50,20 @@ def find(model: str) -> Path | None:
         return Path(__file__).parents[1] / "models" / model
     try:
         path = Path(model).expanduser()
-        if path.is_dir():
+        if path.is_dir() or (path.is_file() and path.suffix in single.WEIGHTS):
             return path
         there = path.exists()
     except (OSError, ValueError, RuntimeError):  # a name too long, with a null byte, or of a home that is not there
         there = False
+    if there and Path(model).suffix in single.PICKLES:
+        raise ValueError(f"model {model!r} is a pickle, {single.pickle_remedy(Path(model))}")
     if there:
         raise ValueError(
-            f"model {model!r} is a file: a folder in diffusers' layout or a hub id such as owner/name is needed"
+            f"model {model!r} is a file of another kind: a .safetensors or .gguf file, a folder in diffusers' layout, "
+            "or a hub id such as owner/name is needed"
         )
+    if Path(model).suffix in (*single.WEIGHTS, *single.PICKLES):
+        raise ValueError(f"model {model!r}: there is no such file")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or model.startswith("."):
         raise ValueError(f"model {model!r}: there is no such folder, and a hub id has the form owner/name")
     return None
@@ -85,33 +77,162 @@ def short(model: str) -> str:
 
 
 def index(folder: Path, model: str) -> dict[str, Any]:
-    """What model_index.json holds; ValueError, one sentence, where it can't be read or is of a family not known."""
-    value = read_json(folder / "model_index.json", model)
-    value["_class_name"] = family = _OURS.get(str(value.get("_class_name")), value.get("_class_name"))
-    if family not in (*FAMILIES, *BY_PIPELINE):
-        raise ValueError(
-            f"model {model!r} is a {family}: checkpoints of StableDiffusionPipeline (SD 1.x and 2.x), "
-            f"StableDiffusionXLPipeline, LatentConsistencyModelPipeline, {', '.join(BY_PIPELINE)} are accepted"
-        )
+    """What model_index.json holds, "_class_name" being the family's; ValueError, one sentence, where it can't be used:
+    where it is damaged, of a family that is not known, or names a part of a class that is not the family's.
+    """
+    path = folder / "model_index.json"
+    if not path.exists():
+        whole = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf"), *folder.glob("*.ckpt")])
+        if whole:
+            raise ValueError(f"model {model!r} is a folder without model_index.json: name one of its files, {whole[0]}")
+        raise ValueError(f"model {model!r} has no model_index.json: a folder in diffusers' layout is needed")
+    value = configs.config(path, model)
+    name, known = families.find(str(value.get("_class_name")), f"model {model!r}")
+    for part, accepted in known.parts.items():
+        said = value.get(part)
+        if absent(said):
+            if part.replace("tokenizer", "text_encoder") not in known.optional:
+                raise ValueError(f"model {model!r} is incomplete: a {name} has a {part}, and its model_index.json none")
+        elif not isinstance(said, list) or list(map(type, cast("list[Any]", said))) != [str, str]:
+            raise ValueError(f"model {model!r}: {part} in its model_index.json is {str(said)[:80]}, and no class")
+        elif said[0] not in ("diffusers", "transformers") or said[1] not in accepted:
+            wanted = " or ".join(accepted)
+            said = ".".join(cast("list[str]", said))
+            raise ValueError(f"model {model!r} has a {said[:80]!r} as its {part}, where a {wanted} is accepted")
+    value["_class_name"] = name
     return value
 
 
-def read_json(path: Path, model: str) -> dict[str, Any]:
-    """One of a checkpoint's JSON files, which must hold an object."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if any(path.parent.glob("*.ckpt")) or any(path.parent.glob("*.safetensors")):
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder in diffusers' layout: what its files say, checked before anything is read that is large."""
+
+    name: str  # as the user gave it
+    folder: Path
+    family: str
+    known: families.Known
+    index: Mapping[str, Any]
+    scheduler: Mapping[str, Any]
+    own: Mapping[str, Any]  # ledits.json
+    configs: Mapping[str, Mapping[str, Any]]  # of the parts that hold weights
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts that are there, tokenizers too."""
+        return [part for part in self.known.parts if not absent(self.index.get(part))]
+
+
+def examine(folder: Path, model: str) -> Checkpoint:
+    """A folder's configurations; ValueError, one sentence, where one can't be used or asks for what is not done."""
+    said = index(folder, model)
+    family, known = families.find(said["_class_name"], f"model {model!r}")
+    scheduler = configs.config(folder / "scheduler" / "scheduler_config.json", model)
+    if refused := unknown_scheduler(scheduler):
+        raise ValueError(f"model {model!r} can't be edited with: {refused}")
+    found = dict[str, dict[str, Any]]()
+    for part in known.parts:
+        if absent(said.get(part)):
+            continue
+        if part.startswith("tokenizer"):
+            for path in sorted((folder / part).glob("*.json")):
+                if path.name not in ("vocab.json", "tokenizer.json"):
+                    configs.config(path, model, sizes=False)
+        else:
+            found[part] = configs.config(folder / part / "config.json", model)
+    if refused := other_channels(found.get("unet"), found.get("vae")):
+        raise ValueError(f"model {model!r} can't be edited with: {refused}")
+    return Checkpoint(model, folder, family, known, said, scheduler, own(folder, model), found)
+
+
+# Of files that hold a whole model: which of our folders of configurations has theirs.
+_LAYOUTS = {"StableDiffusionXLPipeline": "stable-diffusion-xl"}
+_WIDTHS = {768: "stable-diffusion-1", 1024: "stable-diffusion-2"}
+
+
+def layout(file: single.File) -> Path:
+    """The folder with the configurations of a file's family; ValueError where there is none for it."""
+    network, where = file.network(), Path(__file__).parent / "layouts"
+    if (takes := next((each.shape[1] for name, each in network.items() if name in _FIRST), 4)) != 4:
+        refused = other_channels({"in_channels": takes}, {"latent_channels": 4})
+        raise ValueError(f"{file.path} can't be edited with: {refused}")
+    if any(name.startswith("conditioner.embedders.0.model.") for name in file.header.tensors):
+        raise ValueError(f"{file.path} is SDXL's refiner, which a file does not say all of: use its folder")
+    if "edm_mean" in file.header.tensors:
+        raise ValueError(f"{file.path} can't be edited with: its scheduler is one of EDM, which is not known here")
+    if file.family == "StableDiffusionPipeline":
+        width = next((each.shape[-1] for name, each in network.items() if name.endswith("attn2.to_k.weight")), None)
+        if width not in _WIDTHS:
             raise ValueError(
-                f"model {model!r} is a single-file checkpoint: convert it to diffusers' layout "
-                "(StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)) and pass the folder"
-            ) from None
-        raise ValueError(f"model {model!r} has no {path.name}: a folder in diffusers' layout is needed") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"model {model!r}: {path.name} can't be read: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"model {model!r}: {path.name} holds no object")
-    return value  # pyright: ignore[reportUnknownVariableType]
+                f"{file.path} is a Stable Diffusion of another kind: give a folder with its configurations"
+            )
+        return where / _WIDTHS[width]
+    return where / _LAYOUTS[str(file.family)]
+
+
+_FIRST = ("input_blocks.0.0.weight", "conv_in.weight")  # of a UNet, which takes the picture
+
+
+def unknown_scheduler(config: Mapping[str, Any]) -> str:
+    """Why nothing can be done with a scheduler, by its configuration; empty where something can."""
+    kind = str(config.get("_class_name", ""))
+    if kind.startswith("EDM") or config.get("sigma_data") is not None:
+        return "its scheduler is one of EDM, whose levels and scaled inputs are not known here"
+    if config.get("prediction_type") not in (None, "epsilon", "v_prediction", "sample", "flow_prediction"):
+        return f"it predicts {str(config['prediction_type'])[:80]!r}, where epsilon, v_prediction or sample are known"
+    return ""
+
+
+def other_channels(unet: Mapping[str, Any] | None, vae: Mapping[str, Any] | None) -> str:
+    """Why a UNet takes more than a noisy picture, by its configuration; empty where it takes that alone."""
+    if unet is None:
+        return ""
+    takes, picture = unet.get("in_channels", 4), 3 if vae is None else vae.get("latent_channels", 4)
+    if takes == picture:
+        return ""
+    kind = {9: " (an inpainting model)", 8: " (a model for instructions)", 5: " (a model for depth)"}.get(takes, "")
+    return f"its UNet takes {takes} channels{kind}, and a picture has {picture}: take a text-to-image checkpoint"
+
+
+def absent(said: object) -> bool:
+    """Whether a part of model_index.json is said to be none, in either way that is usual."""
+    return said is None or (isinstance(said, list) and bool(said) and said[0] is None)
+
+
+def own(folder: Path, model: str) -> dict[str, Any]:
+    """What ledits.json says about a checkpoint, checked; nothing where there is none."""
+    path, what = folder / "ledits.json", f"model {model!r}: its ledits.json"
+    if not path.exists():
+        return {}
+    value = configs.config(path, model)
+    defaults = value.get("defaults", {})
+    if not isinstance(defaults, dict):
+        raise ValueError(f"{what} has defaults {str(defaults)[:80]}: names with numbers are needed, such as steps: 25")
+    numbers: dict[str, Any] = {**value, **cast("dict[str, Any]", defaults)}
+    for name, number in numbers.items():
+        for pattern, low, high in _NUMBERS:
+            if re.fullmatch(pattern, name):
+                plain = isinstance(number, int | float) and not isinstance(number, bool)
+                if not plain or not low <= number <= high or (name in _WHOLE and number != int(number)):
+                    kind = "whole number" if name in _WHOLE else "number"
+                    raise ValueError(f"{what} has {name} {str(number)[:80]}: a {kind} from {low} to {high} is needed")
+                break
+        else:
+            if name in defaults:
+                raise ValueError(f"{what} has a default {name[:80]!r}, which nothing is known by")
+    blocks = value.get("map_blocks", [])
+    if not isinstance(blocks, list) or not all(isinstance(each, str) for each in cast("list[Any]", blocks)):
+        raise ValueError(f"{what} has map_blocks {str(blocks)[:80]}: a list of names of attention layers is needed")
+    if not isinstance(value.get("distilled", False), bool):
+        raise ValueError(f"{what} has distilled {str(value['distilled'])[:80]}: true or false is needed")
+    return value
+
+
+# What of ledits.json is a number, and the least and the most of it.
+_NUMBERS = (
+    ("map_scale", 1, 64), ("steps", 1, 1000), ("skip|described_skip", 0, 0.999), ("warmup", 0, 1000),
+    (r"\w+_scale", -1000, 1000), (r"\w+_threshold", 0, 0.999), ("time_shift", 0, 0.999),
+)  # fmt: skip
+_WHOLE = ("steps", "warmup", "map_scale")
 
 
 @cache
@@ -127,10 +248,15 @@ def world(folder: Path) -> World | None:
         return None
 
 
+def hub_cache() -> Path:
+    """Where the hub's own library keeps what it has downloaded."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+
+
 def cached() -> Iterator[tuple[str, Path]]:
     """The hub's models in this machine's cache, their ids and folders, in the order of their ids."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    for folder in sorted(Path(os.environ.get("HF_HUB_CACHE") or home / "hub").glob("models--*--*")):
+    for folder in sorted(hub_cache().glob("models--*--*")):
         snapshots = sorted(folder.glob("snapshots/*/model_index.json"), key=lambda path: path.stat().st_mtime)
         if snapshots:
             yield folder.name.removeprefix("models--").replace("--", "/"), snapshots[-1].parent

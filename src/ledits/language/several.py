@@ -37,40 +37,52 @@ class Reading(NamedTuple):
     beside: bool = False  # whether it puts a thing of its own beside the others
 
 
-def told(source: str, targets: Sequence[str]) -> list[Told]:
+def told(source: str, targets: Sequence[str], emptied: str | None = None) -> list[Told]:
     """What the network is told of each edit of `source`, of the captions after each edit alone.
 
     First an edit is told of itself, its clearest direction while the picture is all but noise. Once the picture shows
     what the other edits did, the source is wrong about it. Later steps move from the caption after all other edits
     to the caption after all of them. A network mixes up things that one caption joins by "and", and draws one in
-    the other's place. Of these an edit is told of its own thing alone, in the place of each that changes.
+    another's place. So one of several edits is told of its own thing alone, in the place of each that is joined to it;
+    and a thing that goes is told, at first, of what is left without any of them. `emptied` is how a model says that a
+    place is empty, such as "an empty {}".
     """
     given = words.split(source)
     readings = [read(source, target) for target in targets]
     every = after(given, readings)
     others = [after(given, [*readings[:k], *readings[k + 1 :]]) for k in range(len(readings))]
-    clear = ["" if reading.beside else source for reading in readings]
+    clear = [_beside_nothing(given, r.changes[0], emptied) if r.beside else source for r in readings]
     if every is None:
         return [Told(t, t, t, source, c, source) for t, c in zip(targets, clear, strict=True)]
-    result = [
-        Told(t, t, every, source if o is None else o, c, source) for t, o, c in zip(targets, others, clear, strict=True)
-    ]
-    items = [reading.item for reading in readings if reading.item]
-    if len(items) < 2:
-        return result
-    rest = [reading for reading in readings if not reading.item]
-    emptied = next((reading.emptied for reading in readings if reading.emptied), None)
-    bare = _without(given, items, emptied)
-    for k, reading in enumerate(readings):
-        if not reading.item:
-            continue
-        own = _filled(given, items, given[reading.item.start : reading.item.end], [])
-        if reading.gone:
-            result[k] = result[k]._replace(early=bare or targets[k], own=own)
-        else:
-            early, late = (_filled(given, items, reading.item.new, others) for others in ([], rest))
-            result[k] = result[k]._replace(early=early, late=late or every, away=every, own=own)
+    result = list[Told]()
+    for k, (reading, target) in enumerate(zip(readings, targets, strict=True)):
+        # Beside another edit what is about a thing that goes may be that edit's.
+        alone = bool(reading.gone) and len(readings) == 1
+        plain = Told(target, target, every, others[k] or source, clear[k], source, wide=alone)
+        joined = _joined(given, reading.item) if reading.item else []
+        result.append(_alone(given, readings, k, joined, plain, emptied) if len(joined) > 1 else plain)
     return result
+
+
+def _alone(
+    given: Sequence[Word], readings: Sequence[Reading], k: int, joined: Sequence[Change], plain: Told,
+    emptied: str | None,
+) -> Told:  # fmt: skip
+    """What is told of an edit of one of several things that are joined."""
+    reading, source = readings[k], words.join(given)
+    assert reading.item
+    changed = {(r.item.start, r.item.end) for r in readings if r.item}
+    stays = [_filled(given, joined, given[i.start : i.end], []) for i in joined if (i.start, i.end) not in changed]
+    own = _filled(given, joined, given[reading.item.start : reading.item.end], []) or source
+    result = plain._replace(own=own, stays=tuple(text for text in stays if text))
+    if reading.gone:
+        return result._replace(early=_without(given, joined, reading.emptied or emptied) or plain.early)
+    if len(readings) == 1:
+        return result
+    places = {(i.start, i.end) for i in joined}
+    rest = [r for r in readings if not r.item or (r.item.start, r.item.end) not in places]
+    early, late = (_filled(given, joined, reading.item.new, others) for others in ([], rest))
+    return result._replace(early=early or plain.early, late=late or plain.late, away=plain.late)
 
 
 def conflicts(source: str, targets: Sequence[str]) -> tuple[int, int] | None:
@@ -78,6 +90,11 @@ def conflicts(source: str, targets: Sequence[str]) -> tuple[int, int] | None:
     given, readings = words.split(source), [read(source, target) for target in targets]
     pairs = [(j, k) for k in range(len(readings)) for j in range(k)]
     return next((pair for pair in pairs if after(given, [readings[k] for k in pair]) is None), None)
+
+
+def together(source: str, targets: Sequence[str]) -> str | None:
+    """The caption after all edits, of those after each alone; None where two change the same words."""
+    return after(words.split(source), [read(source, target) for target in targets])
 
 
 def read(source: str, target: str) -> Reading:
@@ -177,6 +194,46 @@ def _item(old: Sequence[Word], begin: int, end: int) -> bool:
     first = not before or before[-1] in words.JOINS or words.ends_in_relation(old[:begin]) > 0
     first = first or (len(before) > 1 and before[-1] == "of" and before[-2] in words.PICTURES)
     return first and (not follows or follows[0] in words.JOINS or follows[0] in words.PREPOSITIONS)
+
+
+def _joined(given: Sequence[Word], item: Change) -> list[Change]:
+    """Where the things are that are joined to one, itself among them: "a cat, a dog and a fox" of "a dog"."""
+    spans = [(item.start, item.end)]
+    while (last := spans[-1][1]) < len(given):
+        start = last + _between(given[last:])
+        end = next((i for i in range(start, len(given)) if _borders(given[i].key)), len(given))
+        if start in (last, end) or not _item(given, start, end):
+            break
+        spans.append((start, end))
+    while (first := spans[0][0]) > 0:
+        end = min((i for i in range(first) if i + _between(given[i:]) == first), default=first)
+        start = next((i + 1 for i in range(end - 1, -1, -1) if _borders(given[i].key)), 0)
+        if end in (start, first) or not _item(given, start, end):
+            break
+        spans.insert(0, (start, end))
+    return [Change(start, end, ()) for start, end in spans]
+
+
+def _beside_nothing(given: Sequence[Word], added: Change, emptied: str | None) -> str:
+    """The source without the things that a new one is put beside; the empty prompt where no rule is certain of it."""
+    start = end = added.start
+    while end < len(given) and not _borders(given[end].key):
+        end += 1
+    if start == end:  # what is new stands behind them: "a cat" and "and a star"
+        while start > 0 and not _borders(given[start - 1].key):
+            start -= 1
+    joined = _joined(given, Change(start, end, ())) if _item(given, start, end) else []
+    return (_without(given, joined, emptied) if joined else None) or ""
+
+
+def _between(given: Sequence[Word]) -> int:
+    """How many of the first words join two things: a comma, "and", "to the left of"; 0 where none do."""
+    count = words.begins_with_relation(given)
+    while not count or (count < len(given) and given[count].key in words.JOINS):
+        if not given or given[count].key not in words.JOINS:
+            break
+        count += 1
+    return count
 
 
 def _filled(

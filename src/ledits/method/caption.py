@@ -106,8 +106,8 @@ def locate(
     smaller one has the place to itself: an object that changes on a background that does. What guides nothing (scale 0,
     or the caption itself) has no region.
 
-    A region that is found keeps clear of what `told.clear` and the caption disagree about; and of all regions that
-    change a thing each is left what its own caption predicts better than those of the others do.
+    A region that is found keeps clear of what `told.clear` and the caption disagree about. Of all regions that change a
+    thing each is left what that thing's own caption predicts better than those of all others do, changed or not.
     `known` remembers what the network was asked, so that it is asked once.
     """
     if not concepts:
@@ -139,10 +139,12 @@ def locate(
                 kept = otsu(apart[captions.clear], torch.ones_like(values))[:, None]
                 free = free * torch.where(_same(captions.clear, base, values), 1, 1 - kept)
             region = otsu(values, free[:, 0])[:, None]
+            region = torch.where(_same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
     own = [t.own if c.scale and c.threshold is None else base for c, t in pairs]
-    things = list(dict.fromkeys(prompt for prompt in own if prompt != base))
+    stay = [prompt for c, t in pairs if c.scale and c.threshold is None for prompt in t.stays]
+    things = list(dict.fromkeys(prompt for prompt in [*own, *stay] if prompt != base))
     if len(things) > 1:
         _ask(denoise, inversion, levels[len(levels) // 3 :: _RARELY], things, known.rarely)
         wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}

@@ -1,6 +1,6 @@
 """What a network is told of a captioned edit: captions, and whether a thing goes. Text or prompts, without torch."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 
@@ -15,4 +15,21 @@ class Told(NamedTuple):
     late: Hashable  # what the later steps move towards ...
     away: Hashable  # ... and away from
     clear: Hashable  # the region keeps clear of where this and the picture's caption predict different things
-    own: Hashable  # what the edit changes in the place of everything that edits change: shares out their regions
+    own: Hashable  # of the thing that the edit changes and nothing else: it shares out regions
+    wide: Hashable = (
+        False  # whether the region takes its edge along, one cell on each side: a thing goes, and its light
+    )
+    stays: tuple[Hashable, ...] = ()  # each of a thing beside it that no edit changes, and nothing else
+
+
+def for_pictures(each: Sequence[Sequence[Told]], base: Sequence[Hashable]) -> list[Told]:
+    """What is told of each edit of many pictures at once, of what is told of each picture's edits.
+
+    `base` are the pictures' own captions: of a thing more than a picture has they say nothing.
+    """
+    result = list[Told]()
+    for edit in zip(*each, strict=True):
+        most = max(len(told.stays) for told in edit)
+        stays = [[*told.stays, *[own] * (most - len(told.stays))] for told, own in zip(edit, base, strict=True)]
+        result.append(Told(*zip(*(told[:-1] for told in edit), strict=True), tuple(zip(*stays, strict=True))))
+    return result

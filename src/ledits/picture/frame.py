@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -74,13 +75,13 @@ class Frame:
         cells[..., :used_rows, :used_columns] = 1
         return cells
 
-    def cells(self, mask: Tensor) -> NDArray[np.float32]:
-        """A mask of the latent grid (h w) at the picture's size (H W): each pixel takes its cell's value."""
-        values = mask.clamp(0, 1).float().cpu().numpy()
-        cell_y, cell_x = self.padded_height / values.shape[0], self.padded_width / values.shape[1]
-        rows = (np.arange(self.height) * (self.working_height / self.height) / cell_y).astype(int)
-        columns = (np.arange(self.width) * (self.working_width / self.width) / cell_x).astype(int)
-        return values[rows.clip(0, values.shape[0] - 1)][:, columns.clip(0, values.shape[1] - 1)]
+    def smooth(self, mask: Tensor) -> NDArray[np.float32]:
+        """A mask of the latent grid (h w) at the picture's size (H W), running smoothly from cell to cell."""
+        # The corners of cells say nothing about the picture: each cell is first averaged with its neighbours.
+        cells = F.avg_pool2d(F.pad(mask.clamp(0, 1).float().cpu()[None, None], (1, 1, 1, 1), "replicate"), 3, stride=1)
+        padded = F.interpolate(cells, (self.padded_height, self.padded_width), mode="bilinear")[0, 0].numpy()
+        shown = Image.fromarray(padded[: self.working_height, : self.working_width])
+        return np.asarray(shown.resize((self.width, self.height), Image.Resampling.BILINEAR)).clip(0, 1)
 
 
 def overlay(rgb: NDArray[np.uint8], mask: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -22,6 +22,11 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, Unid
 from ledits.errors import FileMissing
 from ledits.files import atomic as files
 
+with contextlib.suppress(ImportError):  # the pictures of phones, where somebody has installed what reads them
+    import pillow_heif  # pyright: ignore[reportMissingTypeStubs]
+
+    pillow_heif.register_heif_opener()  # pyright: ignore[reportUnknownMemberType]
+
 SMALLEST = 8
 """Pixels: the shortest side of a picture that can be edited."""
 
@@ -167,11 +172,10 @@ def read(path: Path | bytes) -> Picture:
     with _opened(path) as (image, path):
         with _guarded(path):
             # Photoshop layers and the extra views of a phone's MPO are no frames: the first is the picture.
-            frames = 1 if image.format in {"MPO", "PSD"} else int(getattr(image, "n_frames", 1))
-        if frames > 1:
-            raise ValueError(
-                f"{path} holds {frames} frames; ledits edits still pictures: save one frame and pass that."
-            )
+            # Whether there is a second is enough to know: a file of some megabytes can hold millions.
+            several = image.format not in {"MPO", "PSD"} and bool(getattr(image, "is_animated", False))
+        if several:
+            raise ValueError(f"{path} holds several frames; ledits edits still pictures: save one frame and pass that.")
         _check_size(image.width, image.height, path)
         rgb, alpha = pixels(image, path)
     return Picture(rgb, alpha, _fingerprint(rgb, alpha))
@@ -355,7 +359,8 @@ def _guarded(path: Path | str, head: bytes = b"") -> Generator[None]:
     except UnidentifiedImageError as error:
         if head[4:] in _HEIC:
             raise ValueError(
-                f"{path} is a HEIC or AVIF picture, which ledits can't open: export it as JPEG or PNG and pass that."
+                f"{path} is a HEIC or AVIF picture, which can't be opened here: install pillow-heif, or export the "
+                "picture as JPEG or PNG and pass that."
             ) from None
         raise ValueError(
             f"{path} is not a picture that ledits can open; PNG, JPEG, WebP, TIFF, BMP and GIF work: "

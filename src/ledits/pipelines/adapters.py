@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -13,9 +12,9 @@ from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
 from PIL import Image
 from torch import Tensor
 
-ImagePrompts = tuple[Tensor, ...]  # one for each adapter, (1 d) or (1 tokens d)
+from ledits.backbones.lora import SCALING
 
-_SCALING = Lock()  # a LoRA's scale is set on the shared text encoder while a prompt goes through it
+ImagePrompts = tuple[Tensor, ...]  # one for each adapter, (1 d) or (1 tokens d)
 
 
 @contextmanager
@@ -23,7 +22,7 @@ def lora_scaled(pipe: Any, attention: Mapping[str, Any] | None) -> Generator[Non
     """Text encoders at the LoRA scale that the network is given as "scale" in `attention`, inside the block."""
     scale = None if attention is None or not USE_PEFT_BACKEND else attention.get("scale")
     encoders = [part for name, part in pipe.components.items() if name.startswith("text_encoder") and part]
-    with _SCALING:
+    with SCALING:
         if scale is not None:
             for encoder in encoders:
                 scale_lora_layers(encoder, scale)
@@ -77,11 +76,3 @@ def _pixels(feature_extractor: Any, picture: Any) -> Tensor:
             "an array or (3 H W) as a tensor"
         )
     return feature_extractor(picture, return_tensors="pt").pixel_values
-
-
-def check(inverted: ImagePrompts | None, edited: ImagePrompts | None) -> None:
-    """Raise ValueError where adapters were loaded or unloaded between the inversion and an edit."""
-    if [each.shape for each in inverted or ()] != [each.shape for each in edited or ()]:
-        raise ValueError(
-            "the IP-Adapters that are loaded are not those that the picture was inverted with: invert it again"
-        )

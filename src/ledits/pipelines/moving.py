@@ -27,11 +27,6 @@ def moved(inversion: Inversion, device: torch.device, dtype: torch.dtype) -> Inv
     )
 
 
-def precision(inversion: Inversion) -> torch.dtype:
-    """The precision of the network that predicted along the path: that of the embeddings it was given."""
-    return cast("tuple[PromptEmbedding, ...]", inversion.base_prompt)[0].states.dtype
-
-
 def embedding(text: PromptEmbedding, device: torch.device, dtype: torch.dtype) -> PromptEmbedding:
     """The same prompt on `device` in `dtype`, an object of its own."""
     return replace(

@@ -10,6 +10,7 @@ from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from ledits.backbones.state import State
 from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.method.core import Inversion
 
@@ -70,6 +71,8 @@ class LEditsPPInversionPipelineOutput:
     zero_noise_steps: int = 0
     conditioning: Conditioning = field(default_factory=Conditioning, repr=False)
     decode: Callable[[Tensor], list[Image.Image]] | None = field(default=None, repr=False)
+    state: State | None = field(default=None, repr=False)
+    """What the network was when it predicted along the path."""
 
     @cached_property
     def vae_reconstruction_images(self) -> list[Image.Image]:

@@ -17,7 +17,7 @@ from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.language import several
 from ledits.method import caption, core
 from ledits.method.core import Concept, Prompt, Schedule, Step
-from ledits.method.told import Told
+from ledits.method.told import Told, for_pictures
 from ledits.pipelines import adapters, callbacks, compat, inputs, moving
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.scenes import suits
@@ -33,11 +33,26 @@ class LEditsPP(DiffusionPipeline):
     progress_bar: Any
     image_processor: Any
     scheduler: Any
+    vae: Any = None
     _last: LEditsPPInversionPipelineOutput | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
+
+    # As diffusers' pipelines had them up to 0.41: for an autoencoder that is a pipeline's own part.
+
+    def enable_vae_tiling(self) -> None:
+        self.vae.enable_tiling()
+
+    def disable_vae_tiling(self) -> None:
+        self.vae.disable_tiling()
+
+    def enable_vae_slicing(self) -> None:
+        self.vae.enable_slicing()
+
+    def disable_vae_slicing(self) -> None:
+        self.vae.disable_slicing()
 
     def _backbone(self, conditioning: Conditioning) -> NetworkBackbone:
         raise NotImplementedError
@@ -107,7 +122,7 @@ class LEditsPP(DiffusionPipeline):
         resized = [self.image_processor.postprocess(x, "pil")[0] for x in pictures]
         self._last = inverted = LEditsPPInversionPipelineOutput(
             resized, inversion, sizes, evaluations, zero_noise_steps, conditioning,
-            lambda x: self._pictures(backbone.decode(x), sizes, "pil"),
+            lambda x: self._pictures(backbone.decode(x), sizes, "pil"), backbone.state(),
         )  # fmt: skip
         self.maybe_free_model_hooks()
         return inverted
@@ -122,7 +137,10 @@ class LEditsPP(DiffusionPipeline):
         base = self._texts(backbone, "negative_prompt", c.negative, b, c, image, c.negative_2)
         if not any([c.source] if isinstance(c.source, str) else c.source):
             return base, ""
-        return base, self._texts(backbone, "source_prompt", c.source, b, c, image, clip_skip=c.clip_skip)
+        source = self._texts(backbone, "source_prompt", c.source, b, c, image, clip_skip=c.clip_skip)
+        given = [c.source] * b if isinstance(c.source, str) else list(c.source) * (b // len(c.source))
+        # A picture without a source is not guided: its source says what its base prompt does.
+        return base, tuple(each if said else replace(own) for each, said, own in zip(source, given, base, strict=True))
 
     def _texts(
         self, backbone: NetworkBackbone, name: str, given: Any, b: int, conditioning: Conditioning,
@@ -149,24 +167,34 @@ class LEditsPP(DiffusionPipeline):
     ) -> tuple[NetworkBackbone, LEditsPPInversionPipelineOutput, int]:
         """The backbone and the inversion to replay, where the pipeline runs now, and the network evaluations it took.
 
-        The path does not depend on the conditioning. Where the call has another one, or the network another precision
-        by now, only the predictions along the path are made again, T evaluations, and the replay is as exact as if the
-        picture had been inverted so.
+        The path does not depend on the conditioning. Where the call has another one, or the network is another by now
+        (weights, adapters, learned words, scheduler, number format), only the predictions along the path are made
+        again, T evaluations, and the replay is as exact as if the picture had been inverted so. Another autoencoder is
+        refused, for its latents are other pictures.
         """
         given = self.inversion if inversion is None else inversion
         changes = {name: value for name, value in changes.items() if value is not None}
         conditioning = replace(given.conditioning, **changes)
         backbone = self._backbone(conditioning)
         path = moving.moved(given.inversion, self._execution_device, backbone.dtype)
-        as_computed = moving.precision(given.inversion) == backbone.dtype
+        now, then = backbone.state(), given.state
+        as_computed = then is not None and then.predicts == now.predicts
+        if then is not None and not then.same_pictures(now):
+            raise ValueError(
+                "the autoencoder is another one than the picture was inverted with: invert it again, or put the old "
+                "one back"
+            )
         if as_computed and moving.equal(conditioning, given.conditioning):
             return backbone, replace(given, inversion=path), 0
+        if not as_computed:
+            logger.warning("the network has changed since the picture was inverted: the path is predicted again")
         base, source = self._base_and_source(backbone, len(given.sizes), conditioning)
         with backbone.denoiser(path.schedule, maps=False) as denoise:
             again = core.predict(
                 denoise, path.schedule, path.x, base_prompt=base, source=source, source_scale=conditioning.source_scale
             )
-            return backbone, replace(given, inversion=again, conditioning=conditioning), denoise.evaluations
+            found = replace(given, inversion=again, conditioning=conditioning, state=now)
+            return backbone, found, denoise.evaluations
 
     def _edit(
         self, inversion: LEditsPPInversionPipelineOutput | None, changes: Mapping[str, Any], edits: inputs.Edits,
@@ -183,7 +211,6 @@ class LEditsPP(DiffusionPipeline):
         # Copies of the base prompts, for a callback may change them and the inversion is used again.
         base = tuple(replace(text) for text in cast("tuple[PromptEmbedding, ...]", given.inversion.base_prompt))
         image_prompts = self._image_prompts(image)
-        adapters.check(base[0].image, image_prompts)
         path = replace(given.inversion, base_prompt=base)
         concepts = self._concepts(backbone, given, edits, image_prompts)
         told = self._told(backbone, given.conditioning, edits, concepts, path, image_prompts) if captioned else None
@@ -269,18 +296,24 @@ class LEditsPP(DiffusionPipeline):
         # What a callback may change is what the network is told: the prompts that are embedded already.
         ready = {(k, text.name): text for k, texts in enumerate(pictures) for text in reversed(texts)}
 
-        def embedded(k: int, text: str) -> PromptEmbedding:
+        def embedded(k: int, text: Any) -> PromptEmbedding:
             if (k, text) not in ready:
                 (ready[k, text],) = self._texts(
                     backbone, "editing_prompt", text, 1, conditioning, image, clip_skip=conditioning.clip_skip
                 )
             return ready[k, text]
 
-        told = [several.told(source.name, [text.name for text in targets]) for source, *targets in pictures]
-        return [
-            Told(*(tuple(embedded(k, text) for k, text in enumerate(field)) for field in zip(*edit, strict=True)))
-            for edit in zip(*told, strict=True)
+        def with_prompts(k: int, told: Told) -> Told:
+            *captions, wide, stays = told
+            return Told(*(embedded(k, text) for text in captions), wide, tuple(embedded(k, text) for text in stays))
+
+        world = suits.world(backbone.name)
+        emptied = world.emptied if world else None
+        each = [
+            [with_prompts(k, told) for told in several.told(source.name, [text.name for text in targets], emptied)]
+            for k, (source, *targets) in enumerate(pictures)
         ]
+        return for_pictures(each, [source for source, *_ in pictures])
 
     def _pictures(
         self, decoded: Tensor, sizes: Sequence[tuple[int, int]], output_type: str, denormalize: bool | list[bool] = True

@@ -221,4 +221,4 @@ class LEditsPPPipelineStableDiffusion(LEditsPPUNet, StableDiffusionLoraLoaderMix
         return ClipPrompts(self.tokenizer, self.text_encoder, self._execution_device)
 
     def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
-        return encoders.embed(self._converted(text, self.tokenizer), clip_skip=clip_skip)
+        return encoders.embed(text, clip_skip=clip_skip)

@@ -218,6 +218,8 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPPUNet, StableDiffusionXLLoraLoade
         )  # fmt: skip
 
     def _embed(self, encoders: Any, text: str, second: str | None, clip_skip: int | None) -> PromptEmbedding:
-        first = self.tokenizer or self.tokenizer_2
-        other = self._converted(text if second is None else second, self.tokenizer_2)
-        return encoders.embed(self._converted(text, first), clip_skip=clip_skip, second=other)
+        return encoders.embed(text, clip_skip=clip_skip, second=second)
+
+    def upcast_vae(self) -> None:
+        """The autoencoder in float32, as in diffusers; one that overflows in float16 is cast for a picture anyway."""
+        self.vae.to(dtype=torch.float32)

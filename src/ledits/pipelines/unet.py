@@ -1,7 +1,7 @@
 """What the pipelines of Stable Diffusion and SDXL share beside what all do: their UNets, schedulers and adapters."""
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 from diffusers.loaders.ip_adapter import IPAdapterMixin
 from diffusers.loaders.single_file import FromSingleFileMixin
@@ -10,10 +10,9 @@ from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-from ledits.backbones.latent_unet import LatentUNet, UNetPrompts
+from ledits.backbones.latent_unet import LatentUNet, UNetPrompts, check_scheduler
 from ledits.backbones.network import NetworkBackbone
 from ledits.backbones.schedule import from_scheduler
-from ledits.backbones.texts import TOKENIZING
 from ledits.method.core import Schedule
 from ledits.pipelines import adapters
 from ledits.pipelines.outputs import Conditioning
@@ -34,6 +33,7 @@ class LEditsPPUNet(LEditsPP, StableDiffusionMixin, TextualInversionLoaderMixin, 
 
     def _set_up(self, scheduler: Any) -> Any:
         """The scheduler to use: the user's own, or DPM-Solver++ with noise in place of one that can't invert."""
+        check_scheduler(scheduler.config, type(self).__name__)
         if isinstance(scheduler, DDIMScheduler | DPMSolverMultistepScheduler):
             return scheduler
         logger.warning("%s can't invert: DPMSolverMultistepScheduler takes its place", type(scheduler).__name__)
@@ -65,8 +65,3 @@ class LEditsPPUNet(LEditsPP, StableDiffusionMixin, TextualInversionLoaderMixin, 
 
     def _image_prompts(self, given: Any) -> adapters.ImagePrompts | None:
         return adapters.image_prompts(self, given, self._execution_device)
-
-    def _converted(self, text: str, tokenizer: Any) -> str:
-        """The text with every token of a textual inversion written out, one word a vector."""
-        with TOKENIZING:
-            return cast("str", self.maybe_convert_prompt(text, tokenizer))

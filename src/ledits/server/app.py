@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 import ledits
 from ledits.editor import Editor
 from ledits.server import inversions, keep, openai
-from ledits.server.errors import Refused
-from ledits.server.gate import Gate, TooMuch, preflight
+from ledits.server.errors import Refused, RefusedBody
+from ledits.server.gate import Gate, preflight
 from ledits.server.manual import STYLE, manual
 from ledits.server.schemas import refusal
 from ledits.server.service import Service
@@ -84,15 +84,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors: list[Any] = list(error.errors())
-    if errors[0]["type"] == "json_invalid":
-        return Refused("the body is no JSON", code="invalid_json").response()
     return refusal(errors).response()
 
 
 async def _http(request: Request, error: Exception) -> Response:
     """What Starlette refuses by itself: an unknown path, a wrong method, a form that can't be parsed."""
     assert isinstance(error, HTTPException)
-    if isinstance(error, TooMuch):
+    if isinstance(error, RefusedBody):
         return error.refused.response()
     said = {404: f"there is nothing at {request.url.path[:200]}: see /docs", 405: "this address takes other methods"}
     message = said.get(error.status_code, str(error.detail))

@@ -10,32 +10,17 @@ from collections.abc import Iterable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ledits.server.errors import Refused
+from ledits.server.errors import Refused, RefusedBody
 from ledits.server.metrics import Metrics
+from ledits.server.policy import HEADERS, POLICY
 from ledits.server.settings import Settings, owner
 
 log = logging.getLogger("ledits.serve")
 
-# The page is one file with modules of its own; blobs and data are pictures that it made itself.
-_POLICY = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-}
 _OPEN = ("/healthz", "/readyz")  # without a key
 _GUARDED = ("/v1", "/mcp", "/metrics", "/docs", "/openapi.json")
-
-
-class TooMuch(HTTPException):
-    """A body past its limit; an HTTPException, so that parsers of bodies let it through."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(refused.status, refused.message)
-        self.refused = refused
 
 
 class Gate:
@@ -45,7 +30,7 @@ class Gate:
         self._app, self._settings, self._metrics = app, settings, metrics
         self._open = 0
         framed = " ".join(settings.frames) or "'none'"
-        self._headers = {**_HEADERS, "content-security-policy": f"{_POLICY}frame-ancestors {framed}"}
+        self._headers = {**HEADERS, "content-security-policy": f"{POLICY}frame-ancestors {framed}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,8 +59,8 @@ class Gate:
             state["owner"] = self._checked(scope, headers)
             body.announced()
             await self._app(scope, body.receive, answer)
-        except (Refused, TooMuch) as error:
-            refused = error.refused if isinstance(error, TooMuch) else error
+        except (Refused, RefusedBody) as error:
+            refused = error.refused if isinstance(error, RefusedBody) else error
             if not started:
                 await refused.response()(scope, receive, answer)
         except Exception:
@@ -149,14 +134,14 @@ class _Body:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            raise TooMuch(
+            raise RefusedBody(
                 Refused(f"the request took longer than {self._seconds:g} s to arrive: send it again", 408, code="slow")
             ) from None
         if message["type"] == "http.request":
             self._so_far += len(message.get("body", b""))
             self._whole = not message.get("more_body", False)
             if self._so_far > self._most:
-                raise TooMuch(self._large())
+                raise RefusedBody(self._large())
         return message
 
     async def drained(self) -> bool:

@@ -9,14 +9,15 @@ from starlette.responses import FileResponse, Response
 
 from ledits.language import sentences
 from ledits.server import answers, pictures, words
+from ledits.server.bodies import form, route
 from ledits.server.errors import Refused
 from ledits.server.schemas import EditIn, EditsIn, InversionIn, ParseIn, SheetIn, Strict, checked
-from ledits.server.service import Service, form, picture
+from ledits.server.service import Service, picture
 
 
 def router(service: Service) -> APIRouter:
     """The endpoints over a service."""
-    routes = APIRouter(tags=["inversions"])
+    routes = APIRouter(tags=["inversions"], route_class=route(service.limits))
     store, jobs = service.store, service.jobs
 
     @routes.post("/v1/inversions", openapi_extra=_described(InversionIn, "image"))
@@ -26,8 +27,8 @@ def router(service: Service) -> APIRouter:
         asked = checked(InversionIn, _texts(fields.multi_items(), "image"))
         editor = service.editor(asked.model)
         settings = service.settled(editor, source=asked.source, steps=asked.steps, skip=asked.skip, seed=asked.seed)
-        sent = await picture(fields.getlist("image"), service)
-        work = service.invert(editor, lambda: pictures.content(sent), settings, request.state.owner)
+        sent, _ = await picture(fields.getlist("image"), service)
+        work = service.invert(editor, sent, settings, request.state.owner)
         return await _answered(request, "invert", work)
 
     @routes.post("/v1/inversions/file", openapi_extra=_described(None, "image", "inversion"))
@@ -35,11 +36,14 @@ def router(service: Service) -> APIRouter:
         """Keep an inversion that was downloaded here or made by `ledits invert`, with the picture it belongs to."""
         fields = await form(request, service.limits)
         checked(_Nothing, _texts(fields.multi_items(), "image", "inversion"))
-        sent = await picture(fields.getlist("image"), service)
-        file = fields.get("inversion")
-        if not isinstance(file, UploadFile):
-            raise Refused("inversion is missing: send a .safetensors file", param="inversion", code="missing_parameter")
-        work = service.receive(lambda: pictures.content(sent), file, request.state.owner)
+        sent, _ = await picture(fields.getlist("image"), service)
+        files = fields.getlist("inversion")
+        if len(files) != 1 or not isinstance(files[0], UploadFile):
+            raise Refused(
+                "inversion is missing: send a .safetensors file" if not files else "one file is needed as inversion",
+                param="inversion", code="missing_parameter" if not files else "invalid_value",
+            )  # fmt: skip
+        work = service.receive(sent, files[0], request.state.owner)
         return await _answered(request, "receive", work)
 
     async def _answered(request: Request, kind: str, work: Any) -> Response:
@@ -72,7 +76,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/v1/inversions/{id}/picture")
     async def shown(id: str) -> Response:
         """The picture as a PNG, upright and in sRGB."""
-        data = await run_in_threadpool(pictures.upright, store.picture(id))
+        data = await run_in_threadpool(service.upright, id)
         return Response(data, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
 
     @routes.get("/v1/inversions/{id}/reconstruction")
@@ -87,14 +91,14 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/inversions/{id}/edits")
     async def edit(id: str, asked: EditsIn, request: Request) -> Response:
         """Edit a kept inversion: events `step` and `done`, or one JSON object without that Accept header."""
-        work = service.edit(id, service.asked(asked.edits, asked.region), asked)
+        work = service.edit(id, await run_in_threadpool(service.asked, asked.edits, asked.region), asked)
         job = jobs.submit("edit", request.state.owner, work)
         return await answers.answer(service, job, request, lambda done: done)
 
     @routes.post("/v1/inversions/{id}/sheets")
     async def sheet(id: str, asked: SheetIn, request: Request) -> Response:
         """The edits at every scale and threshold: an event `cell` for each, then `done`."""
-        work = service.sheet(id, service.asked(asked.edits, asked.region), asked)
+        work = service.sheet(id, await run_in_threadpool(service.asked, asked.edits, asked.region), asked)
         job = jobs.submit("sheet", request.state.owner, work)
         return await answers.as_events(service, job, request, lambda event: event)
 
@@ -109,6 +113,7 @@ def router(service: Service) -> APIRouter:
             "edits": [EditIn.of(edit).model_dump() for edit in edits],
             "grammar": ", ".join(str(edit) for edit in edits),
             "unknown": words.unknown(service.world(asked.model), edits),
+            **words.captions(service.world(asked.model), edits, asked.source),
         }
 
     @routes.post("/v1/recipes", openapi_extra=_described(None, "image"))
@@ -116,8 +121,8 @@ def router(service: Service) -> APIRouter:
         """The recipe in a picture that `ledits` wrote; null where it carries none."""
         fields = await form(request, service.limits)
         checked(_Nothing, _texts(fields.multi_items(), "image"))
-        sent = await picture(fields.getlist("image"), service)
-        return {"recipe": await run_in_threadpool(pictures.recipe, pictures.content(sent))}
+        sent, _ = await picture(fields.getlist("image"), service)
+        return {"recipe": await run_in_threadpool(service.recipe, sent)}
 
     @routes.get("/v1/words")
     async def known(model: str | None = None) -> dict[str, Any]:
@@ -145,6 +150,8 @@ def _texts(items: list[tuple[str, Any]], *files: str) -> dict[str, Any]:
             continue
         if isinstance(value, UploadFile):
             raise Refused(f"{key[:100]} is not a file of this request", param=key[:100], code="unknown_parameter")
+        if key in values:
+            raise Refused(f"{key[:100]} is given more than once", param=key[:100], code="invalid_value")
         if value != "":
             values[key] = value
     return values

@@ -73,7 +73,7 @@ class Jobs:
         self._waiting = deque[Job]()
         self._known: dict[str, Job] = {}
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = self._hurried = False
         self._seconds = 2.0  # a job's usual time on the device, a running mean
         self._thread = threading.Thread(target=self._run, name="ledits-device")
         self._thread.start()
@@ -116,6 +116,12 @@ class Jobs:
         if job is None or job.owner != owner:
             raise Refused("there is no such job: it is done, or never was", 404, code="not_found")
         return job
+
+    def hurry(self) -> None:
+        """Stop what is in hand at its next step; call `drain` first."""
+        self._hurried = True
+        for job in list(self._known.values()):
+            job.stopped.set()
 
     def drain(self) -> None:
         """Take no more work, send away what waits, and finish what is in hand."""
@@ -167,7 +173,7 @@ class Jobs:
             job.tell(("done", job.work(job)))
         except Stopped:
             outcome = "cancelled"
-            job.tell(_cancelled())
+            job.tell(self._refused() if self._hurried else _cancelled())
         except Refused as error:
             outcome = "refused"
             job.tell(error)

@@ -7,9 +7,10 @@ from starlette.responses import Response
 
 from ledits.picture.keeping import keep
 from ledits.server import answers, pictures
+from ledits.server.bodies import form
 from ledits.server.errors import Refused
 from ledits.server.jobs import Job
-from ledits.server.service import Service, form, picture
+from ledits.server.service import Service, picture
 
 _FILES = ("before", "after", "mask")
 
@@ -28,13 +29,16 @@ def router(service: Service) -> APIRouter:
         for name in fields:
             if name not in _FILES:
                 raise Refused(f"{name[:99]} is not a field of this request", param=name[:99], code="unknown_parameter")
-        sent = {name: await picture(fields.getlist(name), service, name) for name in _FILES if name in fields}
+        sent = {name: (await picture(fields.getlist(name), service, name))[0] for name in _FILES if name in fields}
         for name in ("before", "after"):
             if name not in sent:
                 await picture([], service, name)
 
         def work(job: Job) -> dict[str, Any]:
-            given = [pictures.content(sent[name]) if name in sent else None for name in _FILES]
+            given = [
+                service.decoder.read(pictures.content(sent[name]), name, job.check) if name in sent else None
+                for name in _FILES
+            ]
             try:
                 found = keep(*given)
             except ValueError as error:

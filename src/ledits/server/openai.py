@@ -10,20 +10,19 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response
 
 from ledits.asked.recipe import Edit, parse
 from ledits.editor import Edited, Editor, Inversion
 from ledits.language import sentences
-from ledits.picture import image
 from ledits.server import answers, pictures, words
+from ledits.server.bodies import form, route
 from ledits.server.errors import Refused
 from ledits.server.jobs import Event, Job, Work
 from ledits.server.pictures import Format
-from ledits.server.schemas import EditText, Source, Strict, checked
-from ledits.server.service import Service, form, measured, picture
+from ledits.server.schemas import MOST, EditText, Source, Strict, checked
+from ledits.server.service import Service, measured, picture
 
 _STEPS = {"low": 10, "medium": 25, "high": 50, "xhigh": 75, "max": 100}
 # What other models of this interface do and an edit of a picture can't.
@@ -54,7 +53,7 @@ class ImageEdit(Strict):
     user: Annotated[str, Field(max_length=1000)] = ""
     safety_identifier: Annotated[str, Field(max_length=1000)] = ""
     source: Source = ""
-    edits: list[EditText] = []
+    edits: list[EditText] = Field(default=[], max_length=MOST)
     steps: int | None = Field(default=None, ge=1)
     skip: float | None = Field(default=None, ge=0, lt=1)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
@@ -65,7 +64,7 @@ class ImageEdit(Strict):
 
 def router(service: Service) -> APIRouter:
     """The endpoints over a service."""
-    routes = APIRouter(tags=["OpenAI"])
+    routes = APIRouter(tags=["OpenAI"], route_class=route(service.limits))
 
     @routes.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -84,17 +83,17 @@ def router(service: Service) -> APIRouter:
         fields = await form(request, service.limits)
         asked = checked(ImageEdit, _fields(fields))
         editor = service.editor(asked.model)
-        sent = await picture([v for k, v in fields.multi_items() if k in ("image", "image[]")], service)
-        width, height = await run_in_threadpool(pictures.check, sent.file, service.limits, "image")
+        sent, (width, height) = await picture(
+            [v for k, v in fields.multi_items() if k in ("image", "image[]")], service
+        )  # fmt: skip
         if asked.n * width * height > service.limits.pixels:
             raise _refused("n", f"{asked.n} pictures of {width}x{height} pixels are more than one answer may hold")
-        mask = fields.get("mask")
-        if mask is not None:
-            mask = await picture([mask], service, "mask")
+        masks = fields.getlist("mask")
+        mask, _ = await picture(masks, service, "mask") if masks else (None, None)
         understood = _edits(asked, service)
         if not asked.anyway:
             words.check(editor.backbone.name, service.world(editor.backbone.name), understood, asked.source)
-        size = _size(asked.size, width, height)
+        size = _size(asked, width, height, service.limits.pixels)
         if asked.output_compression not in (None, 100) and asked.output_format == "png":
             raise _refused("output_compression", "PNG is lossless: ask for jpeg or webp, or leave it out")
         work = _work(service, editor, asked, sent, mask, understood, size, request.state.owner)
@@ -124,7 +123,9 @@ def _work(
     inversions = _inversions(service, editor, asked, sent)
 
     def work(job: Job) -> dict[str, Any]:
-        region = None if mask is None else pictures.openai_mask(pictures.content(mask))
+        region = None
+        if mask is not None:
+            region = pictures.openai_mask(service.decoder.read(pictures.content(mask), "mask", job.check))
         total = 0
         for k in range(asked.n):
             inversion = inversions(job, k)
@@ -162,8 +163,8 @@ def _inversions(
         editor = service.editor(service.store.entry(id).model)
 
         def kept(job: Job, k: int) -> Inversion:
-            inversion = service.store.open(id, editor)
-            if pictures.fingerprint(pictures.content(sent)) != inversion.provenance.picture:
+            inversion = service.open(job, id, editor)
+            if service.decoder.read(pictures.content(sent), check=job.check).sha256 != inversion.provenance.picture:
                 raise _refused("image", "it is not the picture of that inversion")
             return inversion
 
@@ -172,10 +173,11 @@ def _inversions(
     settings = service.settled(editor, source=asked.source, steps=steps, skip=asked.skip, seed=asked.seed)
 
     def anew(job: Job, k: int) -> Inversion:
-        shown, seeded = image.read(pictures.content(sent)), replace(settings, seed=settings.seed + k)
+        shown = service.decoder.read(pictures.content(sent), check=job.check)
+        seeded = replace(settings, seed=settings.seed + k)
         if not asked.anyway and not k:
             service.suit(editor, shown, seeded)
-        return editor.invert(shown, seeded, progress=lambda done, total: job.check())
+        return editor.invert(shown, seeded, progress=lambda done, total: job.check(), anyway=True)
 
     return anew
 
@@ -225,17 +227,21 @@ def _fields(fields: FormData) -> dict[str, Any]:
     return values
 
 
-def _size(text: str, width: int, height: int) -> tuple[int, int] | None:
+def _size(asked: ImageEdit, width: int, height: int, most: int) -> tuple[int, int] | None:
     """The size asked for, of the picture's own shape to within a pixel; None for its own."""
-    if text == "auto":
+    if asked.size == "auto":
         return None
-    wide, high = map(int, text.split("x"))
+    wide, high = map(int, asked.size.split("x"))
+    if asked.n * wide * high > most:
+        raise _refused(
+            "size", f"{asked.n} of {asked.size} pixels are more than the {most:,} of one answer: ask for less"
+        )
     # A turned photo is stored on its side.
     for w, h in ((width, height), (height, width)):
         if abs(wide * h / w - high) <= 1 or abs(high * w / h - wide) <= 1:
             return wide, high
     raise _refused(
-        "size", f"{text} is of another shape than the picture, {width}x{height}: ask for auto, or scale both"
+        "size", f"{asked.size} is of another shape than the picture, {width}x{height}: ask for auto, or scale both"
     )
 
 

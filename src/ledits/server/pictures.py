@@ -1,11 +1,10 @@
-"""Pictures as clients send them and get them back: checked by their first bytes, before anything is decoded."""
+"""Pictures as clients send them and get them back. Those that they send are opened by `decoder.py` alone."""
 
 import base64
 import binascii
 import io
-import warnings
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,42 +13,11 @@ from starlette.datastructures import UploadFile
 
 from ledits.editor import Edited
 from ledits.picture import image
+from ledits.picture.image import Picture
 from ledits.server.errors import Refused
-from ledits.server.settings import Limits
 
 Format = Literal["png", "jpeg", "webp"]
-_OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF")
 _PREVIEW = 768  # pixels: the longer side of a preview
-
-
-def check(file: BinaryIO, limits: Limits, param: str) -> tuple[int, int]:
-    """The width and height that a picture's header claims, as stored; raises Refused for what can't be a picture."""
-    try:
-        file.seek(0)
-        with warnings.catch_warnings():
-            # Pillow's own limit is for those who have none.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file, formats=_OPENED) as opened:
-                width, height = opened.size
-    except Image.DecompressionBombError:
-        raise _too_large("far too many", limits, param) from None
-    except Exception:
-        raise Refused(
-            f"{param} is no picture that this server can read: send PNG, JPEG, WebP, TIFF, BMP or GIF",
-            param=param, code="invalid_image",
-        ) from None  # fmt: skip
-    finally:
-        file.seek(0)
-    if width * height > limits.pixels:
-        raise _too_large(f"{width}x{height}", limits, param)
-    return width, height
-
-
-def _too_large(size: str, limits: Limits, param: str) -> Refused:
-    return Refused(
-        f"{param} has {size} pixels and this server takes {limits.pixels:,} at most: send a smaller picture",
-        413, param=param, code="image_too_large",
-    )  # fmt: skip
 
 
 def content(file: UploadFile) -> bytes:
@@ -58,26 +26,23 @@ def content(file: UploadFile) -> bytes:
     return file.file.read()
 
 
-def from_text(text: str, limits: Limits, param: str) -> bytes:
-    """A picture sent within JSON, as base64 or as a data URL."""
+def from_text(text: str, param: str) -> bytes:
+    """A picture's file sent within JSON, as base64 or as a data URL."""
     try:
-        data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+        return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
     except (binascii.Error, ValueError):
         raise Refused(f"{param} is no base64 of a picture", param=param, code="invalid_image") from None
-    check(io.BytesIO(data), limits, param)
-    return data
 
 
-def openai_mask(data: bytes) -> NDArray[np.uint8]:
+def openai_mask(mask: Picture) -> NDArray[np.uint8]:
     """A region (H W) from a mask as OpenAI has them: where it is transparent, the picture may change."""
-    alpha = image.read(data).alpha
-    if alpha is None or not (alpha < 255).any():
+    if mask.alpha is None or not (mask.alpha < 255).any():
         raise Refused(
             "the mask is opaque everywhere, so nothing could change: make it transparent (alpha 0) where the picture "
             "may change",
             param="mask", code="invalid_mask",
         )  # fmt: skip
-    return 255 - alpha
+    return 255 - mask.alpha
 
 
 def encoded(edited: Edited, kind: Format, *, size: tuple[int, int] | None = None, quality: int | None = None,
@@ -128,23 +93,9 @@ def from_base64(data: str) -> bytes:
     return base64.b64decode(data)
 
 
-def upright(data: bytes) -> bytes:
-    """A picture's file as a PNG, as editors see it: upright, sRGB, 8 bits."""
-    read = image.read(data)
-    return image.encode(Path("picture.png"), read.rgb, read.alpha, None)
-
-
-def recipe(data: bytes) -> dict[str, object] | None:
-    """The recipe in a picture's file; None where it carries none. Raises Refused for what is no picture."""
-    try:
-        return image.read_recipe(data)
-    except ValueError as error:
-        raise Refused(str(error), param="image", code="invalid_image") from None
-
-
-def fingerprint(data: bytes) -> str:
-    """What tells a picture from any other, whatever file it came in."""
-    return image.read(data).sha256
+def upright(picture: Picture) -> bytes:
+    """A PNG of a picture as editors see it: upright, sRGB, 8 bits."""
+    return image.encode(Path("picture.png"), picture.rgb, picture.alpha, None)
 
 
 def file(picture: Image.Image, kind: Format) -> bytes:

@@ -1,5 +1,6 @@
 """What our own endpoints take, checked as it arrives."""
 
+from reprlib import Repr
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
@@ -8,8 +9,14 @@ from ledits.asked.recipe import Edit, MaskRule, parse
 from ledits.server.errors import Refused
 from ledits.server.pictures import Format
 
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlevel = _SHORT.maxlist = _SHORT.maxdict = 2
+
 Words = Annotated[str, Field(max_length=300)]
 Source = Annotated[str, Field(max_length=1000)]
+
+MOST = 100  # elements of a list, before the server's own limits are looked at
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -71,7 +78,7 @@ class InversionIn(Strict):
 
 
 class EditsIn(Strict):
-    edits: list[EditGiven]
+    edits: list[EditGiven] = Field(max_length=MOST)
     region: str | None = Field(default=None, description="for edits without a region of their own")
     mask: MaskRule | None = Field(default=None, description="the rule of implicit masks, for edits by words")
     composite: bool = Field(
@@ -83,9 +90,11 @@ class EditsIn(Strict):
 
 
 class SheetIn(Strict):
-    edits: list[EditGiven]
-    scales: list[float] = Field(min_length=1, description="a column for each")
-    thresholds: list[float | None] = Field(default=[None], min_length=1, description="a row for each; null: the usual")
+    edits: list[EditGiven] = Field(max_length=MOST)
+    scales: list[float] = Field(min_length=1, max_length=MOST, description="a column for each")
+    thresholds: list[float | None] = Field(
+        default=[None], min_length=1, max_length=MOST, description="a row for each; null: the usual"
+    )
     region: str | None = None
     mask: MaskRule | None = None
     composite: bool = False
@@ -111,17 +120,16 @@ def refusal(errors: list[Any]) -> Refused:
     """The first of pydantic's complaints as a sentence."""
     first = errors[0]
     # Where it stands in the request, without pydantic's names of alternatives.
-    name = ".".join(
-        str(part) for part in first["loc"] if str(part) not in ("body", "query", "path") and "(" not in str(part)
-    )
+    parts = [str(part)[:100] for part in first["loc"] if part not in ("body", "query", "path")]
+    name = ".".join(part for part in parts if part not in ("(text)", "(parts)"))
     if first["type"] == "extra_forbidden":
         return Refused(f"{name} is not a field of this request", param=name, code="unknown_parameter")
     if first["type"] == "missing":
         return Refused(f"{name or 'the body'} is missing", param=name or None, code="missing_parameter")
-    given = repr(first.get("input"))
+    given = _SHORT.repr(first.get("input"))
     said = str(first["msg"]).removeprefix("Value error, ")
     said = said[0].lower() + said[1:]
     return Refused(
-        f"{name or 'the body'} is {given if len(given) < 60 else given[:57] + '...'}: {said}",
+        f"{name or 'the body'} is {given}: {said}",
         param=name or None, code="invalid_value",
     )  # fmt: skip

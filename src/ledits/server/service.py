@@ -6,17 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.datastructures import UploadFile
 
+from ledits.asked.idle import Idle
 from ledits.asked.recipe import Edit, parse
 from ledits.asked.settings import Settings as InvertSettings
-from ledits.editor import Edited, Editor, Inversion, Replay
+from ledits.editor import Edited, Editor, Inversion
+from ledits.errors import Unsuited
 from ledits.files import checkpoints
 from ledits.files.checkpoints import World
 from ledits.picture import image
 from ledits.scenes import suits
 from ledits.server import pictures
+from ledits.server.decoder import Decoder
 from ledits.server.errors import Refused
 from ledits.server.jobs import Job, Jobs, Work
 from ledits.server.metrics import Metrics
@@ -33,7 +35,7 @@ class Asked:
     """An edit as a client asked for it: None in place of its region where it may act everywhere."""
 
     edit: Edit
-    region: bytes | None
+    region: bytes | None  # a picture's file
     muted: bool
 
 
@@ -49,15 +51,35 @@ class Service:
             # A folder's path is nothing for clients to know, and answers carry the model's name.
             editor.backbone.name = name
         self.metrics = Metrics()
+        # One for the device alone, so that whoever sends strange files makes nobody's edit wait.
+        self.decoder, self._lookers = Decoder(settings.limits, 1), Decoder(settings.limits, 2)
         self.store = Store(settings.folder, settings.limits, self.metrics)
         self.jobs = Jobs(settings.limits, self.metrics)
         self.began = int(time.time())
+
+    def warm(self) -> None:
+        """Start what the first request would have to wait for."""
+        self.decoder.warm()
+        self._lookers.warm()
 
     def close(self) -> None:
         """Finish the job in hand and leave."""
         self.jobs.drain()
         self.jobs.join()
+        self.decoder.close()
+        self._lookers.close()
         self.store.close()
+
+    def hurry(self) -> None:
+        """Stop the job in hand at its next step, and what is being decoded at once."""
+        self.jobs.hurry()
+        self.decoder.close()
+        self._lookers.close()
+
+    def abandon(self) -> None:
+        """Leave without waiting for anything: nothing half written stays behind."""
+        self.hurry()
+        self.store.tidy()
 
     def editor(self, name: str | None) -> Editor:
         """The model of that name, the first one where none is named; 404 for any other."""
@@ -79,10 +101,9 @@ class Service:
         """Refuse a picture that a model of a small world could not even give back; the words are `words.check`'s."""
         try:
             editor.check(picture, settings)
-        except ValueError as error:
-            said = str(error).partition(";")[0]
+        except Unsuited as error:
             raise Refused(
-                f"{said}: ask for a model for photographs, or go on with anyway=true", param="image",
+                f"{error.what}: ask for a model for photographs, or go on with anyway=true", param="image",
                 code="unsuitable_image",
             ) from None  # fmt: skip
 
@@ -98,7 +119,7 @@ class Service:
     def asked(self, edits: Sequence[str | EditIn], region: str | None) -> list[Asked]:
         """The edits of a request, checked; 400 for the first that is none."""
         self._within("edits", len(edits), self.limits.edits)
-        common = None if region is None else pictures.from_text(region, self.limits, "region")
+        common = None if region is None else self.sent(region, "region")
         checked: list[Asked] = []
         for k, given in enumerate(edits):
             try:
@@ -106,30 +127,61 @@ class Service:
             except ValueError as error:
                 raise Refused(str(error), param=f"edits.{k}", code="invalid_edit") from None
             own, muted = (None, False) if isinstance(given, str) else (given.region, given.muted)
-            own = common if own is None else pictures.from_text(own, self.limits, f"edits.{k}.region")
+            own = common if own is None else self.sent(own, f"edits.{k}.region")
             checked.append(Asked(edit, own, muted))
         return checked
 
-    def invert(self, editor: Editor, read: Callable[[], bytes], settings: InvertSettings, owner: str) -> Work:
+    def sent(self, text: str, param: str) -> bytes:
+        """A picture's file within JSON, its header checked."""
+        data = pictures.from_text(text, param)
+        self._lookers.look(data, param)
+        return data
+
+    def look(self, file: UploadFile, param: str) -> tuple[int, int]:
+        """The size of a picture in a form, by its header."""
+        return self._lookers.look(pictures.content(file), param)
+
+    def upright(self, id: str) -> bytes:
+        """A kept inversion's picture as a PNG."""
+        return pictures.upright(self._lookers.read(self.store.picture(id)))
+
+    def recipe(self, file: UploadFile) -> dict[str, Any] | None:
+        """The recipe in a picture's file."""
+        return self._lookers.recipe(pictures.content(file))
+
+    def invert(self, editor: Editor, sent: UploadFile, settings: InvertSettings, owner: str) -> Work:
         """Invert a picture and keep it."""
 
         def work(job: Job) -> dict[str, Any]:
-            began, data = time.monotonic(), read()
-            inversion = editor.invert(data, settings, progress=progress(job))
+            began, data = time.monotonic(), pictures.content(sent)
+            shown = self.decoder.read(data, check=job.check)
+            # The page says what the model does not know, and lets people go on.
+            inversion = editor.invert(shown, settings, progress=progress(job), anyway=True)
             return self._kept(job, inversion, data, owner, time.monotonic() - began)
 
         return work
 
-    def receive(self, read: Callable[[], bytes], file: UploadFile, owner: str) -> Work:
+    def receive(self, sent: UploadFile, file: UploadFile, owner: str) -> Work:
         """Keep an inversion that was made elsewhere, with its picture."""
 
         def work(job: Job) -> dict[str, Any]:
-            data = read()
-            inversion = self.store.received(pictures.content(file), self._made_with, data)
+            data = pictures.content(sent)
+            shown = self.decoder.read(data, check=job.check)
+            inversion = self.store.received(pictures.content(file), self._made_with, shown)
             self._within("steps", inversion.settings.steps, self.limits.steps)
             return self._kept(job, inversion, data, owner, 0.0)
 
         return work
+
+    def open(self, job: Job, id: str, editor: Editor, draft: int | None = None) -> Inversion:
+        """A kept inversion, or a draft of it."""
+        return self.store.open(id, editor, draft, lambda data: self.decoder.read(data, check=job.check))
+
+    def regions(self, job: Job, asked: Sequence[Asked]) -> list[image.Picture | None] | None:
+        """The region of each edit, each file opened once; None where no edit has one."""
+        files = dict.fromkeys(each.region for each in asked if each.region is not None)
+        opened = {file: self.decoder.read(file, "region", job.check) for file in files}
+        return [None if each.region is None else opened[each.region] for each in asked] if opened else None
 
     def edit(self, id: str, asked: Sequence[Asked], request: EditsIn) -> Work:
         """Edit a kept inversion; steps are told, at most 20 a second, some of them with a preview."""
@@ -137,14 +189,18 @@ class Service:
 
         def work(job: Job) -> dict[str, Any]:
             began = time.monotonic()
-            inversion = self.store.open(id, editor, request.draft)
+            inversion = self.open(job, id, editor, request.draft)
             heard = [each for each in asked if not each.muted]
             if not heard:
                 # Every edit is muted: what is there is the picture through the autoencoder.
                 rebuilt = pictures.png(inversion.reconstruction)
-                return {"image": rebuilt, "masks": [None for _ in asked], "recipe": None, "network_evaluations": 0,
+                nothing = [None for _ in asked]
+                return {"image": rebuilt, "masks": nothing, "idle": nothing, "recipe": None, "network_evaluations": 0,
                         "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
-            replay = replayed(inversion, heard, request.mask, request.composite)
+            replay = inversion.steps(
+                *(each.edit for each in heard), region=self.regions(job, heard), mask=request.mask,
+                composite=request.composite,
+            )  # fmt: skip
             shown, cost, told = 0.0, 0.0, 0.0
             for step in replay:
                 preview, now = None, time.monotonic()
@@ -162,12 +218,13 @@ class Service:
                              "network_evaluations": step.network_evaluations},
                 )  # fmt: skip
             edited = replay.result()
-            masks = iter(edited.masks)
+            masks, idle = iter(edited.masks), iter(edited.idle)
             seconds = round(time.monotonic() - began, 3)
             job.about |= _about(edited.inversion, edited.network_evaluations)
             return {
                 "image": pictures.text(pictures.encoded(edited, request.format)),
                 "masks": [None if each.muted else pictures.png(next(masks)) for each in asked],
+                "idle": [None if each.muted else _why(next(idle)) for each in asked],
                 "recipe": edited.recipe.to_json(), "network_evaluations": edited.network_evaluations,
                 "seconds": seconds,
             }  # fmt: skip
@@ -184,12 +241,15 @@ class Service:
 
         def work(job: Job) -> dict[str, Any]:
             began, evaluations = time.monotonic(), 0
-            inversion = self.store.open(id, editor, request.draft)
+            inversion = self.open(job, id, editor, request.draft)
             job.about |= _about(inversion, 0)
+            regions = self.regions(job, heard)
             for row, threshold in enumerate(request.thresholds):
                 for column, scale in enumerate(request.scales):
-                    changed = [replace(each, edit=_at(each.edit, scale, threshold)) for each in heard]
-                    replay = replayed(inversion, changed, request.mask, request.composite)
+                    replay = inversion.steps(
+                        *(_at(each.edit, scale, threshold) for each in heard), region=regions, mask=request.mask,
+                        composite=request.composite,
+                    )  # fmt: skip
                     for _ in replay:
                         job.check()
                     edited = replay.result()
@@ -205,7 +265,7 @@ class Service:
     def reconstruct(self, id: str) -> Work:
         """The inverted picture through the autoencoder."""
         editor = self.editor(self.store.entry(id).model)
-        return lambda job: {"image": pictures.png(self.store.open(id, editor).reconstruction)}
+        return lambda job: {"image": pictures.png(self.open(job, id, editor).reconstruction)}
 
     def _made_with(self, fingerprint: str) -> Editor:
         for editor in self.editors.values():
@@ -223,33 +283,16 @@ class Service:
             raise Refused(f"{given} {name}: this server allows {most}", param=name, code="invalid_value")
 
 
-async def form(request: Request, limits: Any) -> FormData:
-    """A multipart form, whose files the gate closes when the request is over; 400 for a body that is none."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Refused(
-            "the request must be multipart/form-data with the picture's file in it", 415, code="invalid_content_type"
-        )
-    request.state.form = await request.form(max_files=20, max_fields=100, max_part_size=limits.json_bytes)
-    return request.state.form
-
-
-async def picture(sent: Sequence[Any], service: Service, param: str = "image") -> UploadFile:
-    """The one picture of a form, its header checked; raises Refused for none and for several."""
+async def picture(
+    sent: Sequence[Any], service: Service, param: str = "image"
+) -> tuple[UploadFile, tuple[int, int]]:  # fmt: skip
+    """The one picture of a form and its size, its header checked; raises Refused for none and for several."""
     if len(sent) != 1 or not isinstance(sent[0], UploadFile):
         raise Refused(
             f"{param} is missing: send the picture's file" if not sent else f"one file is needed as {param}",
             param=param, code="missing_parameter" if not sent else "invalid_value",
         )  # fmt: skip
-    await run_in_threadpool(pictures.check, sent[0].file, service.limits, param)
-    return sent[0]
-
-
-def replayed(inversion: Inversion, asked: Sequence[Asked], mask: Any, composite: bool) -> Replay:
-    """The steps of the edits on an inversion."""
-    regions = [each.region for each in asked]
-    return inversion.steps(
-        *(each.edit for each in asked), region=regions if any(regions) else None, mask=mask, composite=composite
-    )
+    return sent[0], await run_in_threadpool(service.look, sent[0], param)
 
 
 def progress(job: Job) -> Callable[[int, int], None]:
@@ -266,6 +309,10 @@ def _about(inversion: Inversion, evaluations: int) -> dict[str, Any]:
     p = inversion.provenance
     return {"model": p.model, "width": p.frame.width, "height": p.frame.height, "steps": inversion.settings.steps,
             "network_evaluations": evaluations}  # fmt: skip
+
+
+def _why(idle: Idle | None) -> dict[str, str] | None:
+    return idle and {"why": idle.why, "other": idle.other, "text": str(idle)}
 
 
 def _at(edit: Edit, scale: float, threshold: float | None) -> Edit:

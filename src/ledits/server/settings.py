@@ -14,18 +14,30 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Limits:
-    """The most of everything that one request, or all of them together, may take."""
+    """The most of everything that one request, or all of them together, may take: docs/serve.md has the same table."""
 
-    upload_bytes: int = 50 * MIB  # a request's body: OpenAI's own limit for a picture
-    json_bytes: int = 16 * MIB  # a body that is parsed in memory
-    pixels: int = 40_000_000  # of a picture that is sent: more than a phone's camera makes
+    upload_bytes: int = 50 * MIB  # of a form: OpenAI's own limit for a picture
+    picture_json_bytes: int = 16 * MIB  # of JSON with a picture in it
+    json_bytes: int = 4 * MIB  # of any other JSON
+    json_values: int = 10_000  # in one JSON body: elements, fields and escapes
+    fields: int = 100  # of a form
+    files: int = 4  # of a form
+    text_bytes: int = 2**18  # of one text in a form
+    pixels: int = 40_000_000  # of a picture that is sent or asked for: more than a phone's camera makes
+    side: int = 30_000  # pixels of a picture's longer side
+    aspect: int = 24  # how many times longer a picture may be than wide
+    chunks: int = 20_000  # parts of a PNG: 8 KiB each make 160 MiB
+    decode_seconds: float = 15.0  # to look into a picture's file, and to decode it
     steps: int = 200
     edits: int = 16  # in one request
     cells: int = 64  # of a sheet
     jobs: int = 32  # waiting for the device
     requests: int = 256  # open at once
+    connections: int = 512  # open at once, with or without a request
+    head_seconds: float = 10.0  # for the head of a request to arrive
     upload_seconds: float = 60.0  # for a request's body to arrive
     job_seconds: float = 300.0  # of one job on the device
+    leave_seconds: float = 5.0  # for the job in hand, once the server is told to end
     store_bytes: int = 2048 * MIB  # of inversions on disk
     memory_bytes: int = 256 * MIB  # of inversions kept at hand
 

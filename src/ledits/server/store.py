@@ -18,6 +18,7 @@ from typing import Any
 
 from ledits.editor import Editor, Inversion
 from ledits.files import artifact, atomic
+from ledits.picture.image import Picture
 from ledits.server.claim import claim
 from ledits.server.errors import Refused
 from ledits.server.metrics import Metrics
@@ -25,6 +26,7 @@ from ledits.server.settings import Limits
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _ENDINGS = (".json", ".safetensors", ".picture")
+Read = Callable[[bytes], Picture]  # a picture's file
 _EDITS = 200  # after so many a handle is opened anew: it remembers something of every prompt
 
 
@@ -82,11 +84,15 @@ class Store:
                     found.append((path.stat().st_mtime, entry))
         for _, entry in sorted(found, key=lambda pair: pair[0]):
             self._entries[entry.id] = entry
+        self.tidy()
+        self._shrink(0)
+
+    def tidy(self) -> None:
+        """Remove what was left unfinished."""
         for path in self._folder.iterdir():
             ours = path.suffix in _ENDINGS and _ID.fullmatch(path.stem)
             if (ours and path.stem not in self._entries) or path.name.startswith(".ledits-"):
                 path.unlink(missing_ok=True)
-        self._shrink(0)
 
     def keep(self, inversion: Inversion, picture: bytes, owner: str, seconds: float) -> Entry:
         """Write an inversion with its picture's file; 413 where it alone is more than the store may hold."""
@@ -122,7 +128,7 @@ class Store:
         self._hold((id, None), inversion, 0)
         return entry
 
-    def open(self, id: str, editor: Editor, draft: int | None = None) -> Inversion:
+    def open(self, id: str, editor: Editor, draft: int | None, read: Read) -> Inversion:
         """The inversion, at hand or from disk, or a draft of it with so many steps; 404 where it is gone."""
         self.touch(id)
         inversion, edits = self._held(id, draft)
@@ -130,9 +136,9 @@ class Store:
             edits = 0
             try:
                 inversion = (
-                    editor.open_inversion(self._path(id, ".safetensors"), self.picture(id))
+                    editor.open_inversion(self._path(id, ".safetensors"), read(self.picture(id)), anyway=True)
                     if draft is None
-                    else self.open(id, editor).draft(draft)
+                    else self.open(id, editor, None, read).draft(draft)
                 )
             except ValueError:
                 self.entry(id)  # gone by now, or damaged
@@ -177,12 +183,12 @@ class Store:
         self._remove(id)
         self._count()
 
-    def received(self, file: bytes, made_with: Callable[[str], Editor], picture: bytes) -> Inversion:
+    def received(self, file: bytes, made_with: Callable[[str], Editor], picture: Picture) -> Inversion:
         """An inversion's file that a client sent, opened under a name of the store's own by the editor of its model."""
         path = self._folder / f".ledits-{secrets.token_hex(8)}.safetensors"
         try:
             path.write_bytes(file)
-            return made_with(str(artifact.header(path).get("fingerprint"))).open_inversion(path, picture)
+            return made_with(str(artifact.header(path).get("fingerprint"))).open_inversion(path, picture, anyway=True)
         except ValueError as error:
             # The name is this server's and means nothing to whoever sent the file.
             raise ValueError(str(error).replace(str(path), "the inversion")) from None

@@ -1,12 +1,13 @@
 """The words of a model that knows a small world only, so that an unknown one is said to be unknown."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ledits import scenes
 from ledits.asked.recipe import Edit
 from ledits.files.checkpoints import World
+from ledits.language import several, targets
 from ledits.scenes.style import STYLES
 from ledits.server.errors import Refused
 
@@ -24,6 +25,15 @@ def unknown(world: World | None, edits: Iterable[Edit], source: str = "") -> lis
     said = [source, *(part for edit in edits for part in (edit.old, edit.new))]
     found = dict.fromkeys(word for text in said for word in re.findall(r"[^\W\d_]+", text.lower()))
     return [] if world is None else [word for word in found if word not in world.words]
+
+
+def captions(world: World | None, edits: Sequence[Edit], source: str) -> dict[str, Any]:
+    """The caption after each edit alone, and after all; null where there is no caption, or no rule is certain of it."""
+    try:
+        each = targets.targets(source, *edits, emptied=world.emptied if world else None)
+    except ValueError:
+        return {"targets": None, "target": None}
+    return {"targets": each, "target": several.together(source, each)}
 
 
 def check(name: str, world: World | None, edits: Iterable[Edit], source: str) -> None:

@@ -196,7 +196,7 @@ def _row(case: Case, inverting: Settings, backbone: Backbone, scorers: metrics.S
             raise ValueError(f"mask policy {plan.policy!r} needs a mask, and this case's is empty")
         acting = region if plan.policy == "given" else None
     captioned = inverting.mode == "caption"
-    inversion = Editor(backbone).invert(shown, inverting)
+    inversion = Editor(backbone).invert(shown, inverting, anyway=True)
     # Without an edit the result is the ceiling: the picture through the model, and nothing else.
     result, shares, concepts = np.asarray(inversion.reconstruction), list[float](), list[Concept]()
     evaluations = inversion.network_evaluations

@@ -1,5 +1,6 @@
 // The server's own interface (see /docs): plain answers, and answers that come as events.
 import { ask } from "./dom.js";
+import { t } from "./texts.js";
 
 export class Refusal extends Error {
   constructor(message, status, code) {
@@ -19,24 +20,30 @@ function packed(body) {
   return { body: JSON.stringify(body), type: { "content-type": "application/json" } };
 }
 
+// Until the models are loaded there is nobody to ask.
+let begun;
+const loaded = new Promise((resolve) => { begun = resolve; });
+export const begin = () => begun();
+
 async function request(method, path, content, { signal, accept } = {}) {
   const { body, type } = packed(content);
+  if (path.startsWith("/v1/")) await loaded;
   let answer;
   try {
     answer = await fetch(path, { method, body, signal, headers: headers({ ...type, ...(accept && { accept }) }) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal("The server can't be reached: is it still running?", 0, "unreachable");
+    throw new Refusal(t("unreachable"), 0, "unreachable");
   }
   if (answer.status === 401) {
-    const key = await ask("This server needs a key", "It is the one in LEDITS_API_KEY where it was started.", "Use key", "Cancel", true);
+    const key = await ask(t("key_title"), t("key_where"), t("use_key"), t("cancel"), true);
     if (key) {
       sessionStorage.setItem("ledits-key", key);
       return request(method, path, content, { signal, accept });
     }
   }
   if (!answer.ok) {
-    const { error } = await answer.json().catch(() => ({ error: { message: `the server answered ${answer.status}` } }));
+    const { error } = await answer.json().catch(() => ({ error: { message: t("answered", { status: answer.status }) } }));
     throw new Refusal(error.message, answer.status, error.code);
   }
   return answer;
@@ -61,7 +68,7 @@ export async function* events(path, body, signal) {
       const data = /^data: (.*)$/m.exec(block)?.[1];
       if (!name || !data) continue;
       const parsed = JSON.parse(data);
-      if (name === "error") throw new Refusal(parsed.error.message ?? parsed.error, 500, parsed.error.code);
+      if (name === "error") throw new Refusal(parsed.error.message ?? parsed.error, parsed.error.type === "server_error" ? 500 : 400, parsed.error.code);
       yield [name, parsed];
     }
   }

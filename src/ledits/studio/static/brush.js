@@ -1,4 +1,4 @@
-// Where an edit may act: painted with a brush, a box or an eraser, at the picture's size and with a soft edge.
+// Where an edit acts: painted with a brush, a box or an eraser, or selected by a click, at the picture's size.
 //
 // A region is a grey picture, white where the edit may act. Strokes are joined by the lighter of two values and erased by
 // the darker, so that going over a soft edge twice doesn't harden it.
@@ -65,12 +65,13 @@ class Brush {
   down(event) {
     this.#from = stage.pixel(event);
     this.#saved = this.#mask.getImageData(0, 0, stage.width, stage.height);
-    if (this.tool !== "box") this.#stroke(this.#from, this.#from);
+    if (this.tool === "wand") this.#select(this.#from);
+    else if (this.tool !== "box") this.#stroke(this.#from, this.#from);
   }
 
   move(event, pressed) {
     this.#ring(event);
-    if (!pressed || !this.#from) return;
+    if (!pressed || !this.#from || this.tool === "wand") return;
     const to = stage.pixel(event);
     if (this.tool === "box") {
       this.#mask.putImageData(this.#saved, 0, 0);
@@ -132,6 +133,40 @@ class Brush {
     this.#draw();
   }
 
+  /** Add what is connected with a place and looks like it; the larger the size is set, the more may differ. */
+  #select(at) {
+    const { width, height } = stage;
+    const picture = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+    picture.drawImage($("before"), 0, 0, width, height);
+    const { data } = picture.getImageData(0, 0, width, height);
+    const apart = (a, b) => Math.abs(data[4 * a] - data[4 * b]) + Math.abs(data[4 * a + 1] - data[4 * b + 1]) + Math.abs(data[4 * a + 2] - data[4 * b + 2]);
+    const start = Math.floor(at.y) * width + Math.floor(at.x);
+    if (at.x < 0 || at.y < 0 || at.x >= width || at.y >= height) return;
+    const most = 6 + 2.5 * Number($("brush-size").value);
+    const found = new Uint8Array(width * height);
+    const open = [start];
+    found[start] = 1;
+    while (open.length) {
+      const here = open.pop();
+      const x = here % width;
+      for (const next of [x > 0 && here - 1, x < width - 1 && here + 1, here - width, here + width]) {
+        // A gradient is followed a little at a time, up to three times as far as a step may differ from the start.
+        if (next === false || next < 0 || next >= found.length || found[next]) continue;
+        if (apart(next, start) > most && (apart(next, here) > 10 || apart(next, start) > 3 * most)) continue;
+        found[next] = 1;
+        open.push(next);
+      }
+    }
+    const selected = picture.createImageData(width, height);
+    for (let k = 0; k < found.length; k += 1) if (found[k]) selected.data.fill(255, 4 * k, 4 * k + 4);
+    picture.putImageData(selected, 0, 0);
+    // The edge of what is seen is a blend of both sides: a selection reaches a little over it.
+    const edge = Math.max(1, Math.round(0.006 * Math.max(width, height)));
+    this.#mask.globalCompositeOperation = "lighten";
+    for (const [dx, dy] of [[0, 0], [edge, 0], [-edge, 0], [0, edge], [0, -edge]]) this.#mask.drawImage(picture.canvas, dx, dy);
+    this.#draw();
+  }
+
   #whole(operation) {
     this.#fill("#fff", operation);
     this.#commit();
@@ -190,7 +225,7 @@ class Brush {
 
   #ring(event) {
     const ring = $("brush-ring");
-    ring.hidden = !this.edit || this.tool === "box" || event?.pointerType === "touch";
+    ring.hidden = !this.edit || this.tool === "box" || this.tool === "wand" || event?.pointerType === "touch";
     const side = 2 * this.#radius * stage.scale;
     ring.style.width = ring.style.height = `${side}px`;
     if (!event) return;

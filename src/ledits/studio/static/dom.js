@@ -1,4 +1,5 @@
 // Small helpers around the page's elements.
+import { t } from "./texts.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -24,7 +25,9 @@ const PATHS = {
   mask: "M4 5h16v14H4zM9 12a3 3 0 1 0 6 0 3 3 0 1 0-6 0", minus: "M5 12h14", plus: "M12 5v14M5 12h14",
   pixels: "M4 4h16v16H4zM12 4v16M4 12h16M4 8h8M8 4v8M12 16h8M16 12v8", grid: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z",
   eye: "M2 12s4-7 10-7 10 7 10 7-4 7-10 7S2 12 2 12zM9 12a3 3 0 1 0 6 0 3 3 0 1 0-6 0", "eye-off": "M3 3l18 18M6 7c-3 2-4 5-4 5s4 7 10 7c2 0 4-1 5-2M10 5l2 0c6 0 10 7 10 7l-2 3",
-  drag: "M9 6h.01M15 6h.01M9 12h.01M15 12h.01M9 18h.01M15 18h.01", keyboard: "M3 6h18v12H3zM7 10h.01M11 10h.01M15 10h.01M8 14h8", reset: "M4 12a8 8 0 1 0 3-6L4 8M4 3v5h5",
+  drag: "M9 6h.01M15 6h.01M9 12h.01M15 12h.01M9 18h.01M15 18h.01", keyboard: "M3 6h18v12H3zM7 10h.01M11 10h.01M15 10h.01M8 14h8", more: "M5 11.500a.5.5 0 1 0 .01 0zM12 11.500a.5.5 0 1 0 .01 0zM19 11.500a.5.5 0 1 0 .01 0z", copy: "M9 9h11v11H9zM5 15H4V4h11v1", forward: "M4 12h15m-6-6 6 6-6 6",
+  wand: "M4 20 14 10M17 3v4M15 5h4M20 10v4M18 12h4M9 4v2M8 5h2", dice: "M4 4h16v16H4zM8.500 8.500h.01M15.500 8.500h.01M8.500 15.500h.01M15.500 15.500h.01M12 12h.01",
+  reset: "M4 12a8 8 0 1 0 3-6L4 8M4 3v5h5",
 };
 
 /** An outline icon; what it means is said by the label of the button around it. */
@@ -48,7 +51,7 @@ export function toast(text, { error = false, action = null } = {}) {
   const note = el("div", { class: error ? "toast error" : "toast" }, el("span", {}, text));
   const gone = () => note.remove();
   if (action) note.append(el("button", { class: "button small", onclick: () => { gone(); action.run(); } }, action.label));
-  note.append(el("button", { class: "icon-button small", "aria-label": "Dismiss", onclick: gone }, icon("close")));
+  note.append(el("button", { class: "icon-button small", "aria-label": t("dismiss"), onclick: gone }, icon("close")));
   $("toasts").append(note);
   setTimeout(gone, error ? 12000 : 5000);
 }

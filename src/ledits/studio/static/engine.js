@@ -18,6 +18,7 @@ class Engine extends EventTarget {
   #rebuilt = new Map();
   #running = null;
   #next = false; // a change that waits for a draft's first preview
+  #asked = new Set(); // keys of pictures that are prepared though nobody has said what they show
 
   inversionKey(picture, { model, steps, skip, seed } = work.now.settings) {
     return JSON.stringify([picture.key, picture.caption.trim(), model, steps, skip, seed]);
@@ -36,9 +37,11 @@ class Engine extends EventTarget {
     return { edits, composite: work.now.composite };
   }
 
+  /** A result by what it was made from, as long as it is kept. */
+  kept(key) { return this.#results.get(key); }
   resultKey(picture, request) { return JSON.stringify([this.inversionKey(picture), request]); }
   result(picture) {
-    const request = this.request(picture);
+    const request = picture && this.request(picture);
     return request && this.#results.get(this.resultKey(picture, request));
   }
 
@@ -46,10 +49,12 @@ class Engine extends EventTarget {
   async update(live = false) {
     const picture = work.picture;
     if (!picture) return this.#show(null);
-    const inverting = this.invert(picture);
     const request = this.request(picture);
-    // Where an edit waits for it, the edit says what went wrong.
-    inverting.catch((error) => request ?? this.#failed(error));
+    // A caption changes the inversion, so that it waits for the caption or for whatever shows that there will be none.
+    if (request || picture.caption.trim() || this.#asked.has(picture.key) || !this.files.get(picture.key).width) {
+      // Where an edit waits for it, the edit says what went wrong.
+      this.invert(picture).catch((error) => request ?? this.#failed(error));
+    }
     if (!request) {
       this.stop();
       return this.#show(null);
@@ -66,6 +71,13 @@ class Engine extends EventTarget {
       return undefined;
     }
     return this.#run(picture, request, key, live);
+  }
+
+  /** Prepare the picture as it is. */
+  prepare() {
+    if (!work.picture || this.#asked.has(work.picture.key)) return;
+    this.#asked.add(work.picture.key);
+    this.update();
   }
 
   /** End the edit that runs. */
@@ -97,11 +109,11 @@ class Engine extends EventTarget {
     return promise;
   }
 
-  async #invert(picture, from, signal) {
+  async #invert(picture, from, signal, settings = work.now.settings) {
     const form = new FormData();
     form.append("image", this.files.get(picture.key).blob, "picture");
     form.append("source", picture.caption.trim());
-    for (const [name, value] of Object.entries(work.now.settings)) if (value !== null) form.append(name, value);
+    for (const [name, value] of Object.entries(settings)) if (value !== null) form.append(name, value);
     this.#busy({ kind: "invert", picture: picture.key, done: 0, total: 1 });
     try {
       for await (const [name, data] of events("/v1/inversions", form, signal)) {
@@ -119,15 +131,22 @@ class Engine extends EventTarget {
 
   async #run(picture, request, key, live) {
     this.#running?.controller.abort();
-    const run = { key, live, controller: new AbortController(), seen: false };
+    const run = { key, live, controller: new AbortController(), seen: false, done: null };
     this.#running = run;
     this.#next = false;
+    run.done = this.#go(picture, request, run);
+    return run.done;
+  }
+
+  async #go(picture, request, run) {
+    const { key, live } = run;
     const current = () => this.#running === run;
     try {
-      const inversion = await this.invert(picture);
+      const inversion = await this.#allowed(picture);
       if (!current()) return;
+      if (!live) this.#busy({ kind: "edit", done: 0 });
       const draft = live ? Math.min(DRAFT, inversion.steps) : null;
-      const result = await this.#edit(inversion.id, { ...request, draft }, run, (step) => {
+      const result = await this.#edit(inversion.id, { ...request, draft }, run.controller.signal, (step) => {
         if (!current()) return;
         if (!live) this.#busy({ kind: "edit", done: step.i, total: step.n });
         if (!step.preview) return;
@@ -152,15 +171,25 @@ class Engine extends EventTarget {
     }
   }
 
-  async #edit(id, body, run, step) {
+  /** The inversion for an edit. Where the model can't draw the picture, somebody has to want it all the same. */
+  async #allowed(picture) {
+    const inversion = await this.invert(picture);
+    if (inversion.suits === false && !picture.anyway) {
+      this.dispatchEvent(new Event("blocked"));
+      throw new DOMException("the picture does not suit the model", "AbortError");
+    }
+    return inversion;
+  }
+
+  async #edit(id, body, signal, step) {
     let result = null;
-    for await (const [name, data] of events(`/v1/inversions/${id}/edits`, { previews: true, ...body }, run.controller.signal)) {
+    for await (const [name, data] of events(`/v1/inversions/${id}/edits`, { previews: true, ...body }, signal)) {
       if (name === "step") step(data);
       if (name === "done") result = data;
     }
     const image = blobOf(result.image, "image/png");
     return {
-      blob: image, url: URL.createObjectURL(image), masks: result.masks, recipe: result.recipe,
+      blob: image, url: URL.createObjectURL(image), masks: result.masks, idle: result.idle, recipe: result.recipe,
       seconds: result.seconds, evaluations: result.network_evaluations, draft: body.draft !== null,
     };
   }
@@ -168,14 +197,29 @@ class Engine extends EventTarget {
   /** The result for any picture of the work, not shown: for several pictures with one stack. */
   async editOther(picture) {
     const request = this.request(picture);
-    const kept = this.#results.get(this.resultKey(picture, request));
-    if (kept) return kept;
-    const inversion = await this.invert(picture);
-    const run = { controller: new AbortController() };
-    const result = await this.#edit(inversion.id, { ...request, draft: null }, run, (step) => this.#busy({ kind: "edit", done: step.i, total: step.n }));
-    this.#keep(this.resultKey(picture, request), result);
-    this.#busy(null);
-    return result;
+    const key = this.resultKey(picture, request);
+    if (this.#running?.key === key && !this.#running.live) await this.#running.done;
+    if (!this.#results.has(key)) {
+      const inversion = await this.#allowed(picture);
+      const { signal } = new AbortController();
+      this.#busy({ kind: "edit", done: 0 });
+      this.#keep(key, await this.#edit(inversion.id, { ...request, draft: null }, signal, (step) => this.#busy({ kind: "edit", done: step.i, total: step.n })));
+      this.#busy(null);
+    }
+    return this.#results.get(key);
+  }
+
+  /** The result with another seed, which takes an inversion of its own. */
+  async variation(picture, seed, signal) {
+    const settings = { ...work.now.settings, seed };
+    const request = this.request(picture);
+    const from = this.inversionKey(picture, settings);
+    const key = JSON.stringify([from, request]);
+    if (!this.#results.has(key)) {
+      if (!this.#inversions.has(from)) await this.#invert(picture, from, signal, settings);
+      this.#keep(key, await this.#edit(this.#inversions.get(from).id, { ...request, draft: null, previews: false }, signal, () => signal.throwIfAborted()));
+    }
+    return this.#results.get(key);
   }
 
   /** The picture as the server sees it, for formats that a browser doesn't show. */

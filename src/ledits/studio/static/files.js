@@ -2,6 +2,9 @@
 import * as api from "./api.js";
 import { $, ask, blobOf, toast } from "./dom.js";
 import { engine } from "./engine.js";
+import * as share from "./share.js";
+import * as targets from "./targets.js";
+import { t } from "./texts.js";
 import { newEdit, newKey, work } from "./work.js";
 
 /** Open whatever was dropped, pasted or chosen. */
@@ -10,34 +13,47 @@ export async function open(files) {
   const inversion = list.find((file) => file.name.endsWith(".safetensors"));
   const recipes = list.filter((file) => file.name.endsWith(".json"));
   const pictures = list.filter((file) => file !== inversion && !recipes.includes(file));
-  try {
-    for (const file of pictures) await openPicture(file);
-    for (const file of recipes) await openRecipe(await file.text(), file.name);
-    if (inversion) await openInversion(inversion);
-  } catch (error) {
-    if (error.name !== "AbortError") toast(error.message, { error: true });
+  const each = [
+    ...pictures.map((file) => [file, openPicture]),
+    ...recipes.map((file) => [file, async () => openRecipe(await file.text())]),
+    ...(inversion ? [[inversion, openInversion]] : []),
+  ];
+  for (const [file, read] of each) {
+    try {
+      await read(file);
+    } catch (error) {
+      if (error.name === "AbortError") continue;
+      const why = /\.hei[cf]$/i.test(file.name) && error.code === "invalid_image" ? t("heic") : error.message;
+      toast(t("failed_file", { name: file.name || t("pasted"), why }), { error: true });
+    }
   }
 }
 
 async function openPicture(file) {
-  const recipe = file.type === "image/png" || file.type === "image/jpeg" || file.type === "image/webp" ? await recipeIn(file) : null;
-  if (recipe && await ask("Made with ledits", "This picture carries the recipe of its edits.", "Open its edits", "Edit it as it is")) {
-    return openRecipe(JSON.stringify(recipe), file.name);
-  }
-  return addPicture(file, file.name || "pasted picture");
+  // The server is asked in any case: what it can't read is said before anything of it is on the page.
+  const recipe = await recipeIn(file);
+  if (recipe && await ask(t("made_with"), t("made_with_why"), t("open_edits"), t("open_as_is"))) return openRecipe(JSON.stringify(recipe));
+  return addPicture(file, file.name || t("pasted"));
 }
 
-/** Add a picture to the work and show it; its inversion begins at once. */
-export async function addPicture(blob, name, caption = "") {
+/** Add a picture to the work and show it, with the edits that there are or with others. */
+export async function addPicture(blob, name, caption = "", edits = work.now.edits) {
   const key = newKey();
   engine.files.set(key, await described(blob));
   const first = !work.now.pictures.length;
-  const next = structuredClone(work.now);
-  next.pictures.push({ key, name, caption });
+  const next = structuredClone({ ...work.now, edits });
+  next.pictures.push({ key, name, caption, anyway: false });
   next.active = key;
   // The first picture is where work begins: there is nothing before it to go back to.
   if (first) work.begin(next);
   else work.change((now) => Object.assign(now, next));
+}
+
+/** Go on from the result: it becomes a picture of its own, with nothing changed about it yet. */
+export async function goOn() {
+  const { picture } = work;
+  const result = engine.result(picture);
+  if (result) await addPicture(result.blob, `${stem(picture.name)}-edited.png`, await targets.afterAll(), []);
 }
 
 async function described(blob) {
@@ -58,14 +74,14 @@ async function recipeIn(file) {
   return recipe;
 }
 
-async function openRecipe(text, name) {
+async function openRecipe(text) {
   let recipe;
   try {
     recipe = JSON.parse(text);
   } catch {
     recipe = null;
   }
-  if (!Array.isArray(recipe?.edits)) throw new api.Refusal(`${name} is no recipe of ledits: open one that was saved here or is in a result's picture.`);
+  if (!Array.isArray(recipe?.edits)) throw new api.Refusal(t("not_a_recipe"));
   const edits = [];
   for (const [k, edit] of recipe.edits.entries()) {
     const { edits: [read] } = await api.post("/v1/parse", { text: edit });
@@ -79,8 +95,8 @@ async function openRecipe(text, name) {
     const picture = next.pictures.find(({ key }) => key === next.active);
     if (picture) picture.caption = settings.source ?? picture.caption;
   });
-  if (!work.picture) waiting(`${edits.length === 1 ? "An edit waits" : `${edits.length} edits wait`} for the picture that the recipe belongs to.`);
-  else toast(`Recipe opened: ${recipe.edits.join(", ")}`);
+  if (!work.picture) waiting(t("edits_wait"));
+  else toast(t("recipe_opened", { edits: recipe.edits.join(", ") }));
 }
 
 /** Edits as the server has them become cards. */
@@ -90,13 +106,13 @@ export function fromServer(edit) {
 }
 
 function waiting(text) {
-  $("welcome-title").textContent = "Now choose the original";
+  $("welcome-title").textContent = t("choose_original");
   $("welcome-text").textContent = text;
 }
 
 async function openInversion(file) {
   const picture = work.picture;
-  if (!picture) throw new api.Refusal("An inversion belongs to a picture: open the picture first, or both together.");
+  if (!picture) throw new api.Refusal(t("picture_first"));
   const form = new FormData();
   form.append("image", engine.files.get(picture.key).blob, "picture");
   form.append("inversion", file, "inversion.safetensors");
@@ -108,7 +124,7 @@ async function openInversion(file) {
     next.settings = settings;
     next.pictures.find(({ key }) => key === picture.key).caption = caption;
   });
-  toast("Inversion opened: nothing is inverted again.");
+  toast(t("inversion_opened"));
 }
 
 const stem = (name) => name.replace(/\.[a-z0-9]+$/i, "") || "picture";
@@ -128,12 +144,17 @@ export async function save(what) {
   }
   if (what === "inversion") return download(await api.blob(`/v1/inversions/${(await engine.invert(picture)).id}/file`), `${name}.safetensors`);
   const result = engine.result(picture);
-  if (!result) throw new api.Refusal("There is no result yet: add an edit, or wait until it is done.");
+  if (!result) throw new api.Refusal(t("no_result"));
   if (what === "png") download(result.blob, `${name}-edited.png`);
   else if (what === "recipe") download(new Blob([JSON.stringify(result.recipe, null, 2)], { type: "application/json" }), `${name}-recipe.json`);
+  else if (what === "copy") {
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": result.blob })]);
+    toast(t("picture_copied"));
+  } else if (what === "pair") download(await share.pair(engine.files.get(picture.key).url, result.url), `${name}-before-after.png`);
+  else if (what === "video") download(await share.video(engine.files.get(picture.key).url, result.url), `${name}-before-after.webm`);
   else if (what === "command") {
     await navigator.clipboard.writeText(command(picture, result.recipe));
-    toast("Command line copied");
+    toast(t("command_copied"));
   } else {
     // Encoded by the server, which writes the recipe into these formats too.
     const { id } = engine.inversion(picture);
@@ -184,5 +205,5 @@ export async function reopen(text) {
   work.begin({ pictures: [], active: null, edits: about.edits, composite: about.composite, settings: about.settings });
   for (const [picture, inversion] of opened) engine.remember(picture, inversion);
   work.begin({ ...work.now, pictures, active });
-  if (!pictures.length) waiting("The server doesn't keep this picture any more. The edits of the link are still here.");
+  if (!pictures.length) waiting(t("picture_gone"));
 }

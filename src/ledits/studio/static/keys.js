@@ -3,22 +3,28 @@ import { $, el } from "./dom.js";
 import { brush } from "./brush.js";
 import { engine } from "./engine.js";
 import { stage } from "./stage.js";
+import { t } from "./texts.js";
 import { work } from "./work.js";
 
 const mac = navigator.platform.startsWith("Mac");
 const KEYS = [
-  [["Ctrl", "Z"], "Undo"], [["Ctrl", "Shift", "Z"], "Redo"], [["O"], "Open a picture"], [["N"], "Say what should change"],
-  [["Space"], "Hold to see the original"], [["1"], "Compare"], [["2"], "Result"], [["3"], "Original"], [["4"], "Rebuilt, without edits"],
-  [["M"], "Show where edits act"], [["+"], "Zoom in"], [["−"], "Zoom out"], [["0"], "Fit to window"], [["P"], "Sharp pixels"],
-  [["B"], "Brush"], [["X"], "Box"], [["E"], "Eraser"], [["["], "Smaller brush"], [["]"], "Larger brush"],
-  [["S"], "Find the strength"], [["Ctrl", "S"], "Download"], [["Esc"], "Stop, or leave the brush"],
+  [["Ctrl", "Z"], "undo"], [["Ctrl", "Shift", "Z"], "redo"], [["O"], "key_open"], [["N"], "key_say"],
+  [["Space"], "key_hold"], [["1"], "result"], [["2"], "compare"], [["3"], "original"], [["4"], "rebuilt"],
+  [["M"], "key_masks"], [["+"], "zoom_in"], [["−"], "zoom_out"], [["0"], "zoom_fit"], [["P"], "crisp"],
+  [["B"], "brush"], [["X"], "box"], [["W"], "wand"], [["E"], "eraser"], [["["], "key_smaller"], [["]"], "key_larger"],
+  [["S"], "strengths"], [["V"], "variations"], [["Ctrl", "C"], "key_copy"], [["Ctrl", "S"], "download"], [["Esc"], "key_stop"],
 ];
 
 export function start(open) {
-  $("help-list").append(...KEYS.flatMap(([keys, text]) => [
-    el("dt", {}, ...keys.map((key) => el("kbd", {}, key === "Ctrl" && mac ? "⌘" : key))), el("dd", {}, text),
+  const list = () => $("help-list").replaceChildren(...KEYS.flatMap(([keys, name]) => [
+    el("dt", {}, ...keys.map((key) => el("kbd", {}, key === "Ctrl" && mac ? "⌘" : key))), el("dd", {}, t(name)),
   ]));
-  $("help-button").addEventListener("click", () => $("help").showModal());
+  list();
+  document.addEventListener("language", list);
+  $("help-button").addEventListener("click", () => {
+    $("menu").hidePopover();
+    $("help").showModal();
+  });
   document.addEventListener("keydown", (event) => {
     const types = event.target.matches("input:not([type=range]):not([type=checkbox]), textarea, select");
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -34,10 +40,10 @@ export function start(open) {
     const act = {
       o: open, n: () => $("instruction").focus(), m: () => stage.toggleMasks(), "+": () => stage.zoom(1.5), "=": () => stage.zoom(1.5),
       "-": () => stage.zoom(1 / 1.5), 0: () => stage.fit(), p: () => stage.toggleCrisp(), s: () => $("sheet-button").click(),
-      1: () => stage.show("compare"), 2: () => stage.show("after"), 3: () => stage.show("before"), 4: () => stage.show("rebuilt"),
-      b: () => paint("brush"), x: () => paint("box"), e: () => paint("erase"), "[": () => brush.size(-5), "]": () => brush.size(5),
+      1: () => stage.show("after"), 2: () => stage.show("compare"), 3: () => stage.show("before"), 4: () => stage.show("rebuilt"),
+      b: () => paint("brush"), x: () => paint("box"), e: () => paint("erase"), w: () => paint("wand"), v: () => $("variations-button").click(), "[": () => brush.size(-5), "]": () => brush.size(5),
       "?": () => $("help").showModal(), Escape: () => (brush.edit ? brush.end() : engine.cancel()),
-      " ": event.target.matches("button, summary, [role=switch]") ? null : () => stage.hold(true),
+      " ": event.target.matches("button, summary, select, [role=switch]") ? null : () => stage.hold(true),
     }[key];
     if (!act || (!work.picture && !"o?".includes(key))) return;
     event.preventDefault();

@@ -9,15 +9,20 @@ import * as sheet from "./sheet.js";
 import * as stack from "./stack.js";
 import { stage } from "./stage.js";
 import * as strips from "./strips.js";
+import * as texts from "./texts.js";
 import * as words from "./words.js";
 import { work } from "./work.js";
 
+const { t } = texts;
+// For photographs: the same in the README.
+const COMMAND = "ledits studio --model stable-diffusion-v1-5/stable-diffusion-v1-5";
 let about = { models: {}, samples: [], picture: null };
 let showing = null; // the key of the picture on the stage
 const captioned = () => Boolean(work.picture?.caption.trim());
 const choose = () => $("file").click();
 
 async function start() {
+  await texts.speak();
   drawIcons();
   stage.start();
   brush.start();
@@ -25,17 +30,38 @@ async function start() {
   sheet.start();
   strips.start(choose);
   keys.start(choose);
+  menu();
   listen();
-  about = await api.get("/studio.json");
+  document.body.classList.add("ready");
+  about = await ready();
   settings();
   await model();
-  $("samples").hidden = !about.samples.length;
-  document.querySelector(".sample-row").append(...about.samples.map((sample) => el("button", {
-    class: "sample", title: sample.caption, "aria-label": `Sample: ${sample.caption}`, onclick: () => openSample(sample),
-  }, el("img", { src: sample.url, alt: "" }))));
+  samples();
   if (location.hash.length > 1) await files.reopen(location.hash.slice(1));
   else if (about.picture) await files.addPicture(await api.blob(about.picture.url), about.picture.name, about.picture.caption);
+  document.addEventListener("language", () => { samples(); settings(); work.again(); });
   draw();
+}
+
+/** What the server has, as soon as its model is loaded: the page is there before. */
+async function ready() {
+  for (;;) {
+    const said = await api.get("/studio.json");
+    $("loading").hidden = !said.loading;
+    if (!said.loading) {
+      api.begin();
+      return said;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+}
+
+function samples() {
+  $("samples").hidden = !about.samples.length;
+  document.querySelector(".sample-row").replaceChildren(...about.samples.map((sample) => el("button", {
+    class: "sample", title: sample.caption, "aria-label": t("sample", { caption: sample.caption }), onclick: () => openSample(sample),
+  }, el("img", { src: sample.url, alt: "" }))));
+  $("small-model").hidden = !words.small();
 }
 
 async function openSample(sample) {
@@ -44,18 +70,25 @@ async function openSample(sample) {
 
 function listen() {
   work.addEventListener("change", ({ detail }) => {
+    $("stack-note").hidden = true;
     draw();
     engine.update(detail.live);
     if (!detail.live) remember();
   });
   engine.addEventListener("busy", ({ detail }) => progress(detail));
   engine.addEventListener("failed", ({ detail }) => {
-    toast(detail.message, { error: true });
+    // What is wrong with the edits is said beside them, until they are others.
+    if (detail.status === 400) Object.assign($("stack-note"), { textContent: detail.message, hidden: false });
+    else toast(detail.message, { error: true });
     say(detail.message);
   });
+  engine.addEventListener("blocked", () => {
+    draw();
+    $("blocked").scrollIntoView({ block: "nearest" });
+  });
   engine.addEventListener("result", ({ detail }) => {
-    if (detail.fresh) say(`Done in ${detail.result.seconds.toFixed(1)} seconds, ${detail.result.evaluations} network evaluations`);
-    $("save").disabled = !work.picture;
+    if (detail.fresh) say(t("done_in", { seconds: detail.result.seconds.toFixed(1), evaluations: detail.result.evaluations }));
+    draw();
   });
   engine.addEventListener("inverted", async ({ detail }) => {
     remember();
@@ -72,40 +105,56 @@ function listen() {
     await files.open($("file").files);
     $("file").value = "";
   });
-  document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.toggle("dropping", !strips.drags());
+  });
   document.addEventListener("dragleave", (event) => event.relatedTarget ?? document.body.classList.remove("dropping"));
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dropping");
-    files.open(event.dataTransfer.files);
+    if (!strips.drags()) files.open(event.dataTransfer.files);
   });
   document.addEventListener("paste", (event) => event.clipboardData.files.length && files.open(event.clipboardData.files));
+  document.addEventListener("copy", (event) => {
+    if (event.target.matches("input, textarea") || !getSelection().isCollapsed || !work.picture) return;
+    event.preventDefault();
+    save("copy");
+  });
   $("undo").addEventListener("click", () => work.undo());
   $("redo").addEventListener("click", () => work.redo());
   $("stop").addEventListener("click", () => engine.cancel());
-  $("theme").addEventListener("click", theme);
+  $("anyway").addEventListener("click", () => work.change((next) => {
+    next.pictures.find(({ key }) => key === next.active).anyway = true;
+  }));
   $("caption").addEventListener("change", () => work.change((next) => {
     next.pictures.find(({ key }) => key === next.active).caption = $("caption").value;
   }));
   $("caption").addEventListener("keydown", (event) => event.key === "Enter" && $("caption").blur());
+  // Who goes on to the edit has left the caption out: now is the time to prepare the picture.
+  $("instruction").addEventListener("focus", () => engine.prepare());
   $("composite").addEventListener("change", () => work.change((next) => { next.composite = $("composite").checked; }));
   $("compose").addEventListener("submit", (event) => {
     event.preventDefault();
     instruct($("instruction").value);
   });
+  $("continue").addEventListener("click", () => files.goOn());
   $("link").addEventListener("click", async () => {
     await remember();
     await navigator.clipboard.writeText(location.href);
-    toast("Link copied: it opens this work again");
+    toast(t("link_copied"));
   });
+  for (const place of document.querySelectorAll(".command")) {
+    Object.assign(place.querySelector("code"), { textContent: COMMAND, tabIndex: 0 });
+    place.querySelector("button").addEventListener("click", async () => {
+      await navigator.clipboard.writeText(COMMAND);
+      toast(t("command_copied"));
+    });
+  }
   for (const button of document.querySelectorAll("[data-save]")) {
-    button.addEventListener("click", async () => {
+    button.addEventListener("click", () => {
       $("save-menu").hidePopover();
-      try {
-        await files.save(button.dataset.save);
-      } catch (error) {
-        toast(error.message, { error: true });
-      }
+      save(button.dataset.save);
     });
   }
   for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
@@ -113,8 +162,31 @@ function listen() {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close("no"));
   }
   window.addEventListener("hashchange", () => location.hash.slice(1) !== written && location.reload());
+}
+
+async function save(what) {
+  try {
+    await files.save(what);
+  } catch (error) {
+    toast(error.message, { error: true });
+  }
+}
+
+/** Light or dark, the language, and the page as an app of its own. */
+function menu() {
+  $("theme").addEventListener("click", theme);
   theme.now = localStorage.getItem("ledits-theme");
   if (theme.now) document.documentElement.dataset.theme = theme.now;
+  $("language").append(...Object.entries(texts.LANGUAGES).map(([value, name]) => el("option", { value, lang: value }, name)));
+  $("language").value = texts.language();
+  $("language").addEventListener("change", () => texts.choose($("language").value));
+  window.addEventListener("beforeinstallprompt", (event) => {
+    event.preventDefault();
+    $("install").hidden = false;
+    $("install").addEventListener("click", () => event.prompt(), { once: true });
+  });
+  window.addEventListener("appinstalled", () => { $("install").hidden = true; });
+  navigator.serviceWorker?.register("sw.js").catch(() => { /* an address that is not this machine's: no app, no loss */ });
 }
 
 /** Read a sentence or the grammar into cards. */
@@ -127,7 +199,7 @@ async function instruct(text) {
     stack.add(edits.map(files.fromServer));
     $("instruction").value = "";
   } catch (error) {
-    note.textContent = error.message;
+    note.textContent = error.code === "unknown_instruction" ? t("not_understood", { text }) : error.message;
     note.hidden = false;
   }
 }
@@ -141,12 +213,13 @@ function draw() {
   showing = picture ? file.url : null;
   const inversion = engine.inversion(picture);
   $("name").textContent = picture ? `${picture.name}${file.width ? ` · ${file.width} × ${file.height}` : ""}` : "";
-  $("picture-note").hidden = inversion?.suits !== false;
+  $("blocked").hidden = inversion?.suits !== false || Boolean(picture.anyway);
   $("undo").disabled = !work.canUndo;
   $("redo").disabled = !work.canRedo;
   $("link").disabled = !inversion;
   $("save").disabled = !picture;
-  $("sheet-button").disabled = !picture || !engine.request(picture);
+  $("sheet-button").disabled = $("variations-button").disabled = !picture || !engine.request(picture);
+  $("continue").disabled = !picture || !engine.result(picture);
   if (document.activeElement !== $("caption")) $("caption").value = picture?.caption ?? "";
   words.report($("caption-note"), picture?.caption ?? "", (word, strange) => work.change((next) => {
     const changed = next.pictures.find(({ key }) => key === next.active);
@@ -159,38 +232,42 @@ function draw() {
 
 function suggest(picture) {
   const sample = about.samples.find(({ caption }) => caption === picture?.caption.trim());
-  const offers = work.now.edits.length || !picture ? [] : sample?.edits ?? (words.things().length ? [] : ["+sunglasses", "turn it into a pencil sketch"]);
-  $("suggestions").replaceChildren(...offers.map((text) => el("button", {
-    class: "chip", type: "button", onclick: () => instruct(text),
-  }, text.replaceAll("->", " → ").trim())));
+  const usual = words.small() ? [] : [["+sunglasses", t("suggest_sunglasses")], ["turn it into a pencil sketch", t("suggest_sketch")]];
+  const offers = work.now.edits.length || !picture ? [] : sample?.edits.map((text) => [text, plain(text)]) ?? usual;
+  $("suggestions").replaceChildren(...offers.map(([text, shown]) => el("button", { class: "chip", type: "button", onclick: () => instruct(text) }, shown)));
   $("suggestions").hidden = !offers.length;
+}
+
+/** The grammar as words: values are left out, and an arrow is drawn. */
+function plain(text) {
+  return text.replaceAll(/@[\d.]+/g, "").replace(/^\+(.*)/, (_, thing) => t("suggest_add", { thing })).replace(/^->/, "").replaceAll("->", " → ");
 }
 
 function progress(busy) {
   $("progress").hidden = !busy;
   if (!busy) return;
-  const text = busy.kind === "invert" ? "Inverting" : "Editing";
-  $("progress-text").textContent = text;
-  if (busy.done) $("progress-bar").value = busy.done / busy.total;
+  const { kind, done, total } = busy;
+  $("progress-text").textContent = kind === "edit" ? t(done ? "drawing" : "finding", { done, total }) : t(done ? "preparing_of" : "preparing", { done, total });
+  if (done) $("progress-bar").value = done / total;
   else $("progress-bar").removeAttribute("value");
-  if (busy.done === 0 || busy.done === busy.total) say(`${text}: ${busy.done} of ${busy.total}`);
+  if (!done || done === total) say($("progress-text").textContent);
 }
 
 function settings() {
-  const fields = [["steps", "Steps", { min: 1, step: 1 }], ["skip", "Skip", { min: 0, max: 0.95, step: 0.05 }], ["seed", "Seed", { min: 0, step: 1 }]];
+  const fields = [["steps", { min: 1, step: 1 }], ["skip", { min: 0, max: 0.95, step: 0.05 }], ["seed", { min: 0, step: 1 }]];
   const names = Object.keys(about.models);
   const change = (event) => {
     const { value, dataset: { setting } } = event.target;
     work.change((next) => { next.settings[setting] = value === "" ? null : setting === "model" ? value : Number(value); });
     if (setting === "model") model();
   };
-  const inputs = fields.map(([name, label, limits]) => el("label", { class: "field" }, el("span", {}, label),
-    el("input", { type: "number", placeholder: "auto", "data-setting": name, ...Object.fromEntries(Object.entries(limits).map(([k, v]) => [k, String(v)])), onchange: change })));
+  const inputs = fields.map(([name, limits]) => el("label", { class: "field" }, el("span", {}, t(name)),
+    el("input", { type: "number", placeholder: t("auto"), "data-setting": name, ...Object.fromEntries(Object.entries(limits).map(([k, v]) => [k, String(v)])), onchange: change })));
   if (names.length > 1) {
-    inputs.unshift(el("label", { class: "field wide" }, el("span", {}, "Model"),
+    inputs.unshift(el("label", { class: "field wide" }, el("span", {}, t("model")),
       el("select", { "data-setting": "model", onchange: change }, ...names.map((name, k) => el("option", { value: k ? name : "" }, name)))));
   }
-  document.querySelector("#advanced .grid").append(...inputs);
+  document.querySelector("#advanced .grid").replaceChildren(...inputs);
 }
 
 async function model() {

@@ -1,14 +1,17 @@
 // The edit stack: a card for each edit, in the order in which they act.
 import { $, el, icon } from "./dom.js";
 import { brush } from "./brush.js";
+import { engine } from "./engine.js";
 import { stage } from "./stage.js";
-import { named, newEdit, work } from "./work.js";
+import * as targets from "./targets.js";
+import { t } from "./texts.js";
+import { named, newEdit, whole, work } from "./work.js";
 import { report } from "./words.js";
 
-const KINDS = { add: "Add", remove: "Remove", swap: "Swap", become: "Rewrite" };
-const HINTS = { add: ["", "a crown"], remove: ["the hat", ""], swap: ["cat", "dog"], become: ["", "a cat in the snow"] };
+const KINDS = ["add", "remove", "swap", "become"];
+const HINTS = { add: [null, "hint_add"], remove: ["hint_remove", null], swap: ["hint_old", "hint_new"], become: [null, "hint_become"] };
 // The share of the picture that is left alone: a style changes half of it, a face's feature a twentieth.
-const PRESETS = [["Everything", 0], ["Style", 0.5], ["Object", 0.9], ["Face", 0.95]];
+const PRESETS = [["everything", 0], ["style", 0.5], ["object", 0.9], ["face", 0.95]];
 
 const cards = new Map();
 let defaults = {}; // of the model
@@ -17,7 +20,13 @@ let captioned = () => false;
 export function start(options) {
   ({ captioned } = options);
   work.addEventListener("change", () => draw());
+  engine.addEventListener("result", () => draw());
+  targets.start(() => draw());
   document.addEventListener("painting", () => draw());
+  document.addEventListener("language", () => {
+    for (const { element } of cards.values()) element.remove();
+    cards.clear();
+  });
   for (const button of document.querySelectorAll("[data-add]")) {
     button.addEventListener("click", () => add([newEdit(button.dataset.add)], true));
   }
@@ -41,6 +50,10 @@ export function remove(key) {
   const next = work.now.edits[Math.min(at, work.now.edits.length - 1)];
   (next ? cards.get(next.key).element.querySelector(".words input:not([hidden])") : $("instruction")).focus();
 }
+
+/** Why an edit did nothing, as a sentence; and whether that is for sure. */
+export const why = (reason) => t(`idle_${reason.why}`, { other: reason.other });
+export const changesNothing = (reason) => reason !== null && reason.why !== "contradicts";
 
 /** Whether regions are found by themselves: with a caption, and by words where the model is tuned to it. */
 export const locates = () => captioned() || "located_scale" in defaults;
@@ -81,20 +94,29 @@ function build(key) {
   const set = (values, live = false) => work.edit(key, values, { live });
   const id = (name) => `${name}-${key}`;
 
-  const kind = el("select", { "aria-label": "Kind of edit", onchange: () => set({ kind: kind.value }) },
-    ...Object.entries(KINDS).map(([value, text]) => el("option", { value }, text)));
+  const kind = el("select", { "aria-label": t("kind"), onchange: () => set({ kind: kind.value }) },
+    ...KINDS.map((value) => el("option", { value }, t(value))));
   const words = (name, label) => el("input", {
     "aria-label": label, spellcheck: "false", autocomplete: "off", maxlength: "300", list: "known-words",
     onchange: (event) => set({ [name]: event.target.value }),
     onkeydown: (event) => event.key === "Enter" && event.target.blur(),
   });
-  const old = words("old", "What goes");
-  const fresh = words("new", "What comes");
+  const old = words("old", t("what_goes"));
+  const fresh = words("new", t("what_comes"));
   const arrow = el("span", { class: "arrow", "aria-hidden": "true" }, "→");
+  const all = el("span", { class: "whole" }, t("becomes"));
+  const target = el("input", {
+    class: "target", "aria-label": t("target"), title: t("target"), spellcheck: "false", autocomplete: "off", maxlength: "300",
+    // A caption of one's own is an edit of the whole caption; its region stays.
+    onchange: () => target.value.trim() && set({ kind: "become", old: "", new: target.value.trim() }),
+    onkeydown: (event) => event.key === "Enter" && event.target.blur(),
+  });
+  const caption = el("div", { class: "line caption" }, el("span", { "aria-hidden": "true" }, "⇒"), target);
   const note = el("p", { class: "note", role: "alert", hidden: true });
+  const idle = el("p", { class: "note", role: "alert", hidden: true });
 
   const handle = el("button", {
-    class: "handle", type: "button", "aria-label": "Move this edit: arrow keys, or drag", title: "Drag to reorder",
+    class: "handle", type: "button", "aria-label": t("move"), title: t("drag_to_reorder"),
     onkeydown: (event) => {
       const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
       if (!by) return;
@@ -105,32 +127,32 @@ function build(key) {
     onpointerdown: (event) => drag(event, key, element),
   }, icon("drag"));
   const mute = el("button", { class: "icon-button small", type: "button", onclick: () => set({ muted: !now().muted }) });
-  const drop = el("button", { class: "icon-button small", type: "button", "aria-label": "Delete this edit", title: "Delete", onclick: () => remove(key) }, icon("trash"));
+  const drop = el("button", { class: "icon-button small", type: "button", "aria-label": t("delete"), title: t("delete"), onclick: () => remove(key) }, icon("trash"));
 
-  const scale = slider("Strength", id("scale"), 0.1, (value, live) => set({ scale: value }, live), () => set({ scale: null }));
-  const threshold = slider("Focus", id("threshold"), 0.01, (value, live) => set({ threshold: value }, live), () => set({ threshold: null }),
-    "The share of the picture that is left alone");
+  const scale = slider(t("strength"), id("scale"), 0.1, (value, live) => set({ scale: value }, live), () => set({ scale: null }));
+  const threshold = slider(t("focus"), id("threshold"), 0.01, (value, live) => set({ threshold: value }, live), () => set({ threshold: null }),
+    t("focus_why"));
   const step = (name, label) => el("input", {
-    type: "number", min: "0", "aria-label": label, placeholder: name === "first" ? "first" : "last",
+    type: "number", min: "0", "aria-label": label, placeholder: t(name),
     onchange: (event) => set({ [name]: event.target.value === "" ? null : Math.max(0, Math.round(Number(event.target.value))) }),
   });
-  const first = step("first", "First step");
-  const last = step("last", "Last step");
-  const presets = PRESETS.map(([name, value]) => el("button", { class: "chip small", type: "button", onclick: () => set({ threshold: value }) }, name));
+  const first = step("first", t("first_step"));
+  const last = step("last", t("last_step"));
+  const presets = PRESETS.map(([name, value]) => el("button", { class: "chip small", type: "button", onclick: () => set({ threshold: value }) }, t(name)));
 
-  const swatch = el("img", { class: "swatch", alt: "Region of this edit" });
+  const swatch = el("img", { class: "swatch", alt: t("region_of") });
   const where = el("button", { class: "button small where", type: "button", onclick: () => (brush.edit === key ? brush.end() : brush.begin(key)) });
   const everywhere = el("button", {
-    class: "icon-button small", type: "button", "aria-label": "Let this edit act everywhere", title: "Act everywhere",
+    class: "icon-button small", type: "button", "aria-label": t("everywhere"), title: t("everywhere"),
     onclick: () => { const { [work.now.active]: _, ...regions } = now().regions; set({ regions }); },
   }, icon("reset"));
-  const fine = el("details", { class: "fine" }, el("summary", {}, "Fine-tune"),
-    el("div", { class: "presets", role: "group", "aria-label": "Presets" }, ...presets), threshold.element,
-    el("div", { class: "line" }, el("span", { class: "label" }, "Steps"), first, el("span", { "aria-hidden": "true" }, "–"), last));
+  const fine = el("details", { class: "fine" }, el("summary", {}, t("fine")),
+    el("div", { class: "presets", role: "group", "aria-label": t("presets") }, ...presets), threshold.element,
+    el("div", { class: "line" }, el("span", { class: "label" }, t("steps")), first, el("span", { "aria-hidden": "true" }, "–"), last));
 
   const element = el("li", { class: "card", onpointerenter: () => stage.focus(index), onpointerleave: () => stage.focus(null) },
-    el("div", { class: "head" }, handle, kind, el("div", { class: "words" }, old, arrow, fresh), mute, drop),
-    note, scale.element,
+    el("div", { class: "head" }, handle, kind, mute, drop), el("div", { class: "words" }, all, old, arrow, fresh),
+    caption, note, idle, scale.element,
     el("div", { class: "line" }, where, swatch, everywhere), fine);
   let index = 0;
 
@@ -138,16 +160,17 @@ function build(key) {
     index = at;
     element.classList.toggle("muted", edit.muted);
     element.classList.toggle("painting", brush.edit === key);
-    element.setAttribute("aria-label", `${KINDS[edit.kind]} ${named(edit)}`);
+    element.setAttribute("aria-label", `${t(edit.kind)} ${named(edit)}`);
     kind.value = edit.kind;
     old.hidden = edit.kind === "add" || edit.kind === "become";
     fresh.hidden = edit.kind === "remove";
-    arrow.hidden = edit.kind !== "swap" && edit.kind !== "become";
+    arrow.hidden = edit.kind !== "swap";
+    all.hidden = edit.kind !== "become";
     for (const [input, value, hint] of [[old, edit.old, HINTS[edit.kind][0]], [fresh, edit.new, HINTS[edit.kind][1]]]) {
       if (input !== document.activeElement) input.value = value;
-      input.placeholder = hint;
+      input.placeholder = hint ? t(hint) : "";
     }
-    const label = edit.muted ? "Unmute this edit" : "Mute this edit";
+    const label = t(edit.muted ? "unmute" : "mute");
     mute.replaceChildren(icon(edit.muted ? "eye-off" : "eye"));
     mute.setAttribute("aria-label", label);
     mute.setAttribute("aria-pressed", String(edit.muted));
@@ -159,9 +182,15 @@ function build(key) {
     first.value = edit.first ?? "";
     last.value = edit.last ?? "";
     const region = edit.regions[work.now.active];
-    where.replaceChildren(icon("brush"), brush.edit === key ? "Done" : region ? "Change region" : "Paint where");
+    where.replaceChildren(icon("brush"), t(brush.edit === key ? "done" : region ? "repaint" : "paint"));
     swatch.hidden = everywhere.hidden = !region;
     if (region) swatch.src = region;
+    const after = captioned() && edit.kind !== "become" && whole(edit) ? targets.of(edit) : null;
+    caption.hidden = after === null;
+    if (target !== document.activeElement) target.value = after ?? "";
+    const reason = engine.result(work.picture)?.idle[work.now.edits.filter(whole).indexOf(edit)] ?? null;
+    idle.hidden = reason === null;
+    if (reason) idle.textContent = why(reason);
     report(note, `${edit.old} ${edit.new}`, (word, strange) => {
       const name = edit.old.toLowerCase().includes(strange) ? "old" : "new";
       set({ [name]: edit[name].replace(new RegExp(strange, "i"), word) });
@@ -177,7 +206,7 @@ function slider(label, id, step, change, reset, title = "") {
     oninput: () => change(Number(input.value), true), onchange: () => change(Number(input.value), false), ondblclick: reset,
   });
   const number = el("output", { for: id });
-  const auto = el("button", { class: "auto", type: "button", "aria-label": `${label}: as the model has it`, title: "As the model has it", onclick: reset }, icon("reset"));
+  const auto = el("button", { class: "auto", type: "button", "aria-label": t("as_model", { name: label }), title: t("as_model", { name: label }), onclick: reset }, icon("reset"));
   const element = el("div", { class: "line slider", title }, el("label", { class: "label", for: id }, label), input, number, auto);
   function update(value, normal, least, most) {
     input.min = String(least);
@@ -185,8 +214,8 @@ function slider(label, id, step, change, reset, title = "") {
     const shown = value ?? normal;
     if (input !== document.activeElement || value === null || Number(input.value) !== value) input.value = String(shown ?? (least + most) / 2);
     input.style.setProperty("--filled", `${(100 * (Number(input.value) - least)) / (most - least)}%`);
-    number.textContent = value === null ? (normal === null ? "auto" : normal.toFixed(step < 0.1 ? 2 : 1)) : value.toFixed(step < 0.1 ? 2 : 1);
-    input.setAttribute("aria-valuetext", value === null ? `${number.textContent}, as the model has it` : number.textContent);
+    number.textContent = value === null ? (normal === null ? t("auto") : normal.toFixed(step < 0.1 ? 2 : 1)) : value.toFixed(step < 0.1 ? 2 : 1);
+    input.setAttribute("aria-valuetext", value === null ? t("as_model_value", { value: number.textContent }) : number.textContent);
     auto.classList.toggle("unset", value === null);
     auto.tabIndex = value === null ? -1 : 0;
   }

@@ -7,7 +7,7 @@ const MARGIN = 28;
 const MOST = 64; // screen pixels for one of the picture's
 
 class Stage extends EventTarget {
-  view = "compare";
+  view = "after";
   masks = false;
   crisp = null; // true, false, or null for what fits the zoom
   width = 0; // of the picture
@@ -178,7 +178,7 @@ class Stage extends EventTarget {
     image.classList.toggle("preview", preview);
     if (url) {
       image.dataset.url = url;
-      if (this.view === "rebuilt" || this.view === "before") this.show("compare");
+      if (this.view === "rebuilt" || this.view === "before") this.show("after");
       image.src = url;
     } else {
       delete image.dataset.url;

@@ -1,6 +1,7 @@
 // Below the picture: the pictures of the work, which share one stack, and the history of results.
 import { $, el, icon, toast } from "./dom.js";
 import { engine } from "./engine.js";
+import { t } from "./texts.js";
 import { named, work } from "./work.js";
 
 const MOST = 40;
@@ -16,8 +17,18 @@ export function start(open) {
     draw();
   });
   engine.addEventListener("inverted", draw);
+  document.addEventListener("dragend", () => { dragged = false; });
   $("strips").addEventListener("click", (event) => event.target.closest(".new") && open());
 }
+
+let dragged = false; // a picture of the page, which is not one that comes
+export const drags = () => dragged;
+
+/** Let a thumbnail be dragged out of the page as the picture's file. */
+const drag = (name, url) => (url === undefined ? {} : { draggable: true, ondragstart: (event) => {
+  dragged = true;
+  event.dataTransfer.setData("DownloadURL", `image/png:${name.replace(/\.[a-z0-9]+$/i, "")}-edited.png:${new URL(url, location.href).href}`);
+} });
 
 const madeFrom = (picture) => picture && engine.resultKey(picture, engine.request(picture));
 
@@ -54,17 +65,19 @@ function draw() {
       const file = engine.files.get(picture.key);
       const url = engine.result(picture)?.url ?? file?.url;
       return el("button", {
-        class: "thumb", "aria-pressed": String(picture.key === active), "aria-label": `Picture ${picture.name}`, title: picture.name,
+        class: "thumb", "aria-pressed": String(picture.key === active), "aria-label": t("picture_named", { name: picture.name }), title: picture.name,
+        ...drag(picture.name, engine.result(picture)?.url),
         onclick: () => work.change((next) => { next.active = picture.key; }),
       }, url ? el("img", { src: url, alt: "" }) : icon("picture"));
     }),
-    el("button", { class: "thumb new", "aria-label": "Add a picture", title: "Add a picture: it gets the same edits" }, icon("plus")),
-    ...(pictures.length > 1 ? [el("button", { class: "button small", id: "edit-all", onclick: editAll, disabled: !engine.request(work.picture) }, "Edit all")] : []),
+    el("button", { class: "thumb new", "aria-label": t("add_picture"), title: t("add_picture_why") }, icon("plus")),
+    ...(pictures.length > 1 ? [el("button", { class: "button small", id: "edit-all", onclick: editAll, disabled: !engine.request(work.picture) }, t("edit_all"))] : []),
   );
   const now = madeFrom(work.picture);
   $("history").replaceChildren(...history.filter(({ snapshot }) => snapshot.active === active).map(({ snapshot, from, thumb, label }) => el("button", {
-    class: "thumb", title: label, "aria-label": `Go back to ${label}`, "aria-pressed": String(from === now), onclick: () => work.restore(snapshot),
-  }, el("img", { src: thumb, alt: "" }))));
+    class: "earlier", title: label, "aria-label": t("go_back", { edits: label }), "aria-pressed": String(from === now), onclick: () => work.restore(snapshot),
+    ...drag(label, engine.kept(from)?.url),
+  }, el("img", { src: thumb, alt: "", draggable: "false" }), el("span", {}, label))));
   $("history").closest(".strip").hidden = !$("history").children.length;
   $("save-all").hidden = pictures.length < 2;
 }
@@ -75,7 +88,7 @@ async function editAll() {
       await engine.editOther(picture);
       draw();
     }
-    toast("All pictures are edited");
+    toast(t("all_edited"));
   } catch (error) {
     toast(error.message, { error: true });
   }

@@ -1,8 +1,11 @@
 // The words that a model of a small world knows: an unknown one is said to be unknown, with those that are known.
 import * as api from "./api.js";
 import { $, el } from "./dom.js";
+import { t } from "./texts.js";
 
 let known = null; // {words: Set, things: [...]}, or null for a model that knows any
+/** Whether the model draws a small world alone, and so no photograph. */
+export const small = () => known !== null;
 export const things = () => known?.things ?? [];
 
 export async function learn(model) {
@@ -20,7 +23,7 @@ export function report(note, text, take) {
   if (!strange.length) return;
   const list = strange.map((word) => `“${word}”`).join(", ");
   note.replaceChildren(
-    el("span", {}, `This small model doesn't know ${list}. It knows:`),
+    el("span", {}, t("unknown_word", { words: list })),
     el("span", { class: "known" }, ...nearest(strange[0]).map((word) => el("button", { class: "word", type: "button", onclick: () => take(word, strange[0]) }, word))),
   );
 }

@@ -2,7 +2,7 @@
 //
 // What the server made of it (inversions, results) is not in here: engine.js keeps that by what it was made from.
 
-const EMPTY = { pictures: [], active: null, edits: [], composite: false, settings: { model: null, steps: null, skip: null, seed: null } };
+const EMPTY = { pictures: [], active: null, edits: [], composite: true, settings: { model: null, steps: null, skip: null, seed: null } };
 
 let serial = 0;
 export const newKey = () => `${Date.now().toString(36)}${(serial++).toString(36)}`;
@@ -51,6 +51,8 @@ class Work extends EventTarget {
   redo() { this.#travel(this.#future, this.#past); }
   /** Go to an earlier state; that is a change too, and can be undone. */
   restore(snapshot) { this.change((next) => Object.assign(next, structuredClone(snapshot))); }
+  /** Have all of it drawn again: the language has changed. */
+  again() { this.#set(this.now, false); }
   /** Begin with this, without a way back. */
   begin(snapshot) { this.#set(snapshot, false); }
 

@@ -1,0 +1,73 @@
+"""What the page is told and given beside its own files: the models, the samples, the picture that it begins with."""
+
+import io
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ledits.editor import Editor
+from ledits.scenes.samples import SAMPLES, draw
+from ledits.server.errors import Refused
+from ledits.studio import STATIC
+
+# Edits that the bundled model does well on its sample pictures.
+SUGGESTED = {
+    "cat": ("+sunglasses", "cat->dog", "cat->owl"),
+    "heart": ("red heart->blue heart", "red heart->yellow heart", "red heart->star"),
+    "pair": ("fox->owl", "star->sunflower", "fox->cat, star->sunflower"),
+    "rocket": ("->a rocket at sunset@0.2", "rocket->balloon"),
+    "panda": ("+sunglasses", "->a crown to the right of a panda in the snow", "panda->penguin"),
+    "tree": ("tree->mushroom", "->a pencil sketch of a tree at sunset@0"),
+    "gift": ("gift->ball",),
+}
+
+
+def page(editors: Mapping[str, Editor], picture: Path | None = None, caption: str = "") -> Starlette:
+    """The page, for an application over `editors`; it begins with `picture`, whose caption is `caption`."""
+    about: dict[str, Any] = {
+        "loading": False,
+        "models": {name: dict(editor.backbone.defaults) for name, editor in editors.items()},
+        "samples": [
+            {"name": name, "url": f"/samples/{name}.png", "caption": SAMPLES[name].caption(), "edits": edits}
+            for name, edits in SUGGESTED.items()
+        ],
+        "picture": picture and {"name": picture.name, "url": "/opened", "caption": caption},
+    }
+
+    async def described(request: Request) -> Response:
+        return JSONResponse(about, headers={"cache-control": "no-store"})
+
+    async def sample(request: Request) -> Response:
+        name = str(request.path_params["name"])
+        if name not in SUGGESTED:
+            return Refused(f"there is no sample {name[:100]!r}", 404, code="not_found").response()
+        return Response(_drawn(name), media_type="image/png", headers={"cache-control": "no-cache"})
+
+    async def opened(request: Request) -> Response:
+        if picture is None:
+            return Refused("the studio was started without a picture", 404, code="not_found").response()
+        return FileResponse(picture, headers={"cache-control": "no-store"})
+
+    return Starlette(
+        routes=[
+            Route("/studio.json", described),
+            Route("/samples/{name}.png", sample),
+            Route("/opened", opened),
+            Mount("/", StaticFiles(directory=STATIC, html=True)),
+        ]
+    )
+
+
+@cache
+def _drawn(name: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(draw(name)).save(buffer, "PNG")
+    return buffer.getvalue()

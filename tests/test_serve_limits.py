@@ -1,0 +1,339 @@
+"""Each limit of the server: kept at it and under it, refused past it and a thousand times past it, and cheaply."""
+
+import contextlib
+import io
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Generator
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image
+
+from ledits.server.run import OneLine, Seldom
+from ledits.server.settings import Limits
+from serving import Served, png, saved, served
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    limits = Limits(pixels=1_000_000, decode_seconds=3, jobs=64)
+    with served(tmp_path_factory.mktemp("store"), limits=limits) as s:
+        yield s
+
+
+@pytest.fixture
+def http(server: Served) -> Generator[httpx2.Client]:
+    """Whatever the test did, the server still answers after it."""
+    with server.client() as client:
+        yield client
+        assert client.post("/v1/images/edits", files={"image": png(1)}, data={"prompt": "+hat"}).status_code == 200
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def with_chunks(number: int) -> bytes:
+    """A PNG of `number` chunks."""
+    whole = png(1)
+    extra = chunk(b"teSt", b"") * (number - 3)
+    return whole[:33] + extra + whole[33:]
+
+
+def pages(number: int) -> bytes:
+    """A TIFF of so many grey pages of 16x16 pixels, which share their pixels."""
+    tags = [(256, 3, 1, 16), (257, 3, 1, 16), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8),
+            (277, 3, 1, 1), (278, 3, 1, 16), (279, 4, 1, 256)]  # fmt: skip
+    size, first = 2 + 12 * len(tags) + 4, 8 + 256
+    page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    links = [struct.pack("<I", first + size * (k + 1) if k + 1 < number else 0) for k in range(number)]
+    return struct.pack("<2sHI", b"II", 42, first) + bytes(256) + b"".join(page + link for link in links)
+
+
+def frames(number: int) -> bytes:
+    """A GIF of so many frames."""
+    still = saved(Image.new("P", (16, 16)), "GIF")
+    start = still.index(b",")
+    return still[:start] + still[start:-1] * number + b";"
+
+
+def answered(http: httpx2.Client, picture: bytes) -> tuple[int, str, float]:
+    """What both ways in say of a picture, and how long they took."""
+    began = time.monotonic()
+    told = [
+        http.post("/v1/inversions", files={"image": picture}),
+        http.post("/v1/images/edits", files={"image": picture}, data={"prompt": "+hat"}),
+    ]
+    seconds = time.monotonic() - began
+    assert told[0].status_code == told[1].status_code, [each.text for each in told]
+    said = "" if told[0].status_code == 200 else told[0].json()["error"]["message"]
+    return told[0].status_code, said, seconds
+
+
+def test_a_second_frame_is_enough_to_know_however_many_there_are(http: httpx2.Client) -> None:
+    assert answered(http, pages(1))[0] == answered(http, frames(1))[0] == 200
+    for many in (pages(2), pages(60_000), frames(2), frames(500_000)):
+        status, said, _ = answered(http, many)
+        assert (status, "several frames" in said) == (400, True)
+
+
+def test_a_png_of_millions_of_chunks_is_counted_and_refused(http: httpx2.Client) -> None:
+    most = Limits().chunks
+    assert answered(http, with_chunks(most - 1))[0] == answered(http, with_chunks(most))[0] == 200
+    for many in (most + 1, 1_000_000):
+        status, said, _ = answered(http, with_chunks(many))
+        assert (status, f"more than {most:,} parts" in said) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "status"),
+    [
+        (1000, 1000, 200), (1000, 1001, 413), (1, 10**6 + 1, 413), (24 * 8, 8, 200), (8, 24 * 8, 200),
+        (24 * 8 + 1, 8, 400), (10**5, 8, 413), (30_001, 30, 413), (65_000, 65_000, 413),
+    ],
+)  # fmt: skip
+def test_pixels_sides_and_shape_are_read_from_the_header(
+    http: httpx2.Client, width: int, height: int, status: int
+) -> None:
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    row = zlib.compress(bytes((1 + (width + 7) // 8) * min(height, 2000)), 1)
+    picture = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", row) + chunk(b"IEND", b"")
+    assert answered(http, picture)[0] == status
+
+
+SLOW = """
+import sys
+import time
+
+if "ledits.server.decoding" in " ".join(sys.orig_argv):
+    from PIL import Image
+
+    first = Image.open
+
+    def slow(*given, **named):
+        found = first(*given, **named)
+        time.sleep(60 if found.size == (40, 40) else 0)
+        return found
+
+    Image.open = slow
+"""
+
+
+def test_a_picture_that_takes_too_long_to_open_is_given_up_and_its_process_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that is slow is stood in for by one that sleeps: `sitecustomize` is read by the new process alone."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    before = children()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with served(tmp_path / "store", limits=Limits(decode_seconds=1)) as server, server.client() as http:
+        assert answered(http, png(1))[0] == 200
+        slow = [None, None]
+
+        def ask(k: int) -> None:
+            slow[k] = answered(http, png(1, 40, 40))
+
+        threads = [threading.Thread(target=ask, args=(k,)) for k in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(each[0] == 400 and "takes longer than 1 s to open" in each[1] for each in slow)
+        assert answered(http, png(1))[0] == 200
+        processes = children() - before
+    assert 2 <= len(processes) <= 3
+    assert not children() & processes
+
+
+def children() -> set[str]:
+    """The decoders that this process started and that are still there."""
+    found = set[str]()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"ledits.server.decoding" in (path / "cmdline").read_bytes():
+                found.add(path.name)
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def test_a_size_that_is_asked_for_has_the_pictures_own_limit(http: httpx2.Client) -> None:
+    square = saved(Image.new("RGB", (64, 64)))
+
+    def asked(size: str, n: int = 1) -> int:
+        form = {"prompt": "+hat", "size": size, "n": str(n)}
+        return http.post("/v1/images/edits", files={"image": square}, data=form).status_code
+
+    assert asked("999x999") == asked("1000x1000") == asked("500x500", 4) == 200
+    assert asked("1001x1001") == asked("501x501", 4) == asked("40000x40000") == asked("99999x99999") == 400
+
+
+def posted(http: httpx2.Client, path: str, body: bytes) -> tuple[int, str]:
+    answer = http.post(path, content=body, headers={"content-type": "application/json"})
+    error = answer.json().get("error")
+    return answer.status_code, error["message"] if error else ""
+
+
+def test_json_of_millions_of_values_is_counted_before_it_is_built(http: httpx2.Client) -> None:
+    made = http.post("/v1/inversions", files={"image": png(1)}).json()["id"]
+    most = Limits().json_values
+    edits, sheets = f"/v1/inversions/{made}/edits", f"/v1/inversions/{made}/sheets"
+    for number, status in ((100, 400), (most // 2 - 10, 400), (most + 1, 413), (800_000, 413)):
+        for path, field in ((edits, b"edits"), (sheets, b"scales"), (sheets, b"thresholds"), ("/v1/parse", b"text")):
+            for element in (b"1", b"[]", b"{}", b'"+"', b"null"):
+                listed = b",".join([element] * number)
+                assert posted(http, path, b'{"%b":[%b]}' % (field, listed))[0] == status
+    fields = b",".join(b'"f%d":1' % k for k in range(most - 10))
+    assert posted(http, edits, b"{%b}" % fields)[0] == 400
+    assert posted(http, "/v1/parse", b'{"text":"%b"}' % (rb"\u0041" * 600_000))[0] == 413
+    sixteen = b",".join(b'"+hat number %d"' % k for k in range(16))
+    assert posted(http, edits, b'{"edits":[%b]}' % sixteen)[0] == 200
+    assert posted(http, edits, b'{"edits":[%b,"+hat"]}' % sixteen) == (400, "17 edits: this server allows 16")
+
+
+def test_bytes_of_json_have_a_limit_of_their_own(http: httpx2.Client) -> None:
+    most = Limits().json_bytes
+    body = b'{"text":"+hat"}'
+    assert posted(http, "/v1/parse", body + b" " * (most - len(body)))[0] == 200
+    for more in (most + 1, 2 * most):
+        assert posted(http, "/v1/parse", body + b" " * (more - len(body)))[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b'{"text":"+hat","text":"-hat"}', "text is given more than once"),
+        (b'{"text":"\\ud800"}', "half a character"),
+        (b'{"\\udfff":1}', "half a character"),
+        (b'{"text":"+hat","\\u000a":1}', "\\n is not a field of this request"),
+        (b'{"text":NaN}', "which is no number of JSON"),
+        (b'{"text":' + b"9" * 5000 + b"}", "no JSON"),
+        (b'{"text":' + b"[" * 900 + b"]" * 900 + b"}", "text is [["),
+        (b'{"text":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply"),
+        (b"\xff\xfe", "no JSON"),
+        (b"", "the body is missing"),
+    ],
+)
+def test_strange_json_is_one_sentence(http: httpx2.Client, body: bytes, sentence: str) -> None:
+    status, said = posted(http, "/v1/parse", body)
+    assert status in (400, 413)
+    assert sentence in said
+    assert "\n" not in said
+    assert len(said) < 1100
+
+
+@pytest.mark.parametrize("charset", ["punycode", "unicode_escape", "utf-7", "idna", "raw_unicode_escape", "utf-16"])
+def test_a_form_is_utf_8_and_nothing_else(http: httpx2.Client, charset: str) -> None:
+    def asked(charset: str) -> int:
+        text = "a" * 200_000
+        body = f'--x\r\ncontent-disposition: form-data; name="prompt"\r\n\r\n{text}\r\n--x--\r\n'.encode()
+        head = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+        return http.post("/v1/images/edits", content=body, headers=head).status_code
+
+    assert asked(charset) == asked(charset.upper()) == asked(f'"{charset}"') == 415
+    assert asked("utf-8") == asked("UTF-8") == 400
+
+
+def test_a_form_has_so_many_fields_and_files_and_each_of_them_once(http: httpx2.Client) -> None:
+    limits = Limits()
+
+    def asked(fields: list[tuple[str, object]]) -> tuple[int, str]:
+        parts = "".join(f'--x\r\ncontent-disposition: form-data; name="{n}"\r\n\r\n{t}\r\n' for n, t in fields).encode()
+        file = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n%b\r\n--x--\r\n' % png(1)
+        head = {"content-type": "multipart/form-data; boundary=x"}
+        answer = http.post("/v1/inversions", content=parts + file, headers=head)
+        return answer.status_code, answer.json().get("error", {}).get("message", "")
+
+    for many in (limits.fields + 1, 100 * limits.fields):
+        assert asked([(f"f{k}", 1) for k in range(many)])[0] == 400
+    assert asked([("source", "a" * (limits.text_bytes + 1))])[0] == 400
+    assert asked([("source", "a" * 1000)])[0] == 200
+    assert asked([("source", "a" * 1001)])[0] == 400
+    assert asked([("seed", 1), ("seed", 2)]) == (400, "seed is given more than once")
+    for name in ("image", "mask"):
+        files = [("image", png(1)), (name, png(1, alpha=True)), (name, png(2, alpha=True))]
+        answer = http.post("/v1/images/edits", files=files, data={"prompt": "+hat"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+    many = http.post("/v1/images/edits", files=[("image[]", png(1))] * (limits.files + 1), data={"prompt": "+hat"})
+    assert many.status_code == 400
+
+
+def opened(server: Served, *sent: bytes) -> socket.socket:
+    """A connection on which this was sent, one piece after the other's answer."""
+    host, port = server.address.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    for piece in sent[:-1]:
+        connection.sendall(piece)
+        answer = b""
+        while not answer.endswith(b'{"status":"ok"}'):
+            answer += connection.recv(65536)
+    connection.sendall(sent[-1])
+    return connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """What comes until the other side hangs up."""
+    answer = b""
+    with connection, contextlib.suppress(ConnectionError):
+        while data := connection.recv(65536):
+            answer += data
+    return answer
+
+
+WHOLE = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [(b"",), (b"GET /",), (WHOLE, b"GET /hea"), (WHOLE, WHOLE, b"GET / HTTP/1.1\r\nx: y\r\n")]
+)
+def test_a_head_has_a_deadline_on_every_connection_old_or_new(tmp_path: Path, sent: tuple[bytes, ...]) -> None:
+    with served(tmp_path, limits=Limits(head_seconds=0.3)) as server:
+        assert rest(opened(server, *sent)) == b""
+
+
+def test_a_deadline_for_heads_lets_long_jobs_and_bodies_be(tmp_path: Path) -> None:
+    with served(tmp_path, limits=Limits(head_seconds=0.2)) as server:
+        server.backbone.delay = 0.2
+        with server.client() as http:
+            for _ in range(2):
+                assert http.post("/v1/inversions", files={"image": png(1)}).status_code == 200
+
+
+def test_connections_are_so_many_and_the_next_is_told_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served(tmp_path, limits=Limits(connections=5)) as server:
+        held = [opened(server, WHOLE, b"G") for _ in range(5)]
+        refused = [rest(opened(server, b"")) for _ in range(20)]
+        assert all(answer.startswith(b"HTTP/1.1 503") and b'"code": "busy"' in answer for answer in refused)
+        for each in held:
+            each.close()
+        with server.client() as http:
+            assert http.get("/healthz").status_code == 200
+    assert "more connections than the 5" in caplog.text
+
+
+def test_what_is_no_http_is_told_so_in_the_documented_form(server: Served) -> None:
+    for noise in (b"\0\0\0\r\n\r\n", b"GET / HTTP/x\r\n\r\n", b"A" * 70_000):
+        answer = rest(opened(server, noise))
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b'"error"' in answer
+
+
+def test_a_log_line_can_not_be_forged_and_the_same_complaint_is_not_repeated() -> None:
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    handler.setFormatter(OneLine("%(levelname)s %(message)s"))
+    handler.addFilter(Seldom())
+    logger = logging.Logger("forged")
+    logger.addHandler(handler)
+    for _ in range(1000):
+        logger.error("the same")
+    logger.error("a %s", "b\nERROR c\x1b[31m\u2028ERROR d")
+    assert said.getvalue().splitlines() == ["ERROR the same", "ERROR a b", "    ERROR c\\x1b[31m", "    ERROR d"]
