@@ -1,7 +1,9 @@
 """Each limit of the server: kept at it and under it, refused past it and a thousand times past it, and cheaply."""
 
 import contextlib
+import errno
 import io
+import json
 import logging
 import os
 import socket
@@ -16,6 +18,7 @@ import httpx2
 import pytest
 from PIL import Image
 
+from ledits.server import jobs
 from ledits.server.run import OneLine, Seldom
 from ledits.server.settings import Limits
 from serving import Served, png, saved, served
@@ -337,3 +340,162 @@ def test_a_log_line_can_not_be_forged_and_the_same_complaint_is_not_repeated() -
         logger.error("the same")
     logger.error("a %s", "b\nERROR c\x1b[31m\u2028ERROR d")
     assert said.getvalue().splitlines() == ["ERROR the same", "ERROR a b", "    ERROR c\\x1b[31m", "    ERROR d"]
+
+
+def test_an_inversion_with_half_a_character_is_refused_and_one_on_the_disk_left_out(tmp_path: Path) -> None:
+    with served(tmp_path) as server, server.client() as http:
+        made = http.post("/v1/inversions", files={"image": png(1)}, data={"source": "a cat"}).json()
+        file = http.get(f"/v1/inversions/{made['id']}/file").content
+        sent = http.post("/v1/inversions/file", files={"image": png(1), "inversion": changed(file, source="a \ud800")})
+        assert sent.status_code == 400
+        assert http.get("/v1/inversions").json()["inversions"] == [made]
+    whole = json.loads((tmp_path / f"{made['id']}.json").read_text())
+    damaged = [json.dumps(whole | {"id": "a" * 32, "source": "\ud800"}), "[" * 100_000, "{", "[]", "1" * 5000]
+    damaged += [json.dumps(whole | {"id": "a" * 32, "created": value}) for value in (None, "x", [], {})]
+    for k, text in enumerate(damaged):
+        for ending in (".safetensors", ".picture"):
+            (tmp_path / f"{k:032x}{ending}").write_bytes(b"kept")
+        (tmp_path / f"{k:032x}.json").write_text(text)
+    with served(tmp_path) as server, server.client() as http:
+        assert http.get("/v1/inversions").json()["inversions"] == [made]
+        assert http.get("/readyz").status_code == 200
+    assert len(list(tmp_path.iterdir())) == 1 + 3 * (1 + len(damaged))
+
+
+def changed(file: bytes, **settings: object) -> bytes:
+    """An inversion's file with other settings in its header."""
+    length = struct.unpack("<Q", file[:8])[0]
+    header = json.loads(file[8 : 8 + length])
+    about = json.loads(header["__metadata__"]["ledits"])
+    for name, value in settings.items():
+        (about if name in about else about["settings"])[name] = value
+    header["__metadata__"]["ledits"] = json.dumps(about)
+    head = json.dumps(header).encode()
+    return struct.pack("<Q", len(head)) + head + file[8 + length :]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"area": 10**12}, "it works at 1000000000000 pixels"),
+        ({"area": None}, "it works at all pixels"),
+        ({"area": 64 * 64 + 1}, "it works at 4097 pixels"),
+        ({"steps": 201}, "201 steps"),
+        ({"steps": 200_000}, "200000 steps"),
+        ({"source": "a" * 1001}, "longer than 1,000 letters"),
+        ({"alpha": [1e308] * 7}, "noise levels are not those"),
+        ({"skip": 0.3}, "noise levels are not those"),
+        ({"order": 1}, "noise levels are not those"),
+    ],
+)
+def test_an_inversion_that_is_sent_costs_no_more_than_one_that_is_made_here(
+    server: Served, http: httpx2.Client, settings: dict[str, object], sentence: str
+) -> None:
+    made = http.post("/v1/inversions", files={"image": png(1)}).json()
+    file = http.get(f"/v1/inversions/{made['id']}/file").content
+    assert http.post("/v1/inversions/file", files={"image": png(1), "inversion": changed(file)}).status_code == 200
+    answer = http.post("/v1/inversions/file", files={"image": png(1), "inversion": changed(file, **settings)})
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]["message"]
+
+
+def test_a_store_that_fails_is_the_servers_fault_and_readyz_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "store"
+    with served(folder) as server, server.client() as http:
+        made = http.post("/v1/inversions", files={"image": png(1)}).json()
+        assert http.get("/readyz").json() == {"status": "ready"}
+        server.service.store._open.clear()
+        (folder / f"{made['id']}.safetensors").write_bytes(b"damaged")
+        answers = [http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": ["+hat"]})]
+        folder.rename(tmp_path / "away")
+        answers += [
+            http.post("/v1/inversions", files={"image": png(1)}),
+            http.post("/v1/inversions/file", files={"image": png(1), "inversion": b"x"}),
+        ]
+        assert http.get("/readyz").status_code == 503
+        assert http.get(f"/v1/inversions/{made['id']}/file").status_code == 404
+        (tmp_path / "away").rename(folder)
+        assert http.get("/readyz").status_code == 200
+    assert [each.status_code for each in answers] == [503, 503, 503]
+    assert not any(str(tmp_path) in each.text for each in answers)
+
+
+def test_a_full_disk_is_507_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with served(tmp_path) as server, server.client() as http:
+        monkeypatch.setattr(Path, "write_bytes", full)
+        answer = http.post("/v1/inversions", files={"image": png(1)})
+        monkeypatch.undo()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (507, "store_full")
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_readyz_knows_a_job_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_LATE", 0.0)
+    with served(tmp_path, limits=Limits(job_seconds=0.3)) as server, server.client() as http:
+        server.service.warm()
+        with server.backbone.hold:
+            asking = threading.Thread(target=http.post, args=["/v1/inversions"], kwargs={"files": {"image": png(1)}})
+            asking.start()
+            with server.client() as other:
+                while other.get("/readyz").status_code == 200:
+                    time.sleep(0.05)
+                assert other.get("/readyz").json() == {"status": "stuck"}
+        asking.join()
+        assert http.get("/readyz").status_code == 200
+
+
+def test_every_refusal_is_a_line_in_the_log_with_its_request(
+    server: Served, http: httpx2.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ledits.serve")
+    answers = [
+        http.get("/nothing/here%0AINFO forged"),
+        http.post("/v1/parse", json={"text": "make it nice\nINFO forged"}),
+        http.post("/v1/images/edits", files={"image": png(1)}, data={"prompt": "+hat", "model": "gpt-image-2"}),
+        http.get("/healthz", headers={"host": "evil.example"}),
+    ]
+    lines = {
+        line["request"]: line for line in map(json.loads, caplog.messages) if "request" in line and "status" in line
+    }
+    for answer in answers:
+        line = lines[answer.headers["x-request-id"]]
+        assert (line["status"], line["said"]) == (answer.status_code, answer.json()["error"]["message"])
+    assert not any("\n" in message for message in caplog.messages)
+    assert "--alias gpt-image-2=instant" in answers[2].json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200), ("LOCALHOST:80", 200), ("127.0.0.1:1", 200), ("[::1]:8000", 200), ("[::1]", 200), ("", 421),
+        ("localhost:80:80", 421), ("localhost:x", 421), ("[::1]x", 421), ("[::1", 421), ("localhost]:80", 421),
+        ("evil.example:80", 421), ("localhost:evil.example", 421), ("localhost:123456", 421), ("localhost:", 421),
+    ],
+)  # fmt: skip
+def test_a_host_is_a_name_and_perhaps_a_port(server: Served, host: str, status: int) -> None:
+    sent = f"GET /healthz HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode()
+    assert f" {status} ".encode() in rest(opened(server, sent))[:20]
+
+
+def test_a_key_may_have_any_letters(tmp_path: Path) -> None:
+    key = "schlüssel für alle Türen"
+    with served(tmp_path, keys=(key,)) as server, server.client() as http:
+        for given, status in ((key, 200), (key + "x", 401)):
+            headers = {"authorization": f"Bearer {given}".encode()}
+            assert http.get("/v1/models", headers=headers).status_code == status
+
+
+def test_a_failure_that_nobody_foresaw_is_documented_json(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("at /secret/path")
+
+    monkeypatch.setattr(server.service.metrics, "page", fail)
+    with server.client() as http:
+        answer = http.get("/metrics")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+    assert answer.headers["x-request-id"] in answer.json()["error"]["message"]

@@ -1,6 +1,7 @@
 """How a picture is inverted: settled once against a model's defaults, then carried by inversion and recipe alike."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
@@ -27,6 +28,9 @@ class Settings:
         return "caption" if self.source and not self.source_scale else "words"
 
     def __post_init__(self) -> None:
+        for what, text in (("source", self.source), ("negative prompt", self.negative)):
+            if re.search("[\ud800-\udfff]", text):
+                raise ValueError(f"the {what} {text!a} holds half a character, which no file can: write it again")
         if self.steps < 1:
             raise ValueError(f"{self.steps} steps: at least 1 is needed, 20 to 50 are usual")
         if not 0 <= self.skip < 1:

@@ -64,8 +64,8 @@ def edit_command(
     negative: NegativeOption = None, thrifty: Thrifty = False, recipe: RecipeOption = None,
     no_recipe: NoRecipe = False, inversion: Kept = None, save_inversion: Keep = None, show_masks: ShowMasks = None,
     quality: Quality = None, keep_metadata: Metadata = False, force: ForceOption = False, as_json: JsonOption = False,
-    assistant: AssistantOption = None, where: Where = None,
-    quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
+    assistant: AssistantOption = None, where: Where = None, quiet: QuietOption = False, verbose: VerboseOption = False,
+    *, more: More,
 ) -> None:  # fmt: skip
     """Edit pictures with words: ledits edit cat.png 'cat->dog' -o dog.png
 

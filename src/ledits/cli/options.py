@@ -166,4 +166,4 @@ def load(asked: Loading) -> "Editor":
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return Editor(asked)
+    return Editor.of(asked)

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -38,6 +39,7 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | No
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _failed)
 
     @app.get("/healthz", tags=["server"])
     async def healthz() -> dict[str, str]:
@@ -46,9 +48,11 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | No
 
     @app.get("/readyz", tags=["server"])
     async def readyz() -> Response:
-        """Whether it takes work: 503 while it is going down."""
-        closing = service.jobs.closing
-        return JSONResponse({"status": "closing" if closing else "ready"}, 503 if closing else 200)
+        """Whether it takes work: 503 while it is going down, where a job does not end, and where none could be kept."""
+        status = "closing" if service.jobs.closing else service.jobs.trouble
+        if status is None and not await run_in_threadpool(lambda: service.store.well):
+            status = "store"
+        return JSONResponse({"status": status or "ready"}, 503 if status else 200)
 
     @app.get("/metrics", tags=["server"])
     async def metrics() -> Response:
@@ -79,6 +83,12 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | No
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return error.response()
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What nobody foresaw; the gate logs it."""
+    identifier = request.state.id
+    return Refused(f"the server failed, and has noted why under request {identifier}", 500).response()
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -4,7 +4,9 @@ Plain ASGI, because a limit on a body has to act while the body arrives, whoever
 """
 
 import asyncio
+import json
 import logging
+import re
 import secrets
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +21,8 @@ from ledits.server.settings import Settings, owner
 
 log = logging.getLogger("ledits.serve")
 
+_SAID = 4096  # bytes of a refusal, for the log
+_HOST = re.compile(r"([^:\[\]]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
 _OPEN = ("/healthz", "/readyz")  # without a key
 _GUARDED = ("/v1", "/mcp", "/metrics", "/docs", "/openapi.json")
 
@@ -52,22 +56,39 @@ class Gate:
                 self._metrics.requests.labels(str(message["status"])).inc()
             await send(message)
 
+        said = bytearray()
+
+        async def logged(message: Message) -> None:
+            """One line for each refusal, with what was said."""
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+            elif status >= 400 and len(said) < _SAID:
+                said.extend(message.get("body", b"")[:_SAID])
+                if not message.get("more_body", False):
+                    line = {"request": identifier, "status": status, "method": scope["method"],
+                            "path": str(scope["path"])[:200], "said": _sentence(bytes(said))}  # fmt: skip
+                    log.info("%s", json.dumps(line))
+            await answer(message)
+
+        status = 0
         body = _Body(receive, self._settings, headers)
         self._open += 1
         state: dict[str, Any] = scope.setdefault("state", {})
+        state["id"] = identifier
         try:
             state["owner"] = self._checked(scope, headers)
             body.announced()
-            await self._app(scope, body.receive, answer)
+            await self._app(scope, body.receive, logged)
         except (Refused, RefusedBody) as error:
             refused = error.refused if isinstance(error, RefusedBody) else error
             if not started:
-                await refused.response()(scope, receive, answer)
+                await refused.response()(scope, receive, logged)
         except Exception:
             log.exception("request %s failed", identifier)
             if not started:
                 message = f"the server failed, and has noted why under request {identifier}"
-                await Refused(message, 500).response()(scope, receive, answer)
+                await Refused(message, 500).response()(scope, receive, logged)
         finally:
             self._open -= 1
             if form := state.get("form"):
@@ -79,7 +100,7 @@ class Gate:
         if self._open > settings.limits.requests:
             raise Refused("too many requests are open: try again later", 503, code="busy", retry_after=5)
         host = headers.get("host", "")
-        if settings.names and _name(host) not in settings.names:
+        if settings.names and _name(host) not in {name.lower() for name in settings.names}:
             # A foreign page whose own name resolves to this machine (DNS rebinding).
             raise Refused(
                 f"this server is not called {_name(host)[:100]!r}: ask for it by its address, or name it with "
@@ -99,7 +120,8 @@ class Gate:
         given = headers.get("authorization", "")
         key = given[7:].strip() if given[:7].lower() == "bearer " else ""
         # In constant time, as a key could be found letter by letter otherwise.
-        if not any(secrets.compare_digest(key.encode(), known.encode()) for known in settings.keys):
+        # A header is bytes, which Starlette reads as Latin-1; a key is UTF-8.
+        if not any(secrets.compare_digest(key.encode("latin-1"), known.encode()) for known in settings.keys):
             raise Refused(
                 "the API key is wrong: send one of this server's as 'Authorization: Bearer KEY'" if key
                 else "an API key is needed: send it as 'Authorization: Bearer KEY'",
@@ -165,8 +187,17 @@ class _Body:
 
 
 def _name(host: str) -> str:
-    """A Host header without its port."""
-    return host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
+    """A Host header without its port; all of it where that is none."""
+    found = _HOST.fullmatch(host)
+    return (found[1] if found else host).lower()
+
+
+def _sentence(body: bytes) -> str:
+    """The sentence of a refusal."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")
 
 
 def preflight(origins: Iterable[str]) -> dict[str, Any]:

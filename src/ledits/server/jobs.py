@@ -22,6 +22,8 @@ from ledits.server.settings import Limits
 
 log = logging.getLogger("ledits.serve")
 
+_LATE = 10.0  # seconds past its time before a job counts as stuck: a step of the network is not stopped
+
 Event = tuple[str, dict[str, Any]]  # its name and its data
 Work = Callable[["Job"], dict[str, Any]]
 
@@ -140,6 +142,14 @@ class Jobs:
         return self._closing
 
     @property
+    def trouble(self) -> str | None:
+        """Why no job would be done: "stuck" where one does not end in its time, "failed" where the thread is gone."""
+        if not self._thread.is_alive():
+            return "failed"
+        late = [job for job in list(self._known.values()) if time.monotonic() > job.ends + _LATE]
+        return "stuck" if late else None
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing runs."""
         return not self._known
@@ -175,12 +185,14 @@ class Jobs:
             outcome = "cancelled"
             job.tell(self._refused() if self._hurried else _cancelled())
         except Refused as error:
-            outcome = "refused"
+            outcome, job.about["said"] = "refused", error.message
             job.tell(error)
         except ValueError as error:
             # Whoever leaves takes his files along, perhaps while they are read.
             outcome = "cancelled" if job.stopped.is_set() else "refused"
-            job.tell(Refused(str(error)))
+            refused = Refused(str(error))
+            job.about["said"] = refused.message
+            job.tell(refused)
         except Exception:
             outcome = "failed"
             log.exception("job %s failed", job.id)

@@ -14,7 +14,8 @@ _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlevel = _SHORT.maxlist = _SHORT.maxdict = 2
 
 Words = Annotated[str, Field(max_length=300)]
-Source = Annotated[str, Field(max_length=1000)]
+LONGEST_SOURCE = 1000
+Source = Annotated[str, Field(max_length=LONGEST_SOURCE)]
 
 MOST = 100  # elements of a list, before the server's own limits are looked at
 

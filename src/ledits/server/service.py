@@ -88,8 +88,9 @@ class Service:
         editor = self.editors.get(self.settings.aliases.get(name, name))
         if editor is None:
             raise Refused(
-                f"there is no model {name[:100]!r} here: {', '.join(self.editors)}", 404, param="model",
-                code="model_not_found",
+                f"there is no model {name[:100]!r} here: {', '.join(self.editors)}; the server can be started with "
+                f"--alias {name[:100]}={next(iter(self.editors))}",
+                404, param="model", code="model_not_found",
             )  # fmt: skip
         return editor
 
@@ -168,7 +169,6 @@ class Service:
             data = pictures.content(sent)
             shown = self.decoder.read(data, check=job.check)
             inversion = self.store.received(pictures.content(file), self._made_with, shown)
-            self._within("steps", inversion.settings.steps, self.limits.steps)
             return self._kept(job, inversion, data, owner, 0.0)
 
         return work
