@@ -43,7 +43,7 @@ def test_a_picture_is_edited_and_the_folder_says_what_it_is(folder, tmp_path, ca
     assert captioned.exists()
     said = run(capfd, "info", folder, "--json")
     assert said["family"] in FAMILIES
-    assert said["weights"]
+    assert said["parts"]
     assert said["words"] == "any"
 
 
