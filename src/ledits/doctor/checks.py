@@ -31,7 +31,7 @@ _SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     "squaredcos_cap_v2": {"beta_schedule": "squaredcos_cap_v2", "beta_start": 0.0001, "beta_end": 0.02},
 }
 _BETTER = 0.8  # of the error: what another reading has to be under, to be believed
-_KNOWS = 0.7  # of the noise that is left in a prediction: a network that was trained is under it
+_KNOWS = 0.7  # of what is left by who knows nothing: a network that was trained is under it
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,15 @@ def _denoising(backbone: NetworkBackbone, x0: Tensor, add: Callable[[Check], Che
     """Whether the network takes noise away, under what it says that it predicts or another reading; True if so."""
     readings = _readings(backbone)
     errors = {name: _error(backbone, x0, *reading) for name, reading in readings.items()}
-    own = errors.pop("")
+    own, blind = errors.pop(""), _blind(x0, _schedule(backbone))
+    knows = _KNOWS * blind
     best = min(errors, key=lambda name: errors[name], default="")
-    figures = {"error": round(own, 3), **{name: round(error, 3) for name, error in errors.items()}}
-    if best and errors[best] < _BETTER * own and errors[best] < _KNOWS:
+    figures = {
+        "error": round(own, 3),
+        "blind": round(blind, 3),
+        **{name: round(error, 3) for name, error in errors.items()},
+    }
+    if best and errors[best] < _BETTER * own and errors[best] < knows:
         add(
             Check(
                 "what it predicts", "wrong", f"its predictions leave {own:.2f} of the noise as its scheduler says, and "
@@ -201,7 +206,7 @@ def _denoising(backbone: NetworkBackbone, x0: Tensor, add: Callable[[Check], Che
             )
         )  # fmt: skip
         return True
-    if own > _KNOWS:
+    if own > knows:
         add(
             Check(
                 "what it predicts", "can't tell", f"its predictions leave {own:.2f} of the noise in a picture, under "
@@ -233,6 +238,13 @@ def _readings(backbone: NetworkBackbone) -> dict[str, tuple[str, Schedule]]:
 def _schedule(backbone: NetworkBackbone) -> Schedule:
     side = _side(backbone)
     return backbone.schedule(_LEVELS + 2, 0.3, side, side)
+
+
+def _blind(x0: Tensor, schedule: Schedule) -> float:
+    """What is left of the noise where nothing is known of the picture: all of it, or the picture itself."""
+    size = float(x0.square().mean().sqrt())
+    left = [min(1.0, size * schedule.alpha[i] / schedule.sigma[i]) for i in range(1, _LEVELS + 1)]
+    return sum(left) / len(left)
 
 
 def _error(backbone: NetworkBackbone, x0: Tensor, prediction: str, schedule: Schedule) -> float:
