@@ -1,5 +1,6 @@
 """A real server on a free port, over a backbone that answers at once: for the tests of `ledits serve`."""
 
+import asyncio
 import base64
 import io
 import sys
@@ -88,6 +89,7 @@ class Served:
     address: str
     service: Service
     backbone: Instant
+    loop: asyncio.AbstractEventLoop
 
     def client(self, key: str = "") -> httpx2.Client:
         headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -115,7 +117,7 @@ def served(
         while not server.started:
             assert thread.is_alive(), "the server did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Served(f"http://127.0.0.1:{port}", service, backbone)
+        yield Served(f"http://127.0.0.1:{port}", service, backbone, server.servers[0].get_loop())
     finally:
         service.close()
         server.should_exit = True

@@ -118,7 +118,8 @@ def test_a_kept_inversion_can_be_edited_by_its_id(server: Served, client: openai
 
 
 def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["instant"]
+    assert [model.id for model in client.models.list()] == ["instant", "gpt-image-2"]
+    assert client.models.retrieve("gpt-image-2").id == "gpt-image-2"
     assert client.models.retrieve("instant").owned_by == "ledits"
     assert client.images.edit(image=png(1), prompt="+hat", model="gpt-image-2").data
 
@@ -134,7 +135,6 @@ def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) ->
         ({"image": png(1, 400, 400)}, openai.APIStatusError, "larger than the 200,000 bytes"),
         ({"image": saved(Image.new("1", (500, 500)))}, openai.APIStatusError, "500x500 pixels and this server takes"),
         ({"image": [png(1), png(2)]}, openai.BadRequestError, "one file is needed as image"),
-        ({"size": "32x32"}, openai.BadRequestError, "of another shape than the picture, 32x24"),
         ({"size": "../../etc"}, openai.BadRequestError, "size is '../../etc'"),
         ({"n": 3, "image": png(1, 200, 200)}, openai.BadRequestError, "3 pictures of 200x200 pixels are more"),
         ({"n": 11}, openai.BadRequestError, "n is '11'"),
@@ -189,3 +189,71 @@ def test_a_full_line_is_a_rate_limit_error_that_says_when(tmp_path: Path) -> Non
             client.images.edit(image=png(1), prompt="+hat")
         client.close()
         assert int(caught.value.response.headers["retry-after"]) >= 1
+
+
+def data_url(picture: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+
+
+def test_json_with_pictures_as_data_urls_gives_the_forms_bytes(server: Served, client: openai.OpenAI) -> None:
+    """As gateways and OpenAI's own JSON form send it, fields that are null among them."""
+    mask = np.full((24, 32, 4), 255, np.uint8)
+    mask[:, 16:, 3] = 0
+    masked = saved(Image.fromarray(mask))
+    form = client.images.edit(image=png(1), mask=masked, prompt="+hat", extra_body={"seed": 3})
+    asked = {"images": [{"image_url": data_url(png(1))}], "mask": {"image_url": data_url(masked)}, "prompt": "+hat",
+             "model": "gpt-image-2", "seed": 3, "n": 1, "moderation": "auto", "user": None}  # fmt: skip
+    with server.client(KEY) as http:
+        answer = http.post("/v1/images/edits", json=asked)
+        refused = [
+            http.post("/v1/images/edits", json=asked | more).json()["error"]["message"]
+            for more in ({"images": [{"image_url": "http://127.0.0.1/x.png"}]}, {"images": [{"file_id": "x"}]},
+                         {"images": []}, {"images": "x"}, {"images": asked["images"] * 2}, {"svg": {}}, {"n": "x"})
+        ]  # fmt: skip
+    assert answer.json()["data"][0]["b64_json"] == form.data[0].b64_json
+    assert answer.headers["x-ledits-model"] == "instant"
+    said = ["nothing is fetched here", "nothing is fetched here", "image is missing", "a list is needed", "one file is",
+            "there are no vectors", "n is 'x'"]  # fmt: skip
+    assert all(part in message for part, message in zip(said, refused, strict=True)), refused
+
+
+def test_open_webuis_request(tmp_path: Path) -> None:
+    """As its routers/images.py builds it: one `image`, or a list of one as `image[]`, and a fixed size."""
+    fields = {"model": "gpt-image-2", "prompt": "make the cat a dog", "n": "1", "size": "1024x1024"}
+    fields["response_format"] = "b64_json"
+    with served(tmp_path, aliases={"gpt-image-2": "instant"}) as server, server.client() as http:
+        for name in ("image", "image[]"):
+            files = {name: ("0b7e.png", png(1), "image/png")}
+            answer = http.post("/v1/images/edits?api-version=2025-04-01", data=fields, files=files)
+            assert answer.status_code == 200, answer.text
+            picture = opened(answer.json()["data"][0]["b64_json"])
+            # Of the picture's own shape, inside what was asked for; the answer says so.
+            assert picture.size == (1024, 768)
+            assert answer.json()["size"] == "1024x768"
+            assert answer.headers["x-ledits-size"].startswith("1024x768")
+
+
+def test_librechats_request(server: Served) -> None:
+    """As its OpenAIImageTools.js builds it: a fixed model, quality and size, and the picture as `image[]`."""
+    fields = {"model": "gpt-image-2", "prompt": "add a hat", "quality": "auto", "size": "auto"}
+    with server.client(KEY) as http:
+        answer = http.post("/v1/images/edits", data=fields, files={"image[]": ("cat.png", png(1), "image/png")})
+    assert opened(answer.json()["data"][0]["b64_json"]).size == (32, 24)
+
+
+def test_a_photo_that_was_held_upright_is_fitted_upright(server: Served) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png(1))).save(buffer, "JPEG", exif=exif)
+    with server.client(KEY) as http:
+        form = {"prompt": "+hat", "size": "100x100"}
+        answer = http.post("/v1/images/edits", data=form, files={"image": buffer.getvalue()})
+    assert opened(answer.json()["data"][0]["b64_json"]).size == (75, 100)
+
+
+def test_a_strict_server_refuses_a_size_of_another_shape(tmp_path: Path) -> None:
+    with served(tmp_path, strict=True) as server, server.client() as http:
+        answer = http.post("/v1/images/edits", data={"prompt": "+hat", "size": "32x32"}, files={"image": png(1)})
+    assert answer.status_code == 400
+    assert "of another shape than the picture, 32x24" in answer.json()["error"]["message"]

@@ -30,6 +30,9 @@ def serve_command(
     alias: Annotated[
         list[str] | None, typer.Option("--alias", help="NAME=MODEL: another name that clients may ask a model by.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a size of another shape than the picture's; else it is fitted.")
+    ] = False,
     allow_origin: Annotated[
         list[str] | None, typer.Option("--allow-origin", help="A site whose pages may call, such as https://a.example.")
     ] = None,
@@ -65,7 +68,7 @@ def serve_command(
     keys = tuple(key.strip() for key in os.environ.get("LEDITS_API_KEY", "").split(",") if key.strip())
     settings = Settings(
         folder=store or folder(), host=host, port=port, keys=keys, origins=tuple(allow_origin or ()),
-        hosts=tuple(allow_host or ()), aliases=named(alias or [], "--alias"), tools=tuple(tools or ()),
+        hosts=tuple(allow_host or ()), aliases=named(alias or [], "--alias"), strict=strict, tools=tuple(tools or ()),
         limits=Limits(
             upload_bytes=upload * MIB, pixels=pixels, jobs=queue, job_seconds=seconds, store_bytes=store_size * MIB
         ),

@@ -51,7 +51,7 @@ class Decoder:
             self._idle += started
 
     def look(self, data: bytes, param: str) -> tuple[int, int]:
-        """The width and height that a file's header claims, as stored; Refused for what can't be edited here."""
+        """The width and height that a file's header claims; Refused for what can't be edited here."""
         about, _ = self._ask("look", data, param, _wanted)
         if "refused" in about:
             status, code = (413, "image_too_large") if about["large"] else (400, "invalid_image")

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ledits.asked.recipe import Recipe
 from ledits.picture import image
 
 _HEIC = ("HEIF",) if ".heic" in Image.registered_extensions() else ()  # where pillow-heif is installed
 _OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF", *_HEIC)
+_TURNED = ("JPEG", "MPO", "TIFF", "WEBP")  # whose header says how the picture was held
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LENGTH = struct.Struct("<Q")
 
@@ -47,7 +48,7 @@ def _whole(pipe: BinaryIO, length: int) -> bytes:
 
 
 def look(data: bytes, limits: dict[str, int]) -> dict[str, Any]:
-    """{"size": [width, height]} as the header claims, or {"refused": a sentence, "large": whether it is too large}."""
+    """{"size": [width, height]} upright, as the header claims, or {"refused": a sentence, "large": is it too large}."""
     if data.startswith(_PNG) and _chunks(data, limits["chunks"]) > limits["chunks"]:
         return _refused(f"has more than {limits['chunks']:,} parts (chunks): save it again with another program")
     try:
@@ -56,6 +57,8 @@ def look(data: bytes, limits: dict[str, int]) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_OPENED) as opened:
                 width, height = opened.size
+                if opened.format in _TURNED and opened.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
+                    width, height = height, width
     except Exception:
         return _refused("is no picture that this server can read: send PNG, JPEG, WebP, TIFF, BMP or GIF")
     smaller = ": send a smaller picture"

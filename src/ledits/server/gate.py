@@ -72,7 +72,7 @@ class Gate:
             await answer(message)
 
         status = 0
-        body = _Body(receive, self._settings, headers)
+        body = _Body(receive, self._settings, headers, str(scope["path"]))
         self._open += 1
         state: dict[str, Any] = scope.setdefault("state", {})
         state["id"] = identifier
@@ -133,11 +133,12 @@ class Gate:
 class _Body:
     """A request's body as it arrives, within its bytes and its seconds."""
 
-    def __init__(self, receive: Receive, settings: Settings, headers: Headers) -> None:
+    def __init__(self, receive: Receive, settings: Settings, headers: Headers, path: str) -> None:
         limits = settings.limits
         self._receive, self._headers, self._seconds = receive, headers, limits.upload_seconds
         form = headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
-        self._most = limits.upload_bytes if form else limits.json_bytes
+        pictured = path == "/v1/images/edits"
+        self._most = limits.upload_bytes if form else limits.picture_json_bytes if pictured else limits.json_bytes
         self._so_far, self._whole = 0, False
         self._deadline: float | None = None
 

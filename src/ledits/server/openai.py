@@ -6,10 +6,12 @@ What can't be honoured is refused and named, never left out: a mask that is quie
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from tempfile import SpooledTemporaryFile
+from typing import Annotated, Any, BinaryIO, Literal, cast
 
 from fastapi import APIRouter, Request
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response
 
@@ -18,7 +20,7 @@ from ledits.editor import Edited, Editor, Inversion
 from ledits.language import sentences
 from ledits.server import answers, pictures, words
 from ledits.server.bodies import form, route
-from ledits.server.errors import Refused
+from ledits.server.errors import Refused, RefusedBody
 from ledits.server.jobs import Event, Job, Work
 from ledits.server.pictures import Format
 from ledits.server.schemas import MOST, EditText, Source, Strict, checked
@@ -50,6 +52,7 @@ class ImageEdit(Strict):
     partial_images: int = Field(default=0, ge=0, le=3)
     stream: bool = False
     response_format: Literal["b64_json"] = "b64_json"
+    moderation: Literal["auto", "low"] = Field(default="auto", description="accepted, not used: there is no filter")
     user: Annotated[str, Field(max_length=1000)] = ""
     safety_identifier: Annotated[str, Field(max_length=1000)] = ""
     source: Source = ""
@@ -68,8 +71,9 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The models that are loaded."""
-        return {"object": "list", "data": [_model(service, name) for name in service.editors]}
+        """The models that are loaded, and the other names that they are asked for by."""
+        names = [*service.editors, *service.settings.aliases]
+        return {"object": "list", "data": [_model(service, name) for name in names]}
 
     @routes.get("/v1/models/{name}")
     async def model(name: str) -> dict[str, Any]:
@@ -79,21 +83,22 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/v1/images/edits", openapi_extra=_described())
     async def edits(request: Request) -> Response:
-        """Edit a picture. The prompt is "cat->dog, +crown:8" or plain words such as "make the cat a dog"."""
-        fields = await form(request, service.limits)
-        asked = checked(ImageEdit, _fields(fields))
+        """Edit a picture. The prompt is "cat->dog, +crown:8" or plain words such as "make the cat a dog".
+
+        As a form with the picture's file, or as JSON with `images: [{"image_url": "data:image/png;base64,..."}]`.
+        """
+        json_given = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+        values, images, masks = await (_of_json if json_given else _of_form)(request, service)
+        asked = checked(ImageEdit, values)
         editor = service.editor(asked.model)
-        sent, (width, height) = await picture(
-            [v for k, v in fields.multi_items() if k in ("image", "image[]")], service
-        )  # fmt: skip
+        sent, (width, height) = await picture(images, service)
         if asked.n * width * height > service.limits.pixels:
             raise _refused("n", f"{asked.n} pictures of {width}x{height} pixels are more than one answer may hold")
-        masks = fields.getlist("mask")
         mask, _ = await picture(masks, service, "mask") if masks else (None, None)
         understood = _edits(asked, service)
         if not asked.anyway:
             words.check(editor.backbone.name, service.world(editor.backbone.name), understood, asked.source)
-        size = _size(asked, width, height, service.limits.pixels)
+        size, fitted = _size(asked, width, height, service)
         if asked.output_compression not in (None, 100) and asked.output_format == "png":
             raise _refused("output_compression", "PNG is lossless: ask for jpeg or webp, or leave it out")
         work = _work(service, editor, asked, sent, mask, understood, size, request.state.owner)
@@ -110,9 +115,59 @@ def router(service: Service) -> APIRouter:
             {"b64_json": data["b64_json"], "revised_prompt": said} for name, data in events if name == "completed"
         ]
         body = {"created": int(time.time()), "data": images, **common, "usage": events[-1][1]["usage"]}
-        return JSONResponse(body, headers={"x-ledits-job": job.id})
+        headers = {"x-ledits-job": job.id, "x-ledits-model": editor.backbone.name}
+        if fitted:
+            headers["x-ledits-size"] = f"{fitted}; asked for {asked.size}, of another shape"
+        return JSONResponse(body, headers=headers)
 
     return routes
+
+
+Given = tuple[dict[str, Any], list[Any], list[Any]]  # fields, pictures, masks
+
+
+async def _of_form(request: Request, service: Service) -> Given:
+    """What a form holds."""
+    fields = await form(request, service.limits)
+    images = [value for key, value in fields.multi_items() if key in ("image", "image[]")]
+    return _fields(fields), images, fields.getlist("mask")
+
+
+async def _of_json(request: Request, service: Service) -> Given:
+    """What a JSON body holds; its pictures lie on disk from now on, as those of a form do."""
+    try:
+        values: Any = await request.json()
+    except RefusedBody as error:
+        raise error.refused from None
+    if not isinstance(values, dict):
+        raise Refused("the body is no JSON object", code="invalid_json")
+    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}  # pyright: ignore[reportUnknownVariableType]
+    for name in _IMPOSSIBLE:
+        if name in given:
+            raise _refused(name, f"{_IMPOSSIBLE[name]}: leave it out")
+    pictured = given.pop("images", [])
+    masks = [given.pop("mask")] if "mask" in given else []
+    if not isinstance(pictured, list):
+        raise _refused("images", 'a list is needed, such as [{"image_url": "data:image/png;base64,..."}]')
+    if len(pictured) > service.limits.files:  # pyright: ignore[reportUnknownArgumentType]
+        raise _refused("images", "one picture is needed")
+    files = [await run_in_threadpool(_kept, each, "images") for each in pictured]  # pyright: ignore[reportUnknownVariableType]
+    kept_masks = [await run_in_threadpool(_kept, each, "mask") for each in masks]
+    request.state.form = FormData([("file", file) for file in [*files, *kept_masks]])
+    return given, files, kept_masks
+
+
+def _kept(told: Any, param: str) -> UploadFile:
+    """The picture of {"image_url": a data URL} as a file."""
+    url = told.get("image_url") if isinstance(told, dict) else told  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(url, str) or not url.startswith("data:"):
+        raise _refused(
+            param, "the picture itself is needed, as a data URL (data:image/png;base64,...): nothing is fetched here"
+        )
+    data = pictures.from_text(url, param)
+    file = SpooledTemporaryFile(max_size=2**20)  # noqa: SIM115 the gate closes it when the request is over
+    file.write(data)
+    return UploadFile(cast(BinaryIO, file), size=len(data))
 
 
 def _work(
@@ -227,10 +282,14 @@ def _fields(fields: FormData) -> dict[str, Any]:
     return values
 
 
-def _size(asked: ImageEdit, width: int, height: int, most: int) -> tuple[int, int] | None:
-    """The size asked for, of the picture's own shape to within a pixel; None for its own."""
+def _size(asked: ImageEdit, width: int, height: int, service: Service) -> tuple[tuple[int, int] | None, str]:
+    """The size asked for, None for the picture's own; and what it became, where it was of another shape.
+
+    Chat programs send a fixed size with every picture: the result then fits inside it, in the picture's own shape.
+    """
     if asked.size == "auto":
-        return None
+        return None, ""
+    most = service.limits.pixels
     wide, high = map(int, asked.size.split("x"))
     if asked.n * wide * high > most:
         raise _refused(
@@ -239,10 +298,14 @@ def _size(asked: ImageEdit, width: int, height: int, most: int) -> tuple[int, in
     # A turned photo is stored on its side.
     for w, h in ((width, height), (height, width)):
         if abs(wide * h / w - high) <= 1 or abs(high * w / h - wide) <= 1:
-            return wide, high
-    raise _refused(
-        "size", f"{asked.size} is of another shape than the picture, {width}x{height}: ask for auto, or scale both"
-    )
+            return (wide, high), ""
+    if service.settings.strict:
+        raise _refused(
+            "size", f"{asked.size} is of another shape than the picture, {width}x{height}: ask for auto, or scale both"
+        )
+    scale = min(wide / width, high / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return size, f"{size[0]}x{size[1]}"
 
 
 def _encoded(edited: Edited, asked: ImageEdit, size: tuple[int, int] | None) -> str:

@@ -52,6 +52,7 @@ class Settings:
     keys: tuple[str, ...] = ()  # bearer tokens; none: whoever reaches the address may ask
     origins: tuple[str, ...] = ()  # of other sites' pages that may call (CORS)
     hosts: tuple[str, ...] = ()  # names that the server is called by, beside its address
+    strict: bool = False  # refuse what a chat program asks for in passing: a size of another shape
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names of models
     limits: Limits = Limits()
     demo: bool = False  # for strangers without a key: nobody is told what others keep, and metrics stay inside
