@@ -6,12 +6,14 @@ import io
 import json
 import logging
 import os
+import re
 import socket
 import struct
 import threading
 import time
 import zlib
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx2
@@ -499,3 +501,9 @@ def test_a_failure_that_nobody_foresaw_is_documented_json(server: Served, monkey
         answer = http.get("/metrics")
     assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
     assert answer.headers["x-request-id"] in answer.json()["error"]["message"]
+
+
+def test_the_documentation_has_every_limit_with_its_value() -> None:
+    text = (Path(__file__).parent.parent / "docs/serve.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| .+ \|$", text.split("## Limits")[1].split("\n## ")[0], re.MULTILINE)
+    assert {name: float(value.replace(",", "")) for name, value in rows} == asdict(Limits())
