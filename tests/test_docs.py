@@ -75,8 +75,7 @@ def folder(tmp_path, monkeypatch):
     pictures.samples(tmp_path)
     # Folders that pages name; what a toy is loaded for must look like a checkpoint.
     for name in ("sdxl-turbo", "my-checkpoint"):
-        (tmp_path / name).mkdir()
-        shutil.copy(BUNDLED_FOLDER / "model_index.json", tmp_path / name)
+        shutil.copytree(BUNDLED_FOLDER, tmp_path / name)
     yield tmp_path
     editor._editor.cache_clear()
 

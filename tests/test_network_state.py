@@ -213,7 +213,7 @@ def test_a_file_of_before_tokens_is_predicted_again(tmp_path, bundled):
     from safetensors import safe_open
 
     editor, path = Editor(bundled), tmp_path / "a.safetensors"
-    editor.invert(picture(), steps=2).save(path)
+    editor.invert(picture(), steps=2, anyway=True).save(path)
     with safe_open(path, "pt") as file:
         said = json.loads(file.metadata()["ledits"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -222,3 +222,25 @@ def test_a_file_of_before_tokens_is_predicted_again(tmp_path, bundled):
     opened = editor.open_inversion(path, picture())
     assert opened.current() is not opened
     assert opened.latent_error() == 0
+
+
+def test_packed_layers_lay_out_their_weights_and_are_the_same_network():
+    """Those of real widths do so when they are made, and when they first run; neither could be looked at."""
+    from diffusers import AutoencoderKL
+
+    from ledits.backbones import state
+    from ledits.cpu import packed
+
+    if not packed.available(torch.device("cpu"), torch.float32):
+        pytest.skip("nothing can be packed here")
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256), latent_channels=4, layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    )  # fmt: skip
+    packed.pack(vae.eval().requires_grad_(False))
+    before = state.predicts([vae], [], 0)
+    with torch.inference_mode():
+        vae.decode(torch.zeros(1, 4, 8, 8))
+    assert state.predicts([vae], [], 0) == before
+    state.encodes(vae)
+    state.content({"vae": vae})

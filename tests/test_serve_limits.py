@@ -507,3 +507,20 @@ def test_the_documentation_has_every_limit_with_its_value() -> None:
     text = (Path(__file__).parent.parent / "docs/serve.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| .+ \|$", text.split("## Limits")[1].split("\n## ")[0], re.MULTILINE)
     assert {name: float(value.replace(",", "")) for name, value in rows} == asdict(Limits())
+
+
+def test_requests_open_at_once_are_so_many_and_the_next_is_told_so(tmp_path: Path) -> None:
+    head = (
+        b"POST /v1/parse HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
+    )
+    with served(tmp_path, limits=Limits(requests=4)) as server:
+        held = [opened(server, head) for _ in range(4)]
+        with server.client() as http:
+            while (answer := http.get("/v1/models")).status_code == 200:
+                time.sleep(0.01)  # until all four are open
+        for each in held:
+            each.close()
+        with server.client() as http:
+            while http.get("/v1/models").status_code != 200:
+                time.sleep(0.01)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")

@@ -24,12 +24,12 @@ from torch import Tensor
 from ledits import progress as bars
 from ledits.asked import idle, regions
 from ledits.asked.idle import Idle
-from ledits.asked.loading import Loading
+from ledits.asked.loading import Embedding, Loading, Lora
 from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import Mode, Settings
-from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, state
+from ledits.backbones import BUNDLED, Backbone, from_pipe, load, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.files.checkpoints import World
@@ -42,6 +42,7 @@ from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
 from ledits.progress import Progress
 from ledits.scenes import suits
+from ledits.seeing import florence, sam
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,9 @@ class Editor:
     """A loaded model. It keeps nothing between calls, so that any number of threads may use it at once."""
 
     def __init__(
-        self, model: "str | Loading | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto",
-        lora: Sequence[str] = (), embedding: Sequence[str] = (), vae: str | None = None, tiny_vae: str | None = None,
+        self, model: "str | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto",
+        lora: Sequence[str | Lora] = (), embedding: Sequence[str | Embedding] = (), vae: str | None = None,
+        tiny_vae: str | None = None,
         base: str | None = None, text_encoder: Sequence[str] = (), variant: str | None = None,
         offload: str | None = None, quantize: str | None = None,
     ) -> None:  # fmt: skip
@@ -63,7 +65,16 @@ class Editor:
                 model, device=device, dtype=dtype, lora=lora, embedding=embedding, vae=vae, tiny_vae=tiny_vae,
                 base=base, text_encoder=text_encoder, variant=variant, offload=offload, quantize=quantize,
             )  # fmt: skip
-        self.backbone = loaded(model) if isinstance(model, Loading) else model
+        self.backbone = model
+
+    @classmethod
+    def of(cls, asked: Loading) -> "Editor":
+        """An editor with a model as it is asked for, by whoever has checked that before."""
+        return cls(
+            asked.model, device=asked.device, dtype=asked.dtype, lora=asked.loras, embedding=asked.embeddings,
+            vae=asked.vae, tiny_vae=asked.tiny_vae, base=asked.base, text_encoder=asked.text_encoders,
+            variant=asked.variant, offload=asked.offload, quantize=asked.quantize,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"<Editor of {self.backbone.name!r} on {self.backbone.device}, {_short(self.backbone.dtype)}>"
@@ -148,6 +159,21 @@ class Editor:
         height, width, _ = shown.rgb.shape
         suits.check_words(self.backbone.name, suits.local(self.backbone.name), edits, settings.source)
         suits.check_picture(self.backbone, Frame.of(width, height, settings.area, self.backbone.multiple), shown.rgb)
+
+    def caption(self, picture: Any, *, weights: str = florence.FLORENCE) -> str:
+        """What a picture shows, by Florence-2, for `source`. Nothing is downloaded: ValueError says how to."""
+        return florence.caption(picture, self.backbone.device, weights)
+
+    def where(self, picture: Any, phrase: str, *, weights: str = florence.FLORENCE) -> "np.ndarray[Any, Any]":
+        """The region (H W) of what a phrase names, such as "the left cat", by Florence-2, for `region`."""
+        return florence.where(picture, phrase, self.backbone.device, weights)
+
+    def select(
+        self, picture: Any, *points: tuple[int, int], box: tuple[int, int, int, int] | None = None,
+        weights: str = sam.SAM,
+    ) -> "np.ndarray[Any, Any]":  # fmt: skip
+        """The region (H W) of the thing under points (x, y), or within a box, by SAM 2, for `region`."""
+        return sam.selected(picture, self.backbone.device, points=points, box=box, name=weights)
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise ValueError where a recipe was made with other weights, or with other additions to them."""
@@ -494,7 +520,7 @@ class Replay:
                 source, after = captions.source, captions.targets
                 heard = [bool(each.scale) and target != source for each, target in zip(asked, after, strict=True)]
                 said = several.told(source, list(compress(after, heard)), world.emptied if world else None)
-                spoken, silent = iter(said), Told(*[source] * 6)
+                spoken, silent = iter(said), Told(source, source, source, source, source, source)
                 told = [next(spoken) if guides else silent for guides in heard]
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late

@@ -118,6 +118,8 @@ class Loading:
         if not text.startswith("{"):
             return cls(model=text, device=device, dtype=dtype)
         said: dict[str, Any] = json.loads(text)
-        said |= {"text_encoders": tuple(said["text_encoders"]), "device": device, "dtype": dtype}
-        said |= {"loras": tuple(Lora(**each) for each in said["loras"])}
-        return cls(**{**said, "embeddings": tuple(Embedding(**each) for each in said["embeddings"])})
+        said["text_encoders"] = tuple(said["text_encoders"])
+        said["loras"] = tuple(Lora(**each) for each in said["loras"])
+        said["embeddings"] = tuple(Embedding(**each) for each in said["embeddings"])
+        said["device"], said["dtype"] = device, dtype
+        return cls(**said)

@@ -14,7 +14,7 @@ from ledits.files import families
 from ledits.files.checkpoints import BUNDLED
 from ledits.method.core import Denoiser, Schedule
 
-__all__ = ["BUNDLED", "DTYPES", "Backbone", "Loading", "fingerprint", "from_pipe", "load", "loaded"]
+__all__ = ["BUNDLED", "DTYPES", "Backbone", "Loading", "fingerprint", "from_pipe", "load"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -98,11 +98,6 @@ def load(
         tiny_vae=None if tiny_vae is None else str(tiny_vae), loras=tuple(map(Lora.of, lora)),
         embeddings=tuple(map(Embedding.of, embedding)),
     )  # fmt: skip
-    return loaded(asked, packed=packed)
-
-
-def loaded(asked: Loading, *, packed: bool = True) -> Backbone:
-    """The backbone that is asked for; see `load`."""
     from ledits.backbones import loading
 
     return loading.backbone(asked, packed=packed)

@@ -1,5 +1,6 @@
 """What is added to a checkpoint: LoRAs, words that were learned, other autoencoders. Read by diffusers and peft."""
 
+import importlib.util
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,8 @@ def _pipeline(parts: Mapping[str, Any], family: str) -> Any:
 
 def _adapt(pipe: Any, name: str, asked: Lora, checkpoint: Checkpoint) -> str:
     path = _local(asked.where)
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError("a LoRA needs the package peft: pip install peft")
     file = files.told(path)
     if file.kind != "lora":
         raise ValueError(f"{path.name} is a {file.kind} and no LoRA")

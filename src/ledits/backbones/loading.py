@@ -17,7 +17,7 @@ from ledits.files.single import File, prediction, told
 
 
 def backbone(asked: Loading, *, packed: bool) -> Any:
-    where = _device(asked.device)
+    where = device_named(asked.device)
     quantized = dict[str, Any]()
     if asked.offload or asked.quantize:
         from ledits.backbones import large
@@ -198,7 +198,7 @@ def _lay_out(unet: Any, vae: Any, where: torch.device, dtype: torch.dtype, *, pa
         unet.to(memory_format=torch.channels_last)
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -118,13 +118,19 @@ def _tensors(module: nn.Module) -> Generator[tuple[str, Tensor]]:
 
     Layers that are packed (`ledits.cpu`) can't be changed any more, and lay their weights out anew when they first run.
     """
-    for prefix, each in module.named_modules():
-        if type(each).__module__.startswith("ledits.cpu"):
-            continue
+    for prefix, each in _unpacked(module):
         for name, tensor in (*each.named_parameters(recurse=False), *each.named_buffers(recurse=False)):
             if tensor.is_meta and (kept := getattr(getattr(each, "_hf_hook", None), "weights_map", None)) is not None:
                 tensor = cast("Tensor", kept[name])
             yield f"{prefix}.{name}", tensor.detach()
+
+
+def _unpacked(module: nn.Module, prefix: str = "") -> Generator[tuple[str, nn.Module]]:
+    if type(module).__module__.startswith("ledits.cpu"):
+        return
+    yield prefix, module
+    for name, child in module.named_children():
+        yield from _unpacked(child, f"{prefix}.{name}" if prefix else name)
 
 
 def _plain(module: nn.Module) -> Generator[tuple[str, str, str]]:

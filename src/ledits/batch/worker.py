@@ -31,7 +31,7 @@ def open_editor(model: str, device: str, dtype: str) -> "Editor":
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return Editor(Loading.of(model, device, dtype))
+    return Editor.of(Loading.of(model, device, dtype))
 
 
 def introduction(editor: "Editor", dtype: str) -> dict[str, Any]:

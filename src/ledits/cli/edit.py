@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -21,6 +22,7 @@ from ledits.cli.edit_options import (
     Region,
     ShowMasks,
     Thrifty,
+    Where,
     Words,
 )  # fmt: skip
 from ledits.cli.more_options import More, with_more
@@ -62,7 +64,8 @@ def edit_command(
     negative: NegativeOption = None, thrifty: Thrifty = False, recipe: RecipeOption = None,
     no_recipe: NoRecipe = False, inversion: Kept = None, save_inversion: Keep = None, show_masks: ShowMasks = None,
     quality: Quality = None, keep_metadata: Metadata = False, force: ForceOption = False, as_json: JsonOption = False,
-    assistant: AssistantOption = None, quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
+    assistant: AssistantOption = None, where: Where = None, quiet: QuietOption = False, verbose: VerboseOption = False,
+    *, more: More,
 ) -> None:  # fmt: skip
     """Edit pictures with words: ledits edit cat.png 'cat->dog' -o dog.png
 
@@ -83,17 +86,31 @@ def edit_command(
     began = time.perf_counter()
     split = arguments.split(words or [])
     edits: Sequence[Edit | str] = split.edits
+    if (source == "auto" or where is not None) and len(split.sources) > 1:
+        raise ValueError("--source auto and --where are for one picture at a time: give one picture")
+    for fixes, file in (("--recipe", recipe), ("--inversion", inversion)):
+        if file is not None and source == "auto":
+            raise ValueError(f"{fixes} fixes --source: leave it out")
+    if where is not None and (region is not None or recipe is not None):
+        other = "--region gives it" if region is not None else "--recipe fixes it"
+        raise ValueError(f"--where finds the region, and {other}: leave one out")
+    picture = split.sources[0].data
+    if source == "auto":
+        source = florence_caption(picture, device)
+        if not quiet and not as_json:
+            typer.echo(f"the caption: {source}", err=True)
+    found: Any = region if where is None else florence_where(picture, where, device)
     if assistant is not None and recipe is None and inversion is None:
         if len(split.sources) > 1:
             raise ValueError("--assistant reads a sentence for one picture at a time: give one picture")
-        edits, source, asked = assistants.read(edits, source or "", assistant, split.sources[0].data)
+        edits, source, asked = assistants.read(edits, source or "", assistant, picture)
         if asked and not quiet and not as_json:
             typer.echo(f"the assistant's caption: {source}", err=True)
     request = Request.of(
         edits,
         {"steps": steps, "skip": skip, "seed": seed, "source": source, "source_scale": source_scale,
          "negative": negative, "size": size},
-        {"region": region, "mask": mask and mask.value, "composite": composite, "thrifty": thrifty},
+        {"region": found, "mask": mask and mask.value, "composite": composite, "thrifty": thrifty},
         {"model": model, "device": device, "dtype": dtype},
         recipe=recipe, inversion=inversion,
     )  # fmt: skip
@@ -120,6 +137,22 @@ def edit_command(
             said = results.said(result, target, time.perf_counter() - began)
             answer(*said, as_json=as_json, quiet=quiet, err=target is None)
             began = time.perf_counter()
+
+
+def florence_caption(picture: Any, device: str | None) -> str:
+    """What a picture shows; torch is loaded now."""
+    from ledits.backbones.loading import device_named
+    from ledits.seeing import florence
+
+    return florence.caption(picture, device_named(device or "auto"))
+
+
+def florence_where(picture: Any, phrase: str, device: str | None) -> Any:
+    """The region that a phrase names; torch is loaded now."""
+    from ledits.backbones.loading import device_named
+    from ledits.seeing import florence
+
+    return florence.where(picture, phrase, device_named(device or "auto"))
 
 
 edit_command.command_class = arguments.EditCommand  # pyright: ignore[reportFunctionMemberAccess]

@@ -48,6 +48,13 @@ Region = Annotated[
         help="Where edits may act: a picture of the same size. White is open, black and what is transparent is closed.",
     ),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where", rich_help_panel=PICTURE,
+        help="Where edits may act, in words, such as 'the left cat'; found by Florence-2.",
+    ),
+]  # fmt: skip
 AssistantOption = Annotated[
     str | None,
     typer.Option(

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 from PIL import Image
 
+from ledits.cli.more_options import More, with_more
 from ledits.cli.options import DeviceOption, DtypeOption
 from ledits.cli.serve import loaded, named
 
 
+@with_more
 def mcp_command(
     folders: Annotated[
         list[Path],
@@ -21,7 +23,7 @@ def mcp_command(
         list[str] | None,
         typer.Option("--model", help="A model to load, or NAME=MODEL to name it; may be repeated. [default: scenes]"),
     ] = None,
-    device: DeviceOption = None, dtype: DtypeOption = None,
+    device: DeviceOption = None, dtype: DtypeOption = None, *, more: More,
 ) -> None:  # fmt: skip
     """Offer edits to a chat program or an agent by the Model Context Protocol: ledits mcp ~/Pictures
 
@@ -39,4 +41,4 @@ def mcp_command(
     # Standard output is the protocol's.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     Image.MAX_IMAGE_PIXELS = Limits().pixels
-    over_standard_input(loaded(models, device, dtype), opened)
+    over_standard_input(loaded(models, device, dtype, more), opened)

@@ -65,7 +65,9 @@ SeedOption = Annotated[
 SourceOption = Annotated[
     str | None,
     typer.Option(
-        "--source", rich_help_panel=PICTURE, help="Caption of the picture; edits apply where two captions differ."
+        "--source",
+        rich_help_panel=PICTURE,
+        help="Caption of the picture; edits apply where two captions differ. auto: Florence-2 writes it.",
     ),
 ]
 SourceScaleOption = Annotated[
@@ -164,4 +166,4 @@ def load(asked: Loading) -> "Editor":
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return Editor(asked)
+    return Editor.of(asked)

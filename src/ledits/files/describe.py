@@ -10,7 +10,12 @@ _EDITS = "by words, and with a caption"
 
 
 def folder(path: Path, name: str) -> dict[str, Any]:
-    """A folder in diffusers' layout: "edits" says how one can edit with it, or "no" and why not."""
+    """A folder in diffusers' layout: "edits" says how one can edit with it, or "no" and why not.
+
+    Raises ValueError for a folder that is no model's.
+    """
+    if not (path / "model_index.json").exists():
+        checkpoints.index(path, name)
     said: dict[str, Any] = {"kind": "model"}
     why, read = "", dict[str, Any]()
     try:

@@ -1,0 +1,58 @@
+"""Where the models' weights lie, and for how long they stay in memory. Nothing is downloaded here."""
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+SHORT = 2 * 2**30  # bytes: with less memory free, a model leaves once it has answered
+
+
+def found(name: str, kind: str) -> Path:
+    """The folder of a checkpoint of this kind ("florence2", "sam2"): a path, or a hub id that was fetched before.
+
+    ValueError with the command that fetches it, where it is not there.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError, OSError):
+            raise ValueError(
+                f"the weights of {name} are not on this machine: fetch them with `hf download {name}`"
+            ) from None
+    try:
+        said = json.loads((folder / "config.json").read_text()).get("model_type")
+    except (OSError, ValueError):
+        said = None
+    # The checkpoint's own word for its class is not followed: each model has one class here.
+    if said not in (kind, f"{kind}_video"):
+        raise ValueError(f"{name} holds no model of the kind {kind}: name a checkpoint in its layout")
+    return folder
+
+
+@lru_cache(maxsize=2)
+def kept(load: Callable[[Path, torch.device], Any], folder: Path, device: torch.device) -> Any:
+    """A loaded model, which stays for the next question."""
+    return load(folder, device)
+
+
+def freed_if_short(device: torch.device) -> None:
+    """Let the models go where memory is short: the editor needs it more."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if free < SHORT:
+        free_all()
+
+
+def free_all() -> None:
+    """Let the models go."""
+    kept.cache_clear()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
