@@ -23,6 +23,7 @@ from PIL import Image
 from ledits.server import jobs
 from ledits.server.run import OneLine, Seldom
 from ledits.server.settings import Limits
+from ledits.studio.page import page
 from serving import Served, png, saved, served
 
 
@@ -524,3 +525,15 @@ def test_requests_open_at_once_are_so_many_and_the_next_is_told_so(tmp_path: Pat
             while http.get("/v1/models").status_code != 200:
                 time.sleep(0.01)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("cat.png", "image/png"), ("page.html", "application/octet-stream"), ("a.svg", "application/octet-stream")],
+)
+def test_a_picture_that_is_called_a_page_is_served_as_none(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).write_bytes(png(1))
+    given = tmp_path / name
+    with served(tmp_path / "store", page=lambda e: page(e, given)) as server, server.client() as http:
+        answer = http.get("/opened")
+    assert (answer.content, answer.headers["content-type"]) == (png(1), kind)
