@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 import ledits
 from ledits.picture import align
 from ledits.picture.keeping import keep
+from ledits.scenes.samples import draw
 from serving import served
 
 SIDE = 256
@@ -136,6 +137,15 @@ def test_nothing_changed_gives_the_original() -> None:
     assert (kept.rgb == np.asarray(photo(3))).all()
 
 
+def test_a_plain_picture_that_lost_its_only_thing_has_not_moved() -> None:
+    before = Image.fromarray(draw("gift"))
+    after = before.copy()
+    after.paste(before.crop((0, 40, 16, 128)).resize((96, 88)), (16, 40))
+    kept = keep(before, after)
+    assert (kept.shift, kept.scale) == ((0, 0), (1, 1))
+    assert 0.05 < kept.share < 0.6
+
+
 def test_alpha_stays_the_originals() -> None:
     before = photo(3).convert("RGBA")
     before.putalpha(Image.linear_gradient("L").resize(before.size))
@@ -149,7 +159,7 @@ REFUSED = {
     "another shape": (lambda: keep(photo(3), photo(3).crop((0, 0, 256, 128))), "of another shape"),
     "an empty mask": (lambda: keep(photo(3), photo(3), np.zeros((SIDE, SIDE))), "black everywhere"),
     "a mask of another size": (lambda: keep(photo(3), photo(3), np.ones((8, 8))), "same size"),
-    "all of it": (lambda: keep(photo(3), Image.new("RGB", (SIDE, SIDE), "red")), "nothing in common"),
+    "all of it": (lambda: keep(photo(3), Image.new("RGB", (SIDE, SIDE), "red")), "each other"),
 }
 
 

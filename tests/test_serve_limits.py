@@ -6,12 +6,14 @@ import io
 import json
 import logging
 import os
+import re
 import socket
 import struct
 import threading
 import time
 import zlib
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx2
@@ -21,6 +23,7 @@ from PIL import Image
 from ledits.server import jobs
 from ledits.server.run import OneLine, Seldom
 from ledits.server.settings import Limits
+from ledits.studio.page import page
 from serving import Served, png, saved, served
 
 
@@ -499,3 +502,38 @@ def test_a_failure_that_nobody_foresaw_is_documented_json(server: Served, monkey
         answer = http.get("/metrics")
     assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
     assert answer.headers["x-request-id"] in answer.json()["error"]["message"]
+
+
+def test_the_documentation_has_every_limit_with_its_value() -> None:
+    text = (Path(__file__).parent.parent / "docs/serve.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| .+ \|$", text.split("## Limits")[1].split("\n## ")[0], re.MULTILINE)
+    assert {name: float(value.replace(",", "")) for name, value in rows} == asdict(Limits())
+
+
+def test_requests_open_at_once_are_so_many_and_the_next_is_told_so(tmp_path: Path) -> None:
+    head = (
+        b"POST /v1/parse HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"
+    )
+    with served(tmp_path, limits=Limits(requests=4)) as server:
+        held = [opened(server, head) for _ in range(4)]
+        with server.client() as http:
+            while (answer := http.get("/v1/models")).status_code == 200:
+                time.sleep(0.01)  # until all four are open
+        for each in held:
+            each.close()
+        with server.client() as http:
+            while http.get("/v1/models").status_code != 200:
+                time.sleep(0.01)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("cat.png", "image/png"), ("page.html", "application/octet-stream"), ("a.svg", "application/octet-stream")],
+)
+def test_a_picture_that_is_called_a_page_is_served_as_none(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).write_bytes(png(1))
+    given = tmp_path / name
+    with served(tmp_path / "store", page=lambda e: page(e, given)) as server, server.client() as http:
+        answer = http.get("/opened")
+    assert (answer.content, answer.headers["content-type"]) == (png(1), kind)

@@ -55,7 +55,7 @@ def place(
     """Where `before` (H W 3) in 0..1 lies in `after`, which may have another size.
 
     `near`, `tint` and `changed` (h w): where it lies, how its colours differ and what is something else (> 0), as far
-    as that is known. ValueError where the two don't lie on each other.
+    as that is known. Where nothing near fits, it is taken to lie where it is known to.
 
     Gauss-Newton from a coarse picture to a fine one, over two shifts, two scales, and each colour's gain and offset.
     """
@@ -65,12 +65,7 @@ def place(
     scale = finest if near else min(finest, _COARSE / min(height, width))
     while True:
         size = max(8, round(width * scale)), max(8, round(height * scale))
-        better = _refined(_resized(before, size), after, found, tint, changed)
-        if better is None:
-            raise ValueError(
-                "the two pictures don't lie on each other: pass the original first, then what was made of it"
-            )
-        found = better
+        found = _refined(_resized(before, size), after, found, tint, changed) or found
         if scale >= finest:
             return found
         scale = min(finest, scale * 2)

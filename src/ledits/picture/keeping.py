@@ -24,6 +24,7 @@ _FINEST = 2048  # pixels of the longer side at which changes are looked for
 # pair is for pictures that an editor has drawn anew, in which whole things are to be found, and not every pixel.
 _SURE, _LIKELY = (5.0, 4.0), (2.5, 1.7)
 _SEEN = 6 / 255  # no smaller change is one that somebody wanted
+_NO_BETTER = 1.15
 _ASPECT = 0.03  # by how much the shapes of the two pictures may differ
 
 
@@ -101,10 +102,20 @@ def keep(before: Any, after: Any, mask: Any = None) -> Kept:
         if given is None:
             region = weight = _found(coarse, laid, tint, align.covered(at, size, other.rgb.shape))
         at = align.place(first, second, at, tint, region)
+    # Where little is left to go by, a drift that explains no more than none does is none.
+    if _misfit(coarse, second, align.WHOLE, region) < _NO_BETTER * _misfit(coarse, second, at, region) + 1e-6:
+        at = align.WHOLE
+        laid = align.taken(second, at, *size)
+        tint = align.colours(coarse, laid, None if region is None else region > 0)
+        if given is None:
+            weight = _found(coarse, laid, tint, align.covered(at, size, other.rgb.shape))
     assert weight is not None
     apart, plain = _residual(coarse, tint(laid), align.SAME), np.sqrt(((coarse - coarse.mean((0, 1))) ** 2).mean(2))
     if given is None and np.median(apart) > max(0.5 * float(np.median(plain)), _SEEN):
-        raise ValueError("the two pictures have nothing in common that could be kept: give a mask of what may change")
+        raise ValueError(
+            "the two pictures don't lie on each other: pass the original first, then what was made of it, or give a "
+            "mask of what may change"
+        )
     if (weight > 0).mean() > 0.9 and given is None:
         raise ValueError(
             f"{(weight > 0).mean():.0%} of the picture changed, so there is nothing to keep: give a mask of what may "
@@ -122,8 +133,18 @@ def _found(before: Floats, after: Floats, tint: Colours, covered: NDArray[np.boo
     # Where all else fits to a grey value or two the edge of a change is known to the pixel. Where an editor has drawn
     # everything anew it isn't, and a seam would show.
     unsure = float(((np.quantile(residual, 0.75) * 255 - 2.2) / 2).clip(0, 1))
-    changed = _changed(residual, np.maximum(_slope(before), _slope(tint(after))), unsure) & covered
+    changed = _changed(residual, np.minimum(_most(_slope(before)), 2 * _most(_slope(tint(after)))), unsure) & covered
     return (((1 - unsure) * changed + unsure * _soft(changed, grow=True)) * covered).astype(np.float32)
+
+
+def _misfit(before: Floats, after: Floats, at: Place, region: Floats | None) -> float:
+    """How badly the edges of the two pictures fit where `after` lies at a place, outside of what changed."""
+    height, width, _ = before.shape
+    laid = align.taken(after, at, width, height)
+    tint = align.colours(before, laid, None if region is None else region > 0)
+    slope = _slope(before) if region is None else np.where(region > 0, 0, _slope(before))
+    steep = slope >= max(float(np.quantile(slope, 0.9)), 1e-6)
+    return float(np.median(_residual(before, laid, tint)[steep])) if steep.any() else 0.0
 
 
 def _residual(before: Floats, after: Floats, tint: Colours) -> Floats:
@@ -140,11 +161,12 @@ def _changed(residual: Floats, slope: Floats, unsure: float) -> NDArray[np.bool_
     are, `unsure` from 0 to 1 how much an editor drew anew.
     """
     very, rather = (exact + unsure * (anew - exact) for exact, anew in (_SURE, _LIKELY))
-    slope = _most(slope)
     usual, steep = np.median(residual), slope > np.quantile(slope, 0.75)
     floor = max(1.4826 * float(usual), 1 / 255)
-    share = float(np.median(residual[steep] / np.maximum(slope[steep], 1e-6))) if steep.any() else 0.0
-    surprise = (residual / np.sqrt(floor**2 + (2 * share * slope) ** 2)).astype(np.float32)
+    # Of what is steep much may have changed: the better quarter says how far from its place a pixel is.
+    off = residual[steep] / np.maximum(slope[steep], 1e-6) if steep.any() else np.zeros(1)
+    share = min(4 * float(np.quantile(off, 0.25)), 0.5)
+    surprise = (residual / np.sqrt(floor**2 + (share * slope) ** 2)).astype(np.float32)
     side = max(residual.shape)
     near = max(1, round(side / 256))
     sure = (_blurred(surprise, 2 * near) > very) & (_blurred(residual, 2 * near) > _SEEN)

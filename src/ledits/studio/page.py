@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from functools import cache
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,12 @@ def page(editors: Mapping[str, Editor], picture: Path | None = None, caption: st
     async def opened(request: Request) -> Response:
         if picture is None:
             return Refused("the studio was started without a picture", 404, code="not_found").response()
-        return FileResponse(picture, headers={"cache-control": "no-store"})
+        # By its name alone: a picture that is called page.html is no page.
+        kind = guess_type(picture.name)[0] or ""
+        safe = kind.startswith("image/") and "svg" not in kind
+        return FileResponse(
+            picture, media_type=kind if safe else "application/octet-stream", headers={"cache-control": "no-store"}
+        )
 
     return Starlette(
         routes=[
