@@ -31,5 +31,6 @@ def for_pictures(each: Sequence[Sequence[Told]], base: Sequence[Hashable]) -> li
     for edit in zip(*each, strict=True):
         most = max(len(told.stays) for told in edit)
         stays = [[*told.stays, *[own] * (most - len(told.stays))] for told, own in zip(edit, base, strict=True)]
-        result.append(Told(*zip(*(told[:-1] for told in edit), strict=True), tuple(zip(*stays, strict=True))))
+        each_field = zip(*(told[:-1] for told in edit), strict=True)
+        result.append(Told._make([*each_field, tuple(zip(*stays, strict=True))]))
     return result

@@ -94,7 +94,7 @@ def keep(before: Any, after: Any, mask: Any = None) -> Kept:
     size = max(8, round(width * shrink)), max(8, round(height * shrink))
     coarse = first if shrink == 1 else align.taken(first, align.WHOLE, *size)
     region = weight = None if given is None else _soft(_scaled(given, size) > 0.5, grow=False)
-    at, tint = align.place(first, second), align.SAME
+    at, tint, laid = align.place(first, second), align.SAME, coarse
     # Place and colours are known better once what changed is left out of them.
     for _ in range(3):
         laid = align.taken(second, at, *size)

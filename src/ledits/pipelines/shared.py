@@ -305,7 +305,9 @@ class LEditsPP(DiffusionPipeline):
 
         def with_prompts(k: int, told: Told) -> Told:
             *captions, wide, stays = told
-            return Told(*(embedded(k, text) for text in captions), wide, tuple(embedded(k, text) for text in stays))
+            return Told._make(
+                [*(embedded(k, text) for text in captions), wide, tuple(embedded(k, text) for text in stays)]
+            )
 
         world = suits.world(backbone.name)
         emptied = world.emptied if world else None
