@@ -36,7 +36,11 @@ class Block:
 
 def pages() -> dict[str, Path]:
     """Every page by its name, such as "method" or "scenes/report"."""
-    return {path.relative_to(DOCS).with_suffix("").as_posix(): path for path in sorted(DOCS.rglob("*.md"))}
+    return {
+        path.relative_to(DOCS).with_suffix("").as_posix(): path
+        for path in sorted(DOCS.rglob("*.md"))
+        if "log" not in path.relative_to(DOCS).parts
+    }
 
 
 def blocks(path: Path) -> Iterator[Block]:

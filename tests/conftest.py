@@ -15,6 +15,7 @@ from ledits import scenes
 from ledits.backbones import BUNDLED, load
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.stable_diffusion import ClipPrompts
+from ledits.method import core
 from ledits.scenes.samples import SIDE
 
 BUNDLED_FOLDER = Path(__file__).parent.parent / "src/ledits/models" / BUNDLED
@@ -78,6 +79,15 @@ def picture(seed: int = 0, width: int = 32, height: int = 32) -> Image.Image:
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def asked_again(denoise: core.Denoiser, inversion: core.Inversion) -> torch.Tensor:
+    """The end of a replay without edits in which the network is asked at every level, for each step is handed back."""
+    steps = core.edit(denoise, inversion, [])
+    x = next(steps).x
+    for _ in range(len(inversion.schedule) - 1):
+        x = steps.send(x).x
+    return x
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:

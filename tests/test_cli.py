@@ -308,8 +308,7 @@ def test_models_lists_the_words_and_what_is_in_the_cache(ledits, tmp_path, monke
     assert "panda" in models[0]["words"]
     assert "sunglasses" in models[0]["words"]
     assert "monocle" not in models[0]["words"]
-    assert models[1]["words"] == models[0]["words"]
-    assert ledits("models")[1].count("panda") == 1
+    assert "panda" in models[1]["words"]
 
 
 def test_standard_input_to_standard_output(cat):

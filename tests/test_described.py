@@ -177,7 +177,7 @@ def test_regions_of_several_things_are_shared_out(random_model):
     """Each cell goes to the thing whose own caption predicts what the picture's does, whatever their order."""
     model, base = random_model(), "a cat and a fox"
     inversion = inverted(model, 2, base)
-    asked = [Concept("a dog and a fox", 3.0, None), Concept("a cat and an owl", 3.0, None), Concept("night", 3.0, 0.5)]
+    asked = [Concept("a dog and a fox", 3.0, None), Concept("a cat and an owl", 3.0, None), Concept("night", 3.0, 0.0)]
     own = ["a cat and a cat", "a fox and a fox", base]
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
 

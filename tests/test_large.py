@@ -14,7 +14,7 @@ import tiny_families
 from ledits.backbones import from_pipe, hub, load
 from ledits.method import core
 
-from conftest import relative
+from conftest import asked_again, relative
 
 LISTED = [
     "README.md", "model_index.json", "sd3_medium.safetensors", "demo.png",
@@ -86,9 +86,9 @@ def seen(backbone):
     with backbone.denoiser(schedule, maps=True) as denoise:
         found, maps = denoise(x, [1], ["a cat"])
         inversion = core.invert(denoise, schedule, x[0], torch.randn(2, *x[0].shape))
-        last = list(core.edit(denoise, inversion, [core.Concept("a dog", 0.0)], "none"))[-1]
+        last = asked_again(denoise, inversion)
     assert maps.isfinite().all()
-    assert torch.equal(last.x, x[0])  # exact, whatever the network is made of
+    assert torch.equal(last, x[0])  # exact, whatever the network is made of
     return torch.cat([found.flatten(), backbone.decode(backbone.encode(torch.zeros(1, 3, 32, 32))).flatten()])
 
 
