@@ -149,7 +149,7 @@ def test_thousands_of_fields_and_deep_json_are_refused(http: httpx2.Client) -> N
     assert http.post("/v1/images/edits", files=files, data={f"f{i}": "x" for i in range(500)}).status_code == 400
     headers = {"content-type": "application/json"}
     for body in (b"[" * 40_000, b"{", b"\xff", b"null", b'{"edits": 1e999999}'):
-        assert http.post("/v1/parse", content=body, headers=headers).status_code == 400
+        assert http.post("/v1/parse", content=body, headers=headers).status_code in (400, 413)
 
 
 def test_an_endless_body_is_cut_off(server: Served, http: httpx2.Client) -> None:

@@ -160,21 +160,23 @@ class Store:
         inversion, edits = self._held(id, draft)
         if inversion is None or edits >= _EDITS:
             edits = 0
-            try:
-                inversion = (
-                    editor.open_inversion(self._path(id, ".safetensors"), read(self.picture(id)), anyway=True)
-                    if draft is None
-                    else self.open(id, editor, None, read).draft(draft)
-                )
-            except ValueError as error:
-                self.entry(id)  # gone by now
-                log.warning("the kept inversion %s can't be opened (%s)", id, error)
-                raise Refused(
-                    "this inversion's file is damaged on the server: delete it, and invert the picture again",
-                    503, code="store_damaged",
-                ) from None  # fmt: skip
+            inversion = (
+                self._read(id, editor, read) if draft is None else self.open(id, editor, None, read).draft(draft)
+            )
         self._hold((id, draft), inversion, edits + 1)
         return inversion
+
+    def _read(self, id: str, editor: Editor, read: Read) -> Inversion:
+        """The inversion from disk; 503 where its file is damaged."""
+        try:
+            return editor.open_inversion(self._path(id, ".safetensors"), read(self.picture(id)), anyway=True)
+        except ValueError as error:
+            self.entry(id)  # gone by now
+            log.warning("the kept inversion %s can't be opened (%s)", id, error)
+            raise Refused(
+                "this inversion's file is damaged on the server: delete it, and invert the picture again",
+                503, code="store_damaged",
+            ) from None  # fmt: skip
 
     def entry(self, id: str) -> Entry:
         """What is known of one; 404 for any id that is not there, whatever it looks like."""
