@@ -113,7 +113,9 @@ def test_no_noun_of_the_small_world_is_known_to_the_library():
     nouns -= {"red", "green", "blue", "yellow", "top", "sunset", "snow", "night sky"}
     found = list[tuple[str, int, str]]()
     for room in ("method", "language", "backbones", "picture", "pipelines", "files", "cpu"):
-        for path in sorted((Path(ledits.__file__).parent / room).rglob("*.py")):
+        # What a language model is asked has examples in it.
+        paths = sorted((Path(ledits.__file__).parent / room).rglob("*.py"))
+        for path in (path for path in paths if path.name != "assistant.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
             texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said)
