@@ -44,11 +44,12 @@ def empty_block(folder):
 
 
 def other_text(folder):
-    """The same words by another encoder: the layers of this one in another order."""
+    """The same words by another encoder: each has the meaning of another one. Not every order shows in what is drawn."""
     for path in folder.glob("text_encoder*/model.safetensors"):
         tensors = load_file(path)
         table = next(name for name in tensors if name.endswith("token_embedding.weight"))
-        tensors[table] = tensors[table].flip(0).contiguous()
+        unet = (folder / "unet").exists()
+        tensors[table] = tensors[table].roll(37, 0) if unet else tensors[table].flip(0).contiguous()
         save_file(tensors, path, {"format": "pt"})
 
 

@@ -84,4 +84,5 @@ def test_a_replay_is_exact_and_recording_changes_nothing(family, dtype):
             for order in (1, 2):  # of a single step they are one and the same: there is nothing to extrapolate from
                 last = asked_again(denoise, replace(inversion, schedule=replace(schedule, order=order)))
                 error = relative(last, x0)
-                assert error <= (0 if dtype == "float32" else precision), (settings, order, error)
+                # Nothing holds this replay on its path: in half precision what rounding leaves adds up over its steps.
+                assert error <= (0 if dtype == "float32" else 2 * precision), (settings, order, error)
