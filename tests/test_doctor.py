@@ -44,7 +44,7 @@ def empty_block(folder):
 
 
 def other_text(folder):
-    """The same words by another encoder: each has the meaning of another one. Not every order shows in what is drawn."""
+    """The same words by another encoder: each means another one. Not every order shows in what is drawn."""
     for path in folder.glob("text_encoder*/model.safetensors"):
         tensors = load_file(path)
         table = next(name for name in tensors if name.endswith("token_embedding.weight"))
