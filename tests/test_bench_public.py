@@ -535,7 +535,7 @@ def test_a_killed_run_goes_on_where_it_was(bench, pie, monkeypatch):
         file.write('{"id": "c", "status": "do')
     (folder / "b.jpg").rename(folder / "annotation_images/1_change_object_80/1_artificial/b.jpg")
     invert, seen = Editor.invert, []
-    monkeypatch.setattr(Editor, "invert", lambda *a: (seen.append(1), invert(*a))[1])
+    monkeypatch.setattr(Editor, "invert", lambda *a, **k: (seen.append(1), invert(*a, **k))[1])
     second = bench("pie-bench", folder)
     assert [(row["id"], row["status"]) for row in second.rows] == [
         ("a", "done"), ("b", "failed"), ("b", "done"), ("c", "done")
