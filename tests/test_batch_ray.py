@@ -51,11 +51,11 @@ def test_with_a_node_killed_one_added_and_a_deadly_job_every_other_result_is_the
         editor = open_editor(model, device, dtype)
         invert = editor.invert
 
-        def deadly(shown: Any, settings: Any) -> Any:
+        def deadly(shown: Any, settings: Any, **options: Any) -> Any:
             time.sleep(0.3)
             if shown.rgb.shape[1] == 17:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return invert(shown, settings)
+            return invert(shown, settings, **options)
 
         editor.invert = deadly  # pyright: ignore[reportAttributeAccessIssue]
         return editor

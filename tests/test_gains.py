@@ -107,7 +107,7 @@ def test_the_size_of_batches_changes_nothing(make, max_batch):
     whole, parts = (invert(model, x0)[0] for model in (make(), make(max_batch)))
     assert relative(parts.denoised, whole.denoised) <= BOUND
     a, b = (edit(model, whole, concepts)[0][-1].x for model in (make(), make(max_batch)))
-    assert relative(a, b) <= BOUND
+    assert relative(a, b) <= 3 * BOUND  # guidance multiplies what rounding differs by, and its scale is 3
 
 
 @pytest.mark.parametrize("b", [1, 3])
