@@ -61,8 +61,8 @@ def main() -> None:
     args = parser.parse_args()
 
     backbone = load(args.model, device="cpu")
-    given = {k: v for k, v in vars(args).items() if k in backbone.defaults and v is not None}
-    d = {**backbone.defaults, **given}
+    given = {k: v for k, v in vars(args).items() if hasattr(backbone.defaults, k) and v is not None}
+    d = backbone.defaults.changed(given)
     rng = np.random.default_rng([args.seed, 0])
     drawn = [scenes.sample(rng, args.objects, held_out=None) for _ in range(args.count)]
     there = [{placed.name for placed in scene.objects} for scene in drawn]
@@ -70,7 +70,7 @@ def main() -> None:
     twins = [scene.swap(0, name) for scene, name in zip(drawn, wanted, strict=True)]
     side = round(backbone.area**0.5)
     sources = np.stack([scene.render(side) for scene in drawn])
-    schedule = backbone.schedule(int(d["steps"]), d["skip" if args.words else "described_skip"])
+    schedule = backbone.schedule(d.steps, d.skip if args.words else d.described_skip)
 
     began, evaluations = time.perf_counter(), 0
     edited, rebuilt, shares = [], [], []
@@ -86,7 +86,7 @@ def main() -> None:
             each = [
                 by_words(edit, d)
                 if args.words
-                else [by_caption(edit, target(edit, scene.caption()), d["described_scale"], d)]
+                else [by_caption(edit, target(edit, scene.caption()), d.described_scale, d)]
                 for scene, new in zip(drawn[part], wanted[part], strict=True)
                 for edit in [Edit("swap", old=scene.objects[0].name, new=new)]
             ]

@@ -27,7 +27,7 @@ class Here:
 
     def meet(self) -> Model:
         self._worker = Worker(self._editor, place(self._where), "here")
-        return Model(**introduction(self._editor, "auto")["model"])
+        return Model.from_json(introduction(self._editor, "auto")["model"])
 
     def send(self, worker: str, jobs: Sequence[Job], previews: bool) -> None:
         self._before(jobs)

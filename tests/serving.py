@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from torch import Tensor
 
 from ledits.editor import Editor
+from ledits.files.defaults import Defaults
 from ledits.method.core import Prompt, Schedule
 from ledits.server.app import create
 from ledits.server.run import protocol, serve
@@ -35,11 +36,11 @@ class Instant:
     """
 
     name, fingerprint, multiple, area = "instant", "0" * 64, 8, 64 * 64
-    defaults: Mapping[str, float] = {
-        "steps": 6, "skip": 0.2, "warmup": 0, "add_scale": 6.0, "add_threshold": 0.5, "remove_scale": 4.0,
-        "remove_threshold": 0.5, "swap_new_scale": 5.0, "swap_new_threshold": 0.5, "swap_old_scale": 1.0,
-        "swap_old_threshold": 0.5, "described_scale": 2.0, "described_skip": 0.1,
-    }  # fmt: skip
+    defaults = Defaults(
+        steps=6, skip=0.2, add_scale=6.0, add_threshold=0.5, remove_scale=4.0, remove_threshold=0.5,
+        swap_new_scale=5.0, swap_new_threshold=0.5, swap_old_scale=1.0, swap_old_threshold=0.5, described_scale=2.0,
+        described_skip=0.1,
+    )  # fmt: skip
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self) -> None:

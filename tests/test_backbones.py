@@ -148,7 +148,7 @@ def test_prediction_types_mean_the_same_picture(random_model):
 def test_a_checkpoint_on_disk_says_what_it_is(checkpoint):
     backbone = load(str(checkpoint), device="cpu")
     assert backbone.prediction == "v_prediction"
-    assert backbone.defaults["steps"] == 7
+    assert backbone.defaults.steps == 7
     assert backbone.map_scale == 2
     assert (backbone.multiple, backbone.area) == (8, 32 * 32)
     assert backbone.fingerprint == fingerprint(checkpoint) != load(device="cpu").fingerprint

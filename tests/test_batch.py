@@ -25,12 +25,11 @@ from ledits.batch.planning import Ahead, Bad, Finished, Group, Item, Planning, S
 from ledits.batch.run import Options, run
 from ledits.batch.work import Worker
 from ledits.editor import Editor
+from ledits.files.defaults import Defaults
 
 from conftest import picture
 
-MODEL = Model(
-    name="m", fingerprint="f", defaults={"steps": 50, "skip": 0.1, "described_skip": 0.2}, area=4096, dtype=""
-)
+MODEL = Model(name="m", fingerprint="f", defaults=Defaults(steps=50, skip=0.1, described_skip=0.2), area=4096, dtype="")
 ROW = Row(1, "a/cat.png", "/x/a/cat.png", ("cat->dog",))
 
 
@@ -406,7 +405,7 @@ def task(folder: Path, *recipes: tuple[str, ...], seed: int = 0, **ask: Any) -> 
     digest = Digests(Folder(folder / "digests")).of([str(path)])[0]
     assert isinstance(digest, str)
     ask = {"steps": 3, "mask": "none", **ask}
-    defaults = {"steps": 3, "skip": 0.1, "described_skip": 0.1}
+    defaults = Defaults(steps=3, skip=0.1, described_skip=0.1)
     made = planner(defaults=defaults, area=32 * 32)
     return [made.job(Row(k, path.name, str(path), edits, Ask(**ask)), digest) for k, edits in enumerate(recipes)]
 

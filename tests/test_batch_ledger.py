@@ -26,6 +26,7 @@ from ledits.batch.manifest import Source
 from ledits.batch.places import Folder
 from ledits.batch.planning import Ahead, Group, Item
 from ledits.batch.run import Summary
+from ledits.files.defaults import Defaults
 from ledits.picture import image
 from test_batch import FakeLedger, FakePool, planner
 
@@ -535,7 +536,7 @@ def test_what_the_bundled_model_does_not_know_is_a_row_unless_told(tmp_path: Pat
     digest = Digests(Folder(tmp_path / "x")).of([str(tmp_path / "a.png")])[0]
     assert isinstance(digest, str)
     row = Row(1, "a.png", str(tmp_path / "a.png"), ("+hat",), Ask(steps=1))
-    defaults = {"steps": 1, "skip": 0.1, "described_skip": 0.1}
+    defaults = Defaults(steps=1, skip=0.1, described_skip=0.1)
     job = planner(defaults=defaults, area=64 * 64).job(row, digest)
     editor = Editor()
     for anyway, status in ((False, "failed"), (True, "done")):

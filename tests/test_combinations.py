@@ -34,7 +34,7 @@ from ledits.batch.work import Worker
 from ledits.batch.worker import introduction
 from ledits.editor import Edited, Inversion
 from ledits.picture import image
-from ledits.testing import ToyBackbone
+from ledits.testing import DEFAULTS, ToyBackbone
 
 from conftest import picture, relative, scheduler, seeded, tiny
 
@@ -114,7 +114,7 @@ class Case:
 
 
 def editor(case: Case) -> Editor:
-    return Editor(ToyBackbone(defaults={"located_scale": 3.0} if case.located else None))
+    return Editor(ToyBackbone(defaults=DEFAULTS.changed({"located_scale": 3.0} if case.located else {})))
 
 
 # Pictures and regions, each as one array and in all forms

@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 
 import ledits
 from ledits import backbones, cli, editor
-from ledits.testing import ToyBackbone
+from ledits.testing import DEFAULTS, ToyBackbone
 
 from conftest import BUNDLED_FOLDER, scheduler, tiny
 
@@ -64,7 +64,7 @@ def folder(tmp_path, monkeypatch):
 
     def toy(model: str = "scenes", **_: Any) -> ToyBackbone:
         # As many steps as the bundled model takes: pages name some of them.
-        return ToyBackbone(model, defaults={"steps": 25})
+        return ToyBackbone(model, defaults=DEFAULTS.changed({"steps": 25}))
 
     monkeypatch.setattr(editor, "load", toy)
     monkeypatch.setattr(backbones, "load", toy)

@@ -21,7 +21,7 @@ from ledits.errors import Unsuited
 from ledits.files.checkpoints import World
 from ledits.language.implied import implied
 from ledits.scenes.samples import draw
-from ledits.testing import ToyBackbone
+from ledits.testing import DEFAULTS, ToyBackbone
 
 from conftest import picture
 
@@ -367,7 +367,7 @@ def test_located_edits_by_words_are_edits_with_the_caption_that_they_imply(edito
 
 
 def test_only_a_model_with_a_scale_for_it_locates_edits_by_words_of_itself():
-    plain, tuned = (Editor(ToyBackbone(defaults=d)) for d in ({}, {"located_scale": 3.0}))
+    plain, tuned = (Editor(ToyBackbone(defaults=DEFAULTS.changed(d))) for d in ({}, {"located_scale": 3.0}))
     assert plain.edit(picture(), "cat->dog").recipe.mask == "intersect"
     by_itself = tuned.edit(picture(), "cat->dog")
     assert by_itself.recipe.mask == "located"

@@ -242,7 +242,7 @@ def test_words_alone_on_a_distilled_checkpoint_are_warned_of(caplog):
     pipe = tiny_families.make("z_image")
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     editor = Editor.from_pipe(pipe)
-    assert editor.backbone.defaults["steps"] == 4
+    assert editor.backbone.defaults.steps == 4
     picture = np.zeros((32, 32, 3), np.uint8)
     editor.invert(picture, source="a cat", steps=1)
     assert "distilled" not in caplog.text
@@ -259,7 +259,7 @@ def test_distilled_checkpoints_are_known_by_what_they_say_of_themselves(loaded):
     assert not ledits.backbones.from_pipe(turbo).distilled
     turbo.register_to_config(_name_or_path="stabilityai/stable-diffusion-3.5-large-turbo")
     assert ledits.backbones.from_pipe(turbo).distilled
-    assert ledits.backbones.from_pipe(turbo).defaults["steps"] == 4
+    assert ledits.backbones.from_pipe(turbo).defaults.steps == 4
 
 
 def test_a_template_that_begins_the_text_itself_has_one_beginning():

@@ -223,9 +223,9 @@ def test_other_networks_are_told_no_guidance(make, hear):
 
 
 def test_the_defaults_of_consistency_models_are_for_few_steps(make):
-    assert make("lcm", scheduler=LCM).defaults["steps"] == 4
-    assert make("lcm", scheduler=LCM, settings={"defaults": {"steps": 2}}).defaults["steps"] == 2
-    assert make("sd").defaults["steps"] == 50
+    assert make("lcm", scheduler=LCM).defaults.steps == 4
+    assert make("lcm", scheduler=LCM, settings={"defaults": {"steps": 2}}).defaults.steps == 2
+    assert make("sd").defaults.steps == 50
 
 
 @pytest.fixture(scope="module")

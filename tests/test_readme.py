@@ -25,7 +25,7 @@ def commands() -> list[str]:
 def test_the_commands_run_in_order(tmp_path, monkeypatch, capfd):
     backbone = backbones.load(device="cpu", dtype="float32")
     # Few steps: what is tested is that the commands fit each other.
-    backbone.defaults = {**backbone.defaults, "steps": 2}
+    backbone.defaults = backbone.defaults.changed({"steps": 2})
     monkeypatch.setattr(editor, "load", lambda *_, **__: backbone)
     monkeypatch.setattr(demo, "EDITS", {"swap": demo.EDITS["swap"]})
     monkeypatch.chdir(tmp_path)
@@ -55,7 +55,7 @@ def test_the_commands_run_in_order(tmp_path, monkeypatch, capfd):
 def test_its_python_runs(tmp_path, monkeypatch):
     """Every block but the one that needs a model of the hub."""
     backbone = backbones.load(device="cpu", dtype="float32")
-    backbone.defaults = {**backbone.defaults, "steps": 2}
+    backbone.defaults = backbone.defaults.changed({"steps": 2})
     monkeypatch.setattr(editor, "load", lambda *_, **__: backbone)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()

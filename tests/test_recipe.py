@@ -8,7 +8,7 @@ import pytest
 from ledits.asked.plan import by_words
 from ledits.asked.recipe import Edit, Recipe, parse
 from ledits.asked.settings import Settings
-from ledits.backbones.network import DEFAULTS
+from ledits.files.defaults import Defaults
 
 
 @pytest.mark.parametrize(
@@ -46,22 +46,22 @@ def test_what_is_no_edit_is_refused_in_one_sentence(text):
 
 
 def test_values_not_given_are_the_models():
-    defaults = {**DEFAULTS, "swap_new_scale": 10.0, "swap_old_scale": 5.0, "warmup": 2}
+    defaults = Defaults(swap_new_scale=10.0, swap_old_scale=5.0, warmup=2)
     new, old = by_words(parse("cat->dog"), defaults)[::-1]
     assert (new.prompt, new.scale, new.warmup) == ("dog", 10.0, 2)
     assert (old.prompt, old.scale) == ("cat", -5.0)
-    assert old.threshold == DEFAULTS["swap_old_threshold"]
+    assert old.threshold == Defaults().swap_old_threshold
 
 
 def test_one_scale_for_a_swap_keeps_the_share_of_what_goes():
-    defaults = {**DEFAULTS, "swap_new_scale": 10.0, "swap_old_scale": 5.0}
+    defaults = Defaults(swap_new_scale=10.0, swap_old_scale=5.0)
     old, new = by_words(parse("cat->dog:4@0.6[1..3]"), defaults)
     assert (new.scale, old.scale) == (4.0, -2.0)
     assert {(c.threshold, c.warmup, c.cooldown) for c in (old, new)} == {(0.6, 1, 3)}
 
 
 def test_a_removal_moves_away():
-    (hat,) = by_words(parse("-hat:7"), DEFAULTS)
+    (hat,) = by_words(parse("-hat:7"), Defaults())
     assert (hat.prompt, hat.scale) == ("hat", -7.0)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ledits import Editor
-from ledits.testing import ToyBackbone
+from ledits.testing import DEFAULTS, ToyBackbone
 
 from conftest import picture
 
@@ -47,7 +47,7 @@ def test_the_editor_runs_on_it(edits, source):
 
 def test_another_name_is_another_checkpoint():
     assert ToyBackbone("a").fingerprint == ToyBackbone("a").fingerprint != ToyBackbone("b").fingerprint
-    assert ToyBackbone(defaults={"steps": 2}).defaults["steps"] == 2
+    assert ToyBackbone(defaults=DEFAULTS.changed({"steps": 2})).defaults.steps == 2
 
 
 def test_a_replay_is_exact_on_it():

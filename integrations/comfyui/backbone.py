@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ledits.backbones.finite import finite
-from ledits.backbones.network import DEFAULTS, PRECISION
+from ledits.backbones.network import PRECISION
 from ledits.backbones.schedule import flow_skip, from_config
+from ledits.files.defaults import Defaults
 from ledits.method.core import Prompt, Schedule
 
 _MAP_SCALE = 4  # the latent side over the side of the attention maps, as in the paper
@@ -58,11 +59,11 @@ class ComfyBackbone:
         self.name, self.multiple = kind, factor * (_MAP_SCALE if self.maps else 2)
         self.device, self.dtype = model.load_device, self.real.get_dtype_inference()
         self.area = _area(self.real, self.flow) ** 2
-        self.defaults = dict(DEFAULTS)
+        self.defaults = Defaults()
         if self.flow:
             skip = flow_skip(self._shift())
             usual = {f"{part}_scale": 5.0 for part in ("add", "remove", "swap_new", "swap_old", "described")}
-            self.defaults |= {"steps": 28, "skip": skip, "described_skip": skip, **usual}
+            self.defaults = self.defaults.changed({"steps": 28, "skip": skip, "described_skip": skip}, usual)
         self.fingerprint = _fingerprint(model, clip, vae)
 
     def _shift(self) -> float:

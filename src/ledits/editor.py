@@ -28,7 +28,7 @@ from ledits.asked.loading import Embedding, Loading, Lora
 from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
-from ledits.asked.settings import Mode, Settings
+from ledits.asked.settings import InvertOptions, Mode, Settings
 from ledits.backbones import BUNDLED, Backbone, from_pipe, load, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
@@ -95,10 +95,10 @@ class Editor:
         size: int | None = None,
     ) -> Settings:  # fmt: skip
         """Settings with what is None taken from the model's defaults; see `Settings`, and `Settings.resolve`."""
-        return Settings.resolve(
-            self.backbone.defaults, self.backbone.area, steps=steps, skip=skip, seed=seed, source=source,
-            source_scale=source_scale, negative=negative, size=size,
-        )  # fmt: skip
+        asked = InvertOptions(
+            source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size
+        )
+        return Settings.resolve(self.backbone.defaults, self.backbone.area, asked)
 
     def invert(
         self, picture: Any, settings: Settings | None = None, *, source: str | None = None,

@@ -12,7 +12,7 @@ prompt's words in their places, and elsewhere the noisy picture itself, as far a
 
 import hashlib
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,15 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ledits.backbones.schedule import from_config
+from ledits.files.defaults import Defaults
 from ledits.method.core import Prompt, Schedule
 
 SCHEDULER = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
-DEFAULTS = {
-    "steps": 4, "skip": 0.15, "warmup": 0,
-    "add_scale": 5.0, "add_threshold": 0.75, "remove_scale": 5.0, "remove_threshold": 0.75,
-    "swap_new_scale": 5.0, "swap_new_threshold": 0.75, "swap_old_scale": 5.0, "swap_old_threshold": 0.75,
-    "described_scale": 2.0, "described_skip": 0.15,
-}  # fmt: skip
+DEFAULTS = Defaults(
+    steps=4, described_scale=2.0, add_scale=5.0, add_threshold=0.75, remove_scale=5.0, remove_threshold=0.75,
+    swap_new_scale=5.0, swap_new_threshold=0.75, swap_old_scale=5.0, swap_old_threshold=0.75,
+)  # fmt: skip
 LONGEST = 75  # words that a prompt may have
 _CELL = 2  # pixels of a latent's side
 _MAP = 2  # latents of a map cell's side
@@ -41,9 +40,9 @@ class ToyBackbone:
     area = 64 * 64
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __init__(self, name: str = "toy", *, defaults: Mapping[str, float] | None = None) -> None:
+    def __init__(self, name: str = "toy", *, defaults: Defaults = DEFAULTS) -> None:
         self.name, self.fingerprint = name, hashlib.sha256(name.encode()).hexdigest()[:32]
-        self.defaults: Mapping[str, float] = {**DEFAULTS, **(defaults or {})}
+        self.defaults = defaults
 
     def schedule(self, steps: int, skip: float, height: int = 64, width: int = 64) -> Schedule:
         """The same for every size."""

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledits.cli.invert_options import SeedOption, SizeOption, SkipOption, StepsOption
 from ledits.cli.more_options import More
 from ledits.cli.options import (
     DeviceOption,
     DtypeOption,
     JsonOption,
     ModelOption,
-    SeedOption,
-    SizeOption,
-    SkipOption,
-    StepsOption,
     load,
 )
 

@@ -1,6 +1,6 @@
 """What an edit was asked to do, checked before anything is computed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from ledits.asked.regions import Regions
 from ledits.asked.settings import Settings
 from ledits.errors import LeditsError
 from ledits.files.checkpoints import World
+from ledits.files.defaults import Defaults
 from ledits.language import sentences, several, targets
 from ledits.language.implied import Implied, implied
 
@@ -83,16 +84,16 @@ class Plan:
             if any(edit == other and _equal(self.masks[k], self.masks[j]) for j, other in enumerate(self.edits[:k])):
                 raise ValueError(f"edit '{edit}' is given twice: give it once, with a larger scale to have more of it")
 
-    def rule(self, defaults: Mapping[str, float]) -> MaskRule | None:
+    def rule(self, defaults: Defaults) -> MaskRule | None:
         """How masks are made; None with a caption, which finds its regions. Only a model with a scale for it locates
         edits by words of itself: all others do as the paper does.
         """
         if self.settings.mode == "caption" or self.mask is not None:
             return self.mask
         plain = not self.settings.negative and not self.settings.source_scale
-        return "located" if plain and "located_scale" in defaults else "intersect"
+        return "located" if plain and defaults.located_scale is not None else "intersect"
 
-    def captions(self, defaults: Mapping[str, float], world: World | None) -> Implied | None:
+    def captions(self, defaults: Defaults, world: World | None) -> Implied | None:
         """The caption that edits start from, given or implied, and those after each of them alone; None where edits are
         the paper's, by words.
         """
@@ -106,7 +107,7 @@ class Plan:
         after = targets.targets(source, *self.edits, emptied=world.emptied if world else None)
         return [source if edit.scale == 0 else text for edit, text in zip(self.edits, after, strict=True)]
 
-    def grouped(self, defaults: Mapping[str, float], world: World | None) -> "list[list[Concept]]":
+    def grouped(self, defaults: Defaults, world: World | None) -> "list[list[Concept]]":
         """The concepts of each edit: one, or by words two of a swap. What a person drew an edit fills."""
         edits = [
             edit if mask is None or edit.threshold is not None else replace(edit, threshold=0.0)
@@ -115,12 +116,12 @@ class Plan:
         captions = self.captions(defaults, world)
         if captions is None:
             return [by_words(edit, defaults) for edit in edits]
-        scale = defaults["described_scale"]
-        if self.settings.mode == "words":
-            scale = defaults.get("located_scale", scale)
+        scale = defaults.described_scale
+        if self.settings.mode == "words" and defaults.located_scale is not None:
+            scale = defaults.located_scale
         return [[by_caption(edit, t, scale, defaults)] for edit, t in zip(edits, captions.targets, strict=True)]
 
-    def check(self, defaults: Mapping[str, float]) -> None:
+    def check(self, defaults: Defaults) -> None:
         """Raise ValueError for an edit that the method could not carry out, before a long inversion."""
         from ledits.method.core import check_windows
 
@@ -128,36 +129,41 @@ class Plan:
         check_windows(concepts, self.settings.steps)
 
 
-def by_words(edit: Edit, defaults: Mapping[str, float]) -> "list[Concept]":
+def by_words(edit: Edit, defaults: Defaults) -> "list[Concept]":
     """The concepts of an edit by words: one for an addition or a removal, two for a swap."""
     from ledits.method.core import Concept
 
     parts = {"add": ("add",), "remove": ("remove",), "swap": ("swap_old", "swap_new")}[edit.kind]
     concepts = list[Concept]()
     for part in parts:
-        scale = defaults[f"{part}_scale"]
+        scale = _of(defaults, part, "scale")
         if edit.scale is not None:
             # One number for a swap: the new object gets it, the old one its usual share of it.
-            scale = edit.scale * scale / defaults[f"{parts[-1]}_scale"]
+            scale = edit.scale * scale / _of(defaults, parts[-1], "scale")
         new = part in ("add", "swap_new")
         concepts.append(
             Concept(
                 edit.new if new else edit.old,
                 scale if new else -scale,
-                defaults[f"{part}_threshold"] if edit.threshold is None else edit.threshold,
-                int(defaults["warmup"]) if edit.warmup is None else edit.warmup,
+                _of(defaults, part, "threshold") if edit.threshold is None else edit.threshold,
+                defaults.warmup if edit.warmup is None else edit.warmup,
                 edit.cooldown,
             )
         )
     return concepts
 
 
-def by_caption(edit: Edit, target: str, scale: float, defaults: Mapping[str, float]) -> "Concept":
+def by_caption(edit: Edit, target: str, scale: float, defaults: Defaults) -> "Concept":
     """The concept of an edit whose region is found: the caption after it alone. Without a threshold it is found too."""
     from ledits.method.core import Concept
 
-    warmup = int(defaults["warmup"]) if edit.warmup is None else edit.warmup
+    warmup = defaults.warmup if edit.warmup is None else edit.warmup
     return Concept(target, scale if edit.scale is None else edit.scale, edit.threshold, warmup, edit.cooldown)
+
+
+def _of(defaults: Defaults, part: str, what: str) -> float:
+    """The scale or the threshold of a part of an edit by words."""
+    return getattr(defaults, f"{part}_{what}")
 
 
 def _equal(one: "regions.Mask | None", other: "regions.Mask | None") -> bool:

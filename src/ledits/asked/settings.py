@@ -2,12 +2,26 @@
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
+from ledits.files.defaults import Defaults
+
 T = TypeVar("T")
 Mode = Literal["words", "caption"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvertOptions:
+    """What may be said of an inversion, on every surface; None is left to the model."""
+
+    source: str | None = None  # caption of the picture
+    steps: int | None = None  # noise levels
+    skip: float | None = None  # share of the noisiest levels left out, 0 to below 1
+    seed: int | None = None  # of the noise
+    source_scale: float | None = None  # of classifier-free guidance by the source
+    negative: str | None = None  # negative prompt
+    size: int | None = None  # work at no more than size x size pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +64,19 @@ class Settings:
             )
 
     @classmethod
-    def resolve(
-        cls, defaults: Mapping[str, float], own_area: int, *, steps: int | None = None, skip: float | None = None,
-        seed: int | None = None, source: str | None = None, source_scale: float | None = None,
-        negative: str | None = None, size: int | None = None,
-    ) -> "Settings":  # fmt: skip
-        """Settings with what is None taken from a model's defaults; `size`: work at no more than size x size pixels."""
-        if size is not None and size < 8:
-            raise ValueError(f"size {size}: at least 8 pixels are needed, 512 is usual")
-        usual_skip = defaults["described_skip" if source and not source_scale else "skip"]
+    def resolve(cls, defaults: Defaults, own_area: int, asked: InvertOptions) -> "Settings":
+        """What was asked for, and the model's defaults for the rest."""
+        if asked.size is not None and asked.size < 8:
+            raise ValueError(f"size {asked.size}: at least 8 pixels are needed, 512 is usual")
+        captioned = asked.source and not asked.source_scale
         return cls(
-            steps=int(defaults["steps"]) if steps is None else steps,
-            skip=usual_skip if skip is None else skip,
-            seed=seed or 0,
-            source=source or "",
-            source_scale=source_scale or 0.0,
-            negative=negative or "",
-            area=own_area if size is None else size**2,
+            steps=defaults.steps if asked.steps is None else asked.steps,
+            skip=(defaults.described_skip if captioned else defaults.skip) if asked.skip is None else asked.skip,
+            seed=asked.seed or 0,
+            source=asked.source or "",
+            source_scale=asked.source_scale or 0.0,
+            negative=asked.negative or "",
+            area=own_area if asked.size is None else asked.size**2,
         )
 
     @classmethod

@@ -1,6 +1,6 @@
 """Model families behind one contract; `load` finds the right one for a folder, a file or a hub repository."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from ledits.asked.loading import Embedding, Loading, Lora
 from ledits.backbones.digest import fingerprint
 from ledits.files import families
 from ledits.files.checkpoints import BUNDLED
+from ledits.files.defaults import Defaults
 from ledits.method.core import Denoiser, Schedule
 
 __all__ = ["BUNDLED", "DTYPES", "Backbone", "Loading", "fingerprint", "from_pipe", "load"]
@@ -25,7 +26,7 @@ class Backbone(Protocol):
     name: str  # what the user asked for
     multiple: int  # sides of pictures must be multiples of it, in pixels
     area: int  # of the pictures it was trained on, in pixels
-    defaults: Mapping[str, float]  # steps, skip, scale, threshold, ... that this checkpoint does best with
+    defaults: Defaults  # steps, skip, scale, threshold, ... that this checkpoint does best with
     device: torch.device
     dtype: torch.dtype
 

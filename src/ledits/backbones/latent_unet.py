@@ -10,10 +10,11 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from ledits.backbones.codec import Autoencoder, Pixels
-from ledits.backbones.network import DEFAULTS, PREDICTIONS, Net, NetworkBackbone, number
+from ledits.backbones.network import PREDICTIONS, Net, NetworkBackbone, number
 from ledits.backbones.schedule import consistency, from_config, is_flow
 from ledits.backbones.texts import Text, stack
 from ledits.files import checkpoints
+from ledits.files.defaults import Defaults
 from ledits.method.core import Schedule
 
 # Of consistency models, whose predictions hold guidance already: 1.5 is TurboEdit's for the difference of two captions
@@ -93,7 +94,7 @@ class LatentUNet(NetworkBackbone):
             # So that attention maps have whole sides; a UNet on pixels halves them three times.
             multiple=8 if vae is None else codec.factor * max(4, self.map_scale),
             area=(codec.factor * int(unet.config.sample_size)) ** 2,
-            defaults={**DEFAULTS, **distilled, **settings.get("defaults", {})}, max_batch=max_batch,
+            defaults=Defaults().changed(distilled, settings.get("defaults", {})), max_batch=max_batch,
         )  # fmt: skip
 
     @property

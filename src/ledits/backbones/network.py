@@ -18,15 +18,9 @@ from ledits.backbones.attention import Layout, token_maps
 from ledits.backbones.codec import Autoencoder, Codec, casting
 from ledits.backbones.lora import SCALING, one_pass
 from ledits.backbones.texts import Prompts, Text
+from ledits.files.defaults import Defaults
 from ledits.method.core import Prompt, Schedule
 
-# The presets of the authors' demo for objects, without its warm-up; a checkpoint's ledits.json may name better ones.
-DEFAULTS = {
-    "steps": 50, "skip": 0.15, "warmup": 0,
-    "add_scale": 12.0, "add_threshold": 0.9, "remove_scale": 8.0, "remove_threshold": 0.9,
-    "swap_new_scale": 12.0, "swap_new_threshold": 0.9, "swap_old_scale": 8.0, "swap_old_threshold": 0.9,
-    "described_scale": 7.5, "described_skip": 0.15,
-}  # fmt: skip
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
 # How far two predictions of one thing are apart, relative to their root mean square, for they depend on the batch.
@@ -64,7 +58,7 @@ class NetworkBackbone:
         dtype: torch.dtype,
         multiple: int,
         area: int,
-        defaults: Mapping[str, float],
+        defaults: Defaults,
         max_batch: int | None = None,
     ) -> None:
         self.codec, self.prompts, self.name = codec, prompts, name

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ledits.backbones.attention import Layout
 from ledits.backbones.codec import Autoencoder, Codec
-from ledits.backbones.network import DEFAULTS, Net, NetworkBackbone
+from ledits.backbones.network import Net, NetworkBackbone
 from ledits.backbones.schedule import Shift, flow_shift, flow_skip, from_config, is_flow
 from ledits.backbones.texts import Prompts, Text
 from ledits.files import checkpoints
+from ledits.files.defaults import Defaults
 from ledits.method.core import Schedule
 
 Call = Callable[[Net, Any, Tensor, Tensor, Sequence[Text]], Tensor]
@@ -136,8 +137,9 @@ class LatentTransformer(NetworkBackbone):
         super().__init__(
             codec, family.prompts(parts, device), name=name, fingerprint=fingerprint, device=device,
             dtype=self.transformer.dtype, multiple=codec.factor * family.patch, area=area, max_batch=max_batch,
-            defaults={**DEFAULTS, **usual, **family.defaults, **(_DISTILLED if self.distilled else {}),
-                      **settings.get("defaults", {})},
+            defaults=Defaults().changed(
+                usual, family.defaults, _DISTILLED if self.distilled else {}, settings.get("defaults", {})
+            ),
         )  # fmt: skip
 
     @property

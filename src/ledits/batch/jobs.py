@@ -15,7 +15,9 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from ledits.asked.settings import Settings
+from ledits.asked.recipe import MaskRule
+from ledits.asked.settings import InvertOptions, Settings
+from ledits.files.defaults import Defaults
 from ledits.language import sentences
 
 FORMAT = 1  # of jobs: raised when the same recipe begins to make other bytes
@@ -30,17 +32,10 @@ _DONE = re.compile(r"([0-9a-f]{16})\.(?:png|jpe?g|webp|tiff?)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class Ask(InvertOptions):
     """What a row asks for beside its picture and edits, named as on the command line; None is the model's default."""
 
-    source: str | None = None
-    steps: int | None = None
-    skip: float | None = None
-    seed: int | None = None
-    source_scale: float | None = None
-    negative: str | None = None
-    size: int | None = None
-    mask: str | None = None
+    mask: MaskRule | None = None
     composite: bool | None = None
     drop_source_late: bool | None = None
 
@@ -64,9 +59,14 @@ class Model:
 
     name: str
     fingerprint: str
-    defaults: Mapping[str, float]
+    defaults: Defaults
     area: int
     dtype: str  # as asked for; "auto" may differ between kinds of machines
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Model":
+        fields: dict[str, Any] = {**value, "defaults": Defaults(**value["defaults"])}
+        return cls(**fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +133,7 @@ class Planner:
         if not edits:
             raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
         canonical = tuple(map(str, sentences.asked(edits, ask.source or "")))
-        settings = asdict(
-            Settings.resolve(
-                self.model.defaults, self.model.area, steps=ask.steps, skip=ask.skip, seed=ask.seed, source=ask.source,
-                source_scale=ask.source_scale, negative=ask.negative, size=ask.size,
-            )
-        )  # fmt: skip
+        settings = asdict(Settings.resolve(self.model.defaults, self.model.area, ask))
         recipe = {
             "edits": canonical, "settings": settings, "mask": ask.mask, "composite": bool(ask.composite),
             "drop_source_late": bool(ask.drop_source_late), "fingerprint": self.model.fingerprint,

@@ -66,7 +66,7 @@ class Local:
                 self._heard.put((name, event))
                 if self.workers is not None:
                     self._grow(self.workers)
-                return Model(**event["model"])
+                return Model.from_json(event["model"])
         raise ValueError(f"no worker comes up: {error}")  # pyright: ignore[reportPossiblyUnboundVariable]
 
     def send(self, worker: str, jobs: Sequence[Job], previews: bool) -> None:

@@ -26,7 +26,7 @@ from ledits.batch.jobs import Ask, Row
 from ledits.batch.listing import Listed
 
 KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_ASK = tuple(f.name for f in fields(Ask))
+_ASK: dict[str, Any] = {each.name: each.type for each in fields(Ask)}
 _OWN = frozenset(_ASK)
 COLUMNS = ("picture", "edits", *_ASK)
 # What other tools and lists call these columns, for the sentence that names the nearest.
@@ -259,7 +259,7 @@ def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
                 # Where ";" stands between cells, "," is the decimal point.
                 own = dict(zip(names, cells, strict=True))
                 yield (
-                    {k: _decimal(v) if k in ("skip", "source_scale") else v for k, v in own.items()} if chosen else own
+                    {k: _decimal(v) if _ASK.get(k) == (float | None) else v for k, v in own.items()} if chosen else own
                 )
         except csv.Error as error:
             raise ValueError(f"{where} is no CSV that can be read: {error}") from None
@@ -403,12 +403,13 @@ def _value(name: str, value: object) -> Any:
     if isinstance(value, int) and abs(value) > 10**30:
         raise ValueError(f"its {name} is a number of over 30 digits")
     text = str(value).strip()
-    if name in ("source", "negative"):
+    kind = _ASK[name]
+    if kind == (str | None):
         if not isinstance(value, str):
             raise ValueError(f"its {name} is {text[:80]!r}, where a text is needed")
         _check_text(name, text)
         return text
-    if name in ("composite", "drop_source_late"):
+    if kind == (bool | None):
         if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
             raise ValueError(f"its {name} is {text[:80]!r}, where true or false is needed")
         return text.lower() in ("true", "1", "yes")
@@ -422,7 +423,7 @@ def _value(name: str, value: object) -> Any:
             raise ValueError
     except ValueError:
         raise ValueError(f"its {name} is {text[:80]!r}, where a number is needed") from None
-    if name in ("skip", "source_scale"):
+    if kind == (float | None):
         return number
     if number != int(number):
         raise ValueError(f"its {name} is {text[:80]!r}, where a whole number is needed")

@@ -98,7 +98,7 @@ class OnRay:
             raise ValueError(f"no worker comes up: {_first_line(error)}") from None
         self.introduction = said
         live.hello = ray.put(self.introduction)
-        return Model(**said["model"])
+        return Model.from_json(said["model"])
 
     def send(self, worker: str, jobs: Sequence[Job], previews: bool) -> None:
         live = self._live[worker]

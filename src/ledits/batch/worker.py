@@ -50,7 +50,7 @@ def introduction(editor: "Editor", dtype: str) -> dict[str, Any]:
     )
     return {
         "model": {
-            "name": backbone.name, "fingerprint": own, "defaults": dict(backbone.defaults), "area": backbone.area,
+            "name": backbone.name, "fingerprint": own, "defaults": asdict(backbone.defaults), "area": backbone.area,
             "dtype": dtype,
         },
         "dtype": str(backbone.dtype).removeprefix("torch."), "device": backbone.device.type,

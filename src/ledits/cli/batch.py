@@ -6,28 +6,24 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from ledits.asked.recipe import MaskRule
+from ledits.asked.settings import InvertOptions
 from ledits.cli.arguments import check_quoted
-from ledits.cli.more_options import More, with_more
+from ledits.cli.grouped import grouped
+from ledits.cli.more_options import More
 from ledits.cli.options import (
     AnywayOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
-    Mask,
     ModelOption,
-    NegativeOption,
-    SeedOption,
-    SizeOption,
-    SkipOption,
-    SourceOption,
-    SourceScaleOption,
-    StepsOption,
     check,
 )
 
@@ -51,7 +47,7 @@ class BatchCommand(TyperCommand):
         return super().parse_args(ctx, words)
 
 
-@with_more
+@grouped
 def batch_command(
     inputs: Annotated[
         list[str],
@@ -97,11 +93,8 @@ def batch_command(
         bool, typer.Option("--dry-run", help="Count, try a sample, and say what it would cost.")
     ] = False,
     model: ModelOption = None,
-    steps: StepsOption = None,
-    skip: SkipOption = None,
-    seed: SeedOption = None,
     mask: Annotated[
-        Mask | None, typer.Option("--mask", help="How edits by words are kept in place, as in `ledits edit`.")
+        MaskRule | None, typer.Option("--mask", help="How edits by words are kept in place, as in `ledits edit`.")
     ] = None,
     composite: Annotated[
         bool, typer.Option("--composite", help="Keep the picture's own pixels away from the edits.")
@@ -109,15 +102,12 @@ def batch_command(
     thrifty: Annotated[
         bool, typer.Option("--thrifty", help="With --source: ask less of the network in later steps.")
     ] = False,
-    source: SourceOption = None,
-    source_scale: SourceScaleOption = None,
-    negative: NegativeOption = None,
-    size: SizeOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     anyway: AnywayOption = False,
     as_json: JsonOption = False,
     *,
+    how: InvertOptions,
     more: More,
 ) -> None:
     """Edit many pictures: ledits batch photos/ --edit 'cat->dog' -o edited
@@ -135,9 +125,10 @@ def batch_command(
     loading = more.loading(model, device, dtype)
     check(model, device, dtype)
     check_quoted(edit or ())
+    if how.source == "auto":
+        raise ValueError("--source auto is for one picture at a time: write captions into a manifest, as its source")
     ask = Ask(
-        source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size,
-        mask=mask and mask.value, composite=composite or None, drop_source_late=thrifty or None,
+        **asdict(how), mask=mask, composite=composite or None, drop_source_late=thrifty or None,
     )  # fmt: skip
     options = Options(
         source=_source(inputs, root, tuple(edit or ()), ask), output=output, model=loading.to_text(),

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ledits.cli.more_options import More, with_more
+from ledits.cli.grouped import grouped
+from ledits.cli.more_options import More
 from ledits.cli.options import (
     FILES,
     PICTURE,
@@ -35,7 +36,7 @@ EditOption = Annotated[
 ]
 
 
-@with_more
+@grouped
 def doctor_command(
     model: ModelOption = None, output: Output = Path("doctor.html"), prompt: Prompt = None, edit: EditOption = None,
     device: DeviceOption = None, dtype: DtypeOption = None, force: ForceOption = False, as_json: JsonOption = False,

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import typer
 
 from ledits.asked.recipe import Edit
+from ledits.asked.settings import InvertOptions
 from ledits.cli import arguments
 from ledits.cli.edit_options import (
     AssistantOption,
@@ -25,7 +27,9 @@ from ledits.cli.edit_options import (
     Where,
     Words,
 )  # fmt: skip
-from ledits.cli.more_options import More, with_more
+from ledits.cli.grouped import grouped
+from ledits.cli.looking import described, found_by
+from ledits.cli.more_options import More
 from ledits.cli.options import (
     AnywayOption,
     DeviceOption,
@@ -33,14 +37,7 @@ from ledits.cli.options import (
     ForceOption,
     JsonOption,
     ModelOption,
-    NegativeOption,
     QuietOption,
-    SeedOption,
-    SizeOption,
-    SkipOption,
-    SourceOption,
-    SourceScaleOption,
-    StepsOption,
     VerboseOption,
     check,
     load,
@@ -55,17 +52,15 @@ from ledits.picture import image
 from ledits.scenes import suits
 
 
-@with_more
+@grouped
 def edit_command(
-    words: Words = None, source: SourceOption = None, region: Region = None, composite: Composite = False,
-    mask: MaskOption = None, output: Output = None, model: ModelOption = None, device: DeviceOption = None,
-    dtype: DtypeOption = None, anyway: AnywayOption = False, steps: StepsOption = None, skip: SkipOption = None,
-    seed: SeedOption = None, size: SizeOption = None, source_scale: SourceScaleOption = None,
-    negative: NegativeOption = None, thrifty: Thrifty = False, recipe: RecipeOption = None,
-    no_recipe: NoRecipe = False, inversion: Kept = None, save_inversion: Keep = None, show_masks: ShowMasks = None,
-    quality: Quality = None, keep_metadata: Metadata = False, force: ForceOption = False, as_json: JsonOption = False,
+    words: Words = None, region: Region = None, composite: Composite = False, mask: MaskOption = None,
+    output: Output = None, model: ModelOption = None, device: DeviceOption = None, dtype: DtypeOption = None,
+    anyway: AnywayOption = False, thrifty: Thrifty = False, recipe: RecipeOption = None, no_recipe: NoRecipe = False,
+    inversion: Kept = None, save_inversion: Keep = None, show_masks: ShowMasks = None, quality: Quality = None,
+    keep_metadata: Metadata = False, force: ForceOption = False, as_json: JsonOption = False,
     assistant: AssistantOption = None, where: Where = None, quiet: QuietOption = False, verbose: VerboseOption = False,
-    *, more: More,
+    *, how: InvertOptions, more: More,
 ) -> None:  # fmt: skip
     """Edit pictures with words: ledits edit cat.png 'cat->dog' -o dog.png
 
@@ -86,6 +81,7 @@ def edit_command(
     began = time.perf_counter()
     split = arguments.split(words or [])
     edits: Sequence[Edit | str] = split.edits
+    source = how.source
     if (source == "auto" or where is not None) and len(split.sources) > 1:
         raise ValueError("--source auto and --where are for one picture at a time: give one picture")
     for fixes, file in (("--recipe", recipe), ("--inversion", inversion)):
@@ -96,10 +92,10 @@ def edit_command(
         raise ValueError(f"--where finds the region, and {other}: leave one out")
     picture = split.sources[0].data
     if source == "auto":
-        source = florence_caption(picture, device)
+        source = described(picture, device)
         if not quiet and not as_json:
             typer.echo(f"the caption: {source}", err=True)
-    found: Any = region if where is None else florence_where(picture, where, device)
+    found: Any = region if where is None else found_by(picture, where, device)
     if assistant is not None and recipe is None and inversion is None:
         if len(split.sources) > 1:
             raise ValueError("--assistant reads a sentence for one picture at a time: give one picture")
@@ -108,9 +104,8 @@ def edit_command(
             typer.echo(f"the assistant's caption: {source}", err=True)
     request = Request.of(
         edits,
-        {"steps": steps, "skip": skip, "seed": seed, "source": source, "source_scale": source_scale,
-         "negative": negative, "size": size},
-        {"region": found, "mask": mask and mask.value, "composite": composite, "thrifty": thrifty},
+        replace(how, source=source),
+        {"region": found, "mask": mask, "composite": composite, "thrifty": thrifty},
         {"model": model, "device": device, "dtype": dtype},
         recipe=recipe, inversion=inversion,
     )  # fmt: skip
@@ -137,22 +132,6 @@ def edit_command(
             said = results.said(result, target, time.perf_counter() - began)
             answer(*said, as_json=as_json, quiet=quiet, err=target is None)
             began = time.perf_counter()
-
-
-def florence_caption(picture: Any, device: str | None) -> str:
-    """What a picture shows; torch is loaded now."""
-    from ledits.backbones.loading import device_named
-    from ledits.seeing import florence
-
-    return florence.caption(picture, device_named(device or "auto"))
-
-
-def florence_where(picture: Any, phrase: str, device: str | None) -> Any:
-    """The region that a phrase names; torch is loaded now."""
-    from ledits.backbones.loading import device_named
-    from ledits.seeing import florence
-
-    return florence.where(picture, phrase, device_named(device or "auto"))
 
 
 edit_command.command_class = arguments.EditCommand  # pyright: ignore[reportFunctionMemberAccess]

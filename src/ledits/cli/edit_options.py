@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ledits.cli.options import FILES, INVERSION, PICTURE, Mask
+from ledits.asked.recipe import MaskRule
+from ledits.cli.options import FILES, INVERSION, PICTURE
 
 Words = Annotated[
     list[str] | None,
@@ -64,7 +65,7 @@ AssistantOption = Annotated[
     ),
 ]  # fmt: skip
 MaskOption = Annotated[
-    Mask | None,
+    MaskRule | None,
     typer.Option(
         "--mask",
         rich_help_panel=PICTURE,

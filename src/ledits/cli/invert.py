@@ -1,14 +1,17 @@
 """`ledits invert`: a picture's inversion in a file, for any number of edits."""
 
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ledits.asked.settings import Settings
+from ledits.asked.settings import InvertOptions, Settings
 from ledits.cli.arguments import Source
-from ledits.cli.more_options import More, with_more
+from ledits.cli.grouped import grouped
+from ledits.cli.looking import described
+from ledits.cli.more_options import More
 from ledits.cli.options import (
     FILES,
     INVERSION,
@@ -18,15 +21,8 @@ from ledits.cli.options import (
     ForceOption,
     JsonOption,
     ModelOption,
-    NegativeOption,
     PictureArgument,
     QuietOption,
-    SeedOption,
-    SizeOption,
-    SkipOption,
-    SourceOption,
-    SourceScaleOption,
-    StepsOption,
     VerboseOption,
     check,
     load,
@@ -45,29 +41,29 @@ Check = Annotated[
 ]
 
 
-@with_more
+@grouped
 def invert_command(
-    picture: PictureArgument, output: Output, check_it: Check = False, source: SourceOption = None,
-    model: ModelOption = None, device: DeviceOption = None, dtype: DtypeOption = None, anyway: AnywayOption = False,
-    steps: StepsOption = None, skip: SkipOption = None, seed: SeedOption = None, size: SizeOption = None,
-    source_scale: SourceScaleOption = None, negative: NegativeOption = None, force: ForceOption = False,
-    as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
+    picture: PictureArgument, output: Output, check_it: Check = False, model: ModelOption = None,
+    device: DeviceOption = None, dtype: DtypeOption = None, anyway: AnywayOption = False, force: ForceOption = False,
+    as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = False, *, how: InvertOptions,
+    more: More,
 ) -> None:  # fmt: skip
     """Invert a picture once, for any number of edits: ledits invert cat.png -o cat.safetensors --check"""
     began = time.perf_counter()
-    options: dict[str, Any] = {
-        "steps": steps, "skip": skip, "seed": seed, "source": source, "source_scale": source_scale,
-        "negative": negative, "size": size,
-    }  # fmt: skip
-    Settings.resolve(UNKNOWN, 64**2, **options)
+    given = Source.of(str(picture)).data
+    if how.source == "auto":
+        how = replace(how, source=described(given, device))
+        if not quiet and not as_json:
+            typer.echo(f"the caption: {how.source}", err=True)
+    Settings.resolve(UNKNOWN, 64**2, how)
     loading = more.loading(model, device, dtype)
     check(model, device, dtype)
-    shown = image.read(Source.of(str(picture)).data)
+    shown = image.read(given)
     atomic.check_writable(output, (header.ENDING,), overwrite=force)
     with progress(quiet=quiet, verbose=verbose, as_json=as_json) as report:
         report("loading the model")
         editor = load(loading)
-        settings = editor.settings(**options)
+        settings = editor.settings(**asdict(how))
         made = editor.invert(shown, settings, progress=report.of("inverting"), anyway=anyway)
         report("checking")
         error = made.latent_error() if check_it else None

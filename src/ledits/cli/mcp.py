@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from ledits.cli.more_options import More, with_more
+from ledits.cli.grouped import grouped
+from ledits.cli.more_options import More
 from ledits.cli.options import DeviceOption, DtypeOption
 from ledits.cli.serve import loaded, named
 
 
-@with_more
+@grouped
 def mcp_command(
     folders: Annotated[
         list[Path],

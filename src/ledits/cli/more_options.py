@@ -1,9 +1,6 @@
 """What every command takes that loads a model, beside its name, device and dtype: parts, additions, room."""
 
-import functools
-import inspect
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
@@ -80,22 +77,3 @@ class More:
     def said(self) -> dict[str, Any]:
         """Those that are given, by name."""
         return {name: value for name, value in asdict(self).items() if value}
-
-
-def with_more(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with these options on its page, which it is given as one argument, `more`."""
-    signature = inspect.signature(command)
-    own = [each for each in signature.parameters.values() if each.name != "more"]
-    added = [
-        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=each.type)
-        for each in fields(More)
-    ]
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        more = More(**{each.name: given.pop(each.name) for each in added})
-        command(**given, more=more)
-
-    run.__signature__ = signature.replace(parameters=[*own, *added])  # pyright: ignore[reportAttributeAccessIssue]
-    run.__annotations__ = {each.name: each.annotation for each in (*own, *added)}
-    return run

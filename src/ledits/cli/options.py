@@ -2,7 +2,6 @@
 
 import os
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,14 +12,6 @@ from ledits.files import checkpoints, single
 
 if TYPE_CHECKING:
     from ledits.editor import Editor
-
-
-class Mask(StrEnum):
-    located = "located"
-    intersect = "intersect"
-    attention = "attention"
-    noise = "noise"
-    none = "none"
 
 
 # The groups of the help pages.
@@ -35,59 +26,6 @@ ModelOption = Annotated[
         rich_help_panel=MODEL,
         help="A folder in diffusers' layout, a hub id, a .safetensors or .gguf file, or scenes, the bundled model. "
         "\\[default: scenes]",
-    ),
-]
-StepsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--steps",
-        rich_help_panel=INVERSION,
-        help="Noise levels to invert and replay. \\[default: the model's; 25 for scenes]",
-    ),
-]
-SkipOption = Annotated[
-    float | None,
-    typer.Option(
-        "--skip",
-        rich_help_panel=INVERSION,
-        help="Share of the noisiest levels left out, from 0 to below 1: more keeps more of the picture. "
-        "\\[default: the model's]",
-    ),
-]
-SeedOption = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        rich_help_panel=INVERSION,
-        help="Seed of the noise; the same seed gives the same bytes. \\[default: 0]",
-    ),
-]
-SourceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--source",
-        rich_help_panel=PICTURE,
-        help="Caption of the picture; edits apply where two captions differ. auto: Florence-2 writes it.",
-    ),
-]
-SourceScaleOption = Annotated[
-    float | None,
-    typer.Option(
-        "--source-scale",
-        rich_help_panel=INVERSION,
-        help="Guide inversion and replay by the source caption, as in diffusers; 3.5 is usual. \\[default: 0, not]",
-    ),
-]
-NegativeOption = Annotated[
-    str | None,
-    typer.Option("--negative", rich_help_panel=INVERSION, help="A negative prompt, for inversion and replay."),
-]
-SizeOption = Annotated[
-    int | None,
-    typer.Option(
-        "--size",
-        rich_help_panel=INVERSION,
-        help="Work at no more than SIZE x SIZE pixels in area. \\[default: what the model was trained at]",
     ),
 ]
 AnywayOption = Annotated[

@@ -1,22 +1,23 @@
 """What `ledits edit` is asked for, from its options, a recipe or an inversion; checked without a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
-from ledits.asked.settings import Settings
+from ledits.asked.settings import InvertOptions, Settings
 from ledits.cli.progress import Progress
 from ledits.files.checkpoints import BUNDLED
+from ledits.files.defaults import Defaults
 from ledits.language import sentences
 from ledits.picture import header, image
 
 if TYPE_CHECKING:
     from ledits.editor import Edited, Editor
 
-UNKNOWN = {"steps": 1_000_000, "skip": 0.5, "described_skip": 0.5}
+UNKNOWN = Defaults(steps=1_000_000, skip=0.5, described_skip=0.5)
 """Stands in for a model's defaults where settings are checked before the model is loaded."""
 
 
@@ -25,7 +26,7 @@ class Request:
     """Edits, and the settings that are said or fixed by a file."""
 
     edits: tuple[Edit, ...]
-    options: Mapping[str, Any]  # for `Settings.resolve`
+    options: InvertOptions
     settings: Settings | None  # of the recipe or the inversion
     recipe: Recipe | None
     inversion: Path | None
@@ -39,7 +40,7 @@ class Request:
 
     @classmethod
     def of(
-        cls, edits: Sequence[Edit | str], options: Mapping[str, Any], how: Mapping[str, Any], model: Mapping[str, Any],
+        cls, edits: Sequence[Edit | str], options: InvertOptions, how: Mapping[str, Any], model: Mapping[str, Any],
         *, recipe: Path | None, inversion: Path | None,
     ) -> "Request":  # fmt: skip
         """`how`: region, mask, composite and thrifty; `model`: model, device and dtype, as the options say."""
@@ -49,7 +50,7 @@ class Request:
         settings: Settings | None = None
         made_with, where = BUNDLED, recipe or inversion
         if recipe is not None:
-            _fixed("--recipe", {**options, **how, "edits": edits})
+            _fixed("--recipe", {**asdict(options), **how, "edits": edits})
             found = read(recipe)
             how = {
                 "region": found.masks(), "mask": found.mask, "composite": found.composite,
@@ -59,7 +60,7 @@ class Request:
                      "dtype": model["dtype"] or found.dtype}  # fmt: skip
             edits, settings, made_with = found.edits, found.settings, found.model
         elif inversion is not None:
-            _fixed("--inversion", options)
+            _fixed("--inversion", asdict(options))
             value = header.header(inversion)
             try:
                 settings, made_with = Settings.from_json(value.get("settings")), str(value.get("model"))
@@ -69,14 +70,14 @@ class Request:
             raise ValueError(
                 f"{where} was made with model {made_with!r}: say --model {made_with} to load it, if you trust it"
             )
-        source = settings.source if settings else options["source"] or ""
+        source = settings.source if settings else options.source or ""
         asked = tuple(map(parse, found.edits)) if found else sentences.asked(edits, source)
         return cls(edits=asked, options=options, settings=settings, recipe=found, inversion=inversion, **how, **model)
 
     def plan(self, shown: image.Picture, settings: Settings | None = None) -> Plan:
         """The plan for one picture; ValueError for edits or options that don't fit it, also before there is a model."""
         height, width, _ = shown.rgb.shape
-        settings = settings or self.settings or Settings.resolve(UNKNOWN, 64**2, **self.options)
+        settings = settings or self.settings or Settings.resolve(UNKNOWN, 64**2, self.options)
         return Plan.of(
             self.edits, settings, region=self.region, mask=self.mask, composite=self.composite,
             drop_source_late=self.thrifty, width=width, height=height,
@@ -87,7 +88,7 @@ class Request:
         if self.inversion is not None:
             made = editor.open_inversion(self.inversion, shown, anyway=anyway)
         else:
-            settings = self.settings or editor.settings(**self.options)
+            settings = self.settings or editor.settings(**asdict(self.options))
             self.plan(shown, settings).check(editor.backbone.defaults)
             if self.recipe is not None:
                 editor.check_recipe(self.recipe)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledits.cli.more_options import More, with_more
+from ledits.cli.grouped import grouped
+from ledits.cli.more_options import More
 from ledits.cli.options import DeviceOption, DtypeOption, load
 
 if TYPE_CHECKING:
     from ledits.editor import Editor
 
 
-@with_more
+@grouped
 def serve_command(
     model: Annotated[
         list[str] | None,

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from ledits.cli.more_options import More, with_more
+from ledits.cli.grouped import grouped
+from ledits.cli.more_options import More
 from ledits.cli.options import DeviceOption, DtypeOption
 from ledits.cli.serve import loaded, named
 
 
-@with_more
+@grouped
 def studio_command(
     picture: Annotated[Path | None, typer.Argument(help="A picture to begin with.", show_default=False)] = None,
     source: Annotated[str, typer.Option("--source", help="What the picture shows; the page can change it.")] = "",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ledits.files import configs, families, single
+from ledits.files.defaults import WHOLE, Defaults
 
 # In the package: the one that is used where none is named, and all of them.
 BUNDLED = "scenes"
@@ -212,13 +213,13 @@ def own(folder: Path, model: str) -> dict[str, Any]:
         for pattern, low, high in _NUMBERS:
             if re.fullmatch(pattern, name):
                 plain = isinstance(number, int | float) and not isinstance(number, bool)
-                if not plain or not low <= number <= high or (name in _WHOLE and number != int(number)):
-                    kind = "whole number" if name in _WHOLE else "number"
+                whole = name in (*WHOLE, "map_scale")
+                if not plain or not low <= number <= high or (whole and number != int(number)):
+                    kind = "whole number" if whole else "number"
                     raise ValueError(f"{what} has {name} {str(number)[:80]}: a {kind} from {low} to {high} is needed")
                 break
-        else:
-            if name in defaults:
-                raise ValueError(f"{what} has a default {name[:80]!r}, which nothing is known by")
+        if name in defaults and name not in Defaults.__dataclass_fields__:
+            raise ValueError(f"{what} has a default {name[:80]!r}, which nothing is known by")
     blocks = value.get("map_blocks", [])
     if not isinstance(blocks, list) or not all(isinstance(each, str) for each in cast("list[Any]", blocks)):
         raise ValueError(f"{what} has map_blocks {str(blocks)[:80]}: a list of names of attention layers is needed")
@@ -232,7 +233,6 @@ _NUMBERS = (
     ("map_scale", 1, 64), ("steps", 1, 1000), ("skip|described_skip", 0, 0.999), ("warmup", 0, 1000),
     (r"\w+_scale", -1000, 1000), (r"\w+_threshold", 0, 0.999), ("time_shift", 0, 0.999),
 )  # fmt: skip
-_WHOLE = ("steps", "warmup", "map_scale")
 
 
 @cache

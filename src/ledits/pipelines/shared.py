@@ -91,8 +91,9 @@ class LEditsPP(DiffusionPipeline):
     ) -> LEditsPPInversionPipelineOutput:  # fmt: skip
         backbone = self._backbone(conditioning)
         captioned = conditioning.caption is not None
-        steps = int(backbone.defaults["steps"]) if steps is None else steps
-        skip = backbone.defaults["described_skip" if captioned else "skip"] if skip is None else skip
+        steps = backbone.defaults.steps if steps is None else steps
+        if skip is None:
+            skip = backbone.defaults.described_skip if captioned else backbone.defaults.skip
         if not 0 <= zero_noise_steps <= steps:
             raise ValueError(f"num_zero_noise_steps {zero_noise_steps}: 0 to {steps} is needed")
         if zero_noise_steps and captioned:

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse, Response
 
+from ledits.asked.settings import InvertOptions
 from ledits.language import sentences
 from ledits.server import answers, pictures, words
 from ledits.server.bodies import form, route
@@ -26,7 +27,7 @@ def router(service: Service) -> APIRouter:
         fields = await form(request, service.limits)
         asked = checked(InversionIn, _texts(fields.multi_items(), "image"))
         editor = service.editor(asked.model)
-        settings = service.settled(editor, source=asked.source, steps=asked.steps, skip=asked.skip, seed=asked.seed)
+        settings = service.settled(editor, InvertOptions(**asked.model_dump(exclude={"model"})))
         sent, _ = await picture(fields.getlist("image"), service)
         work = service.invert(editor, sent, settings, request.state.owner)
         return await _answered(request, "invert", work)

@@ -16,6 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response
 
 from ledits.asked.recipe import Edit, parse
+from ledits.asked.settings import InvertOptions
 from ledits.editor import Edited, Editor, Inversion
 from ledits.language import sentences
 from ledits.server import answers, pictures, words
@@ -225,7 +226,8 @@ def _inversions(
 
         return kept
     steps = _STEPS.get(asked.quality) if asked.steps is None else asked.steps
-    settings = service.settled(editor, source=asked.source, steps=steps, skip=asked.skip, seed=asked.seed)
+    options = InvertOptions(source=asked.source, steps=steps, skip=asked.skip, seed=asked.seed)
+    settings = service.settled(editor, options)
 
     def anew(job: Job, k: int) -> Inversion:
         shown = service.decoder.read(pictures.content(sent), check=job.check)

@@ -75,6 +75,9 @@ class InversionIn(Strict):
     steps: int | None = Field(default=None, ge=1)
     skip: float | None = Field(default=None, ge=0, lt=1)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
+    source_scale: float | None = Field(default=None, ge=0, le=100, description="of guidance by the source")
+    negative: Source | None = Field(default=None, description="a negative prompt, for inversion and replay")
+    size: int | None = Field(default=None, ge=8, description="work at no more than size x size pixels")
     model: Annotated[str, Field(max_length=200)] | None = None
 
 

@@ -1,8 +1,9 @@
 """What the endpoints share: the models, the line of jobs, the kept inversions; and the work that jobs do."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -10,6 +11,7 @@ from starlette.datastructures import UploadFile
 
 from ledits.asked.idle import Idle
 from ledits.asked.recipe import Edit, parse
+from ledits.asked.settings import InvertOptions
 from ledits.asked.settings import Settings as InvertSettings
 from ledits.editor import Edited, Editor, Inversion
 from ledits.errors import Unsuited
@@ -108,13 +110,16 @@ class Service:
                 code="unsuitable_image",
             ) from None  # fmt: skip
 
-    def settled(self, editor: Editor, **given: Any) -> InvertSettings:
+    def settled(self, editor: Editor, asked: InvertOptions) -> InvertSettings:
         """How to invert, with the model's defaults; 400 for what the model or the server doesn't allow."""
         try:
-            settings = editor.settings(**given)
+            settings = editor.settings(**asdict(asked))
         except ValueError as error:
             raise Refused(str(error), code="invalid_value") from None
         self._within("steps", settings.steps, self.limits.steps)
+        most = self.limits.enlarged * math.isqrt(editor.backbone.area)
+        if (asked.size or 0) > most:
+            raise Refused(f"size {asked.size}: this server works at {most} at most", param="size", code="invalid_value")
         return settings
 
     def asked(self, edits: Sequence[str | EditIn], region: str | None) -> list[Asked]:

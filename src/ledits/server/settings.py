@@ -29,6 +29,7 @@ class Limits:
     chunks: int = 20_000  # parts of a PNG: 8 KiB each make 160 MiB
     decode_seconds: float = 15.0  # to look into a picture's file, and to decode it
     steps: int = 200
+    enlarged: int = 2  # times the model's own side that a picture is worked at
     edits: int = 16  # in one request
     cells: int = 64  # of a sheet
     jobs: int = 32  # waiting for the device

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from mimetypes import guess_type
 from pathlib import Path
@@ -35,7 +36,7 @@ def page(editors: Mapping[str, Editor], picture: Path | None = None, caption: st
     """The page, for an application over `editors`; it begins with `picture`, whose caption is `caption`."""
     about: dict[str, Any] = {
         "loading": False,
-        "models": {name: dict(editor.backbone.defaults) for name, editor in editors.items()},
+        "models": {name: asdict(editor.backbone.defaults) for name, editor in editors.items()},
         "samples": [
             {"name": name, "url": f"/samples/{name}.png", "caption": SAMPLES[name].caption(), "edits": edits}
             for name, edits in SUGGESTED.items()

@@ -75,7 +75,7 @@ def _run(
     d = backbone.defaults
     side = math.isqrt(backbone.area)
     backbone.schedule(
-        int(d["steps"]) if plan.steps is None else plan.steps, d["skip"] if plan.skip is None else plan.skip, side, side
+        d.steps if plan.steps is None else plan.steps, d.skip if plan.skip is None else plan.skip, side, side
     )
     rows = read_rows(path)
     pictures = path.with_suffix("")
@@ -171,8 +171,8 @@ def _settings(case: Case, plan: Plan, backbone: Backbone, common: Mapping[str, A
         return next(value for value in values if value is not None)
 
     described = plan.wording == "described"
-    steps = first(plan.steps, case.steps, int(d["steps"]))
-    skip = first(plan.skip, case.skip, d["described_skip" if described else "skip"])
+    steps = first(plan.steps, case.steps, d.steps)
+    skip = first(plan.skip, case.skip, d.described_skip if described else d.skip)
     source = case.source if plan.source_scale or described else ""
     area = first(plan.area, backbone.area)
     made = Settings(

@@ -1,0 +1,66 @@
+"""What every command takes that inverts pictures: an option for each field of `InvertOptions`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ledits.cli.options import INVERSION, PICTURE
+
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        rich_help_panel=PICTURE,
+        help="Caption of the picture; edits apply where two captions differ. auto: Florence-2 writes it.",
+    ),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        rich_help_panel=INVERSION,
+        help="Noise levels to invert and replay. \\[default: the model's; 25 for scenes]",
+    ),
+]
+SkipOption = Annotated[
+    float | None,
+    typer.Option(
+        "--skip",
+        rich_help_panel=INVERSION,
+        help="Share of the noisiest levels left out, from 0 to below 1: more keeps more of the picture. "
+        "\\[default: the model's]",
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        rich_help_panel=INVERSION,
+        help="Seed of the noise; the same seed gives the same bytes. \\[default: 0]",
+    ),
+]
+SizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        rich_help_panel=INVERSION,
+        help="Work at no more than SIZE x SIZE pixels in area. \\[default: what the model was trained at]",
+    ),
+]
+SourceScaleOption = Annotated[
+    float | None,
+    typer.Option(
+        "--source-scale",
+        rich_help_panel=INVERSION,
+        help="Guide inversion and replay by the source caption, as in diffusers; 3.5 is usual. \\[default: 0, not]",
+    ),
+]
+NegativeOption = Annotated[
+    str | None,
+    typer.Option("--negative", rich_help_panel=INVERSION, help="A negative prompt, for inversion and replay."),
+]
+
+OPTIONS: dict[str, Any] = {
+    "source": SourceOption, "steps": StepsOption, "skip": SkipOption, "seed": SeedOption, "size": SizeOption,
+    "source_scale": SourceScaleOption, "negative": NegativeOption,
+}  # fmt: skip
