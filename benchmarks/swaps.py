@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +134,7 @@ def main() -> None:
                 "count": n,
                 "evaluations_each": round(evaluations / n, 1),
                 "seconds_each": round(seconds / n, 2),
-                "settings": {k: v for k, v in d.items() if not k.startswith(("add", "remove"))},
+                "settings": {k: v for k, v in asdict(d).items() if not k.startswith(("add", "remove"))},
             }
         ),
         flush=True,

@@ -186,6 +186,30 @@ def test_it_is_what_ledits_makes_by_itself(host):
     assert np.abs(host.result(told).astype(int) - ours.rgb.astype(int)).max() <= 2
 
 
+def test_several_captioned_edits_are_what_ledits_makes_by_itself(host):
+    """One, two and three edits, the same picture to the last bit: the host and this run one thread each."""
+    import torch
+
+    from ledits import Editor
+
+    before, edits = torch.get_num_threads(), ["cat->dog", "+sunglasses", "meadow->beach"]
+    torch.set_num_threads(1)
+    inversion = Editor(device="cpu", dtype="float32").invert(draw("cat"), source="a cat on a meadow", steps=5)
+    for count in (1, 2, 3):
+        nodes = graph("edit", Load={"dtype": "float32"}, Invert={"steps": 5}, Apply={"composite": False})
+        for k, edit in enumerate(edits[1:count]):
+            inputs = {
+                "edit": edit,
+                "strength": 0.0,
+                "threshold": 0.0,
+                "edits": [of(nodes, "Edit") if not k else "20", 0],
+            }
+            nodes[str(20 + k)] = {"class_type": "LeditsEdit", "inputs": inputs}
+            nodes[of(nodes, "Apply")]["inputs"]["edits"] = [str(20 + k), 0]
+        assert (host.result(host.run(nodes)) == inversion.edit(*edits[:count]).rgb).all()
+    torch.set_num_threads(before)
+
+
 def test_a_mask_limits_it(host):
     nodes = graph("edit", Invert={"steps": 8})
     nodes["7"] = {"class_type": "LoadImage", "inputs": {"image": "left.png"}}

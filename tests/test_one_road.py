@@ -1,6 +1,8 @@
 """Captioned edits of one, two and three things are the same to the last bit, whatever surface they come through."""
 
-from dataclasses import replace
+import inspect
+import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -15,12 +17,18 @@ from ledits import (
     LEditsPPPipelineStableDiffusion3,
     LEditsPPPipelineStableDiffusionXL,
 )
+from ledits.asked.settings import InvertOptions
+from ledits.batch.jobs import Ask
 from ledits.cli import app
+from ledits.cli.invert_options import OPTIONS
 from ledits.editor import Inversion
 from ledits.picture import image
 from ledits.scenes.samples import draw
+from ledits.server.schemas import InversionIn
+from ledits.testing import ToyBackbone
 from ledits_bench import cases, methods
 from ledits_bench.settings import Settings
+from serving import decoded, png, served
 
 from conftest import picture, scheduler, seeded, tiny
 
@@ -84,18 +92,74 @@ def test_the_benchmark_is_the_editor(bundled):
     assert done.evaluations == inversion.network_evaluations + last.network_evaluations
 
 
-def test_server_batch_and_command_line_are_the_editor(tmp_path):
-    """What each writes is the editor's picture, byte for byte."""
+@pytest.fixture
+def one_thread():
+    """What a network answers depends on how many threads share a sum: as many here as in a batch's worker."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_batch_and_command_line_are_the_editor(tmp_path, one_thread, capfd):
+    """What each writes is the editor's picture, byte for byte, and each says what the network was told."""
     shown = draw("pair")
     image.write(tmp_path / "pair.png", shown, None, None)
     source, edits = "a fox and a star on a blue background", ["fox->owl", "star->sunflower"]
-    wanted = Editor().edit(tmp_path / "pair.png", *edits, source=source, steps=5).rgb
-    options = ["--source", source, "--steps", "5", "-o", str(tmp_path / "o.png")]
+    inversion = Editor().invert(tmp_path / "pair.png", source=source, steps=5)
+    wanted, told = inversion.edit(*edits), inversion.targets(*edits)
+    assert wanted.targets == told == list(wanted.recipe.targets)
+    options = ["--source", source, "--steps", "5", "-o", str(tmp_path / "o.png"), "--json", "-v"]
     done = CliRunner().invoke(app, ["edit", str(tmp_path / "pair.png"), *edits, *options])
     assert done.exit_code == 0, done.output
-    assert np.array_equal(image.read(tmp_path / "o.png").rgb, wanted)
+    assert json.loads(done.stdout.splitlines()[-1])["targets"] == told
+    assert f"fox->owl tells the network: {told[0]}" in done.stderr
+    assert np.array_equal(image.read(tmp_path / "o.png").rgb, wanted.rgb)
     rows = tmp_path / "rows.csv"
     rows.write_text("picture,edits,source,steps\npair.png," + ";".join(edits) + f",{source},5\n")
-    done = CliRunner().invoke(app, ["batch", str(rows), "-o", str(tmp_path / "out")])
-    assert done.exit_code == 0, (tmp_path / "out" / "results.jsonl").read_text()
-    assert np.array_equal(image.read(next((tmp_path / "out").rglob("*.png"))).rgb, wanted)
+    done = CliRunner().invoke(app, ["batch", str(rows), "-o", str(tmp_path / "out"), "--threads", "1"])
+    table = (tmp_path / "out" / "results.jsonl").read_text()
+    assert done.exit_code == 0, table
+    assert json.loads(table)["targets"] == told
+    assert np.array_equal(image.read(next((tmp_path / "out").rglob("*.png"))).rgb, wanted.rgb)
+
+
+def test_the_server_is_the_editor(tmp_path):
+    """One, two and three edits, by edits or by targets, at our own address and at OpenAI's."""
+    content = png(1)
+    with served(tmp_path) as server, server.client() as client:
+        own = Editor(server.backbone).invert(content, source=SOURCE, steps=5)
+        made = client.post("/v1/inversions", files={"image": content}, data={"source": SOURCE, "steps": "5"}).json()
+        for count in (1, 2, 3):
+            wanted = own.edit(*EDITS[:count])
+            for said in (EDITS[:count], [f"->{target}" for target in TARGETS[:count]]):
+                body = {"edits": list(said), "previews": False}
+                got = client.post(f"/v1/inversions/{made['id']}/edits", json=body).json()
+                assert got["targets"] == list(TARGETS[:count]) == wanted.targets
+                assert np.array_equal(decoded(got["image"]), wanted.rgb)
+            fields = {"prompt": ", ".join(EDITS[:count]), "source": SOURCE, "steps": "5"}
+            (sent,) = client.post("/v1/images/edits", files={"image": content}, data=fields).json()["data"]
+            assert sent["targets"] == list(TARGETS[:count])
+            assert np.array_equal(decoded(sent["b64_json"]), wanted.rgb)
+
+
+def test_a_recipe_that_would_tell_another_caption_is_refused(tmp_path):
+    """Rules that write captions may learn: what was told stands in the recipe, and is not told otherwise in silence."""
+    editor = Editor(ToyBackbone())
+    shown = picture(width=48, height=32)
+    made = editor.edit(shown, *EDITS[:2], source=SOURCE, steps=3)
+    assert np.array_equal(editor.repeat(shown, made.recipe).rgb, made.rgb)
+    other = replace(made.recipe, targets=(TARGETS[0], "a cat, a fox on a bed"))
+    with pytest.raises(
+        ValueError, match=r"edit '-hat' told the network 'a cat, a fox on a bed'.*give the edit as '->a"
+    ):
+        editor.repeat(shown, other)
+
+
+def test_every_option_of_an_inversion_is_on_every_surface():
+    names = {each.name for each in fields(InvertOptions)}
+    assert set(OPTIONS) == names
+    assert set(InversionIn.model_fields) - {"model"} == names
+    assert names <= {each.name for each in fields(Ask)}
+    for function in (Editor.settings, Editor.invert, Editor.edit):
+        assert names <= set(inspect.signature(function).parameters)

@@ -233,10 +233,12 @@ class Editor:
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
         self.check_recipe(recipe)
         inversion = self.invert(picture, recipe.settings, anyway=True)
-        return (inversion if recipe.levels is None else inversion.only(recipe.levels)).edit(
+        replay = (inversion if recipe.levels is None else inversion.only(recipe.levels)).steps(
             *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask, composite=recipe.composite,
             drop_source_late=recipe.drop_source_late,
         )  # fmt: skip
+        recipe.check_targets(replay.targets)
+        return replay.result()
 
 
 class Inversion:
@@ -474,7 +476,8 @@ class Replay:
 
     def __init__(self, inversion: Inversion, plan: Plan) -> None:
         self.inversion, self.plan = inversion, plan
-        groups = plan.grouped(inversion.editor.backbone.defaults, inversion.editor.world)
+        defaults, world = inversion.editor.backbone.defaults, inversion.editor.world
+        groups, self._captions = plan.grouped(defaults, world), plan.captions(defaults, world)
         # Which edit each concept belongs to.
         self._edit_of = [k for k, group in enumerate(groups) for _ in group]
         self.concepts = [
@@ -491,6 +494,11 @@ class Replay:
     def __next__(self) -> EditStep:
         return next(self._steps)
 
+    @property
+    def targets(self) -> list[str]:
+        """The caption after each edit alone, as the network is told; none for the paper's edits, which have words."""
+        return self._captions.targets if self._captions else []
+
     def close(self) -> None:
         """Leave the model now, and not when the last name of this is gone; `result` is then what was reached."""
         self._steps.close()
@@ -501,7 +509,7 @@ class Replay:
             pass
         # Where nothing was ever guided, as by a scale of 0, nothing was let through.
         masks = self._masks or [self._x.new_zeros(len(self.concepts), *self._x.shape[2:])]
-        return Edited(self.inversion, self.plan, self._x, masks, self._edit_of, self._evaluations)
+        return Edited(self.inversion, self.plan, self._x, masks, self._edit_of, self._evaluations, self.targets)
 
     def _region(self, mask: regions.Mask | None) -> Tensor | None:
         frame, path = self.inversion.frame, self.inversion.path
@@ -514,7 +522,7 @@ class Replay:
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
         drawn = [plan.masks[k] for k in self._edit_of]
         with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
-            if captions := plan.captions(backbone.defaults, world):
+            if captions := self._captions:
                 path, known = inversion.captioned(denoise, captions.source)
                 # Nobody is told of an edit that guides nothing, and it is told of nobody.
                 source, after = captions.source, captions.targets
@@ -539,9 +547,12 @@ class Edited:
 
     def __init__(
         self, inversion: Inversion, plan: Plan, x: Tensor, masks: Sequence[Tensor], edit_of: Sequence[int],
-        evaluations: int,
+        evaluations: int, targets: Sequence[str],
     ) -> None:  # fmt: skip
         self.inversion, self.plan, self.network_evaluations = inversion, plan, evaluations
+        self.targets = list(
+            targets
+        )  # the caption after each edit alone, as the network was told; none without captions
         rgb, frame, picture = inversion.decoded(x), inversion.frame, inversion.picture
         if plan.composite:
             rebuilt = np.asarray(inversion.reconstruction)
@@ -600,7 +611,7 @@ class Edited:
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
             fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
             drop_source_late=plan.drop_source_late, levels=p.levels,
-            additions=state.additions(self.inversion.editor.backbone),
+            additions=state.additions(self.inversion.editor.backbone), targets=tuple(self.targets),
             dtype=_short(self.inversion.editor.backbone.dtype),
             device=self.inversion.editor.backbone.device.type,
         )  # fmt: skip

@@ -10,7 +10,7 @@ Each may end in :SCALE, @THRESHOLD, [FIRST..END] and |X,Y,WIDTH,HEIGHT, in any o
 import base64
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -154,16 +154,26 @@ class Recipe:
     device: str
     levels: tuple[int, ...] | None = None  # of a draft: which of the settings' steps it has
     additions: tuple[str, ...] = ()  # to the checkpoint, each by its hash
+    targets: tuple[str, ...] = ()  # of each edit, the caption that the network was told; none for the paper's edits
     format: int = FORMAT
 
     def to_json(self) -> dict[str, object]:
         said: dict[str, object] = {**asdict(self), "edits": list(self.edits), "regions": list(self.regions)}
         # Few have any, and older versions read recipes without.
-        for name, value in (("levels", self.levels), ("additions", self.additions)):
+        for name, value in (("levels", self.levels), ("additions", self.additions), ("targets", self.targets)):
             said.pop(name)
             if value:
                 said[name] = list(value)
         return said
+
+    def check_targets(self, told: Sequence[str]) -> None:
+        """Raise ValueError where the network would be told another caption now than it was then."""
+        for edit, then, now in zip(self.edits, self.targets, told, strict=bool(self.targets)):
+            if now != then:
+                raise ValueError(
+                    f"the recipe's edit {edit!r} told the network {then!r}, and this ledits tells it {now!r}: to "
+                    f"repeat it, give the edit as '->{then}', with source {self.settings.source!r}"
+                )
 
     def masks(self) -> list[bytes | None]:
         """The region of each edit as the bytes of a PNG; ValueError for what is no base64."""
@@ -181,12 +191,15 @@ class Recipe:
             )
         names = {field.name for field in fields(cls)} - {"levels"}
         try:
-            value = {"additions": [], **value}
+            value = {"additions": [], "targets": [], **value}
             if set(value) - {"levels"} != names:
                 raise ValueError(f"it must have exactly {', '.join(sorted(names))}")
             additions = _texts(value, "additions")
             if None in additions:
                 raise ValueError("its additions must be a list of texts")
+            targets = _texts(value, "targets")
+            if None in targets or len(targets) not in (0, len(value["edits"])):
+                raise ValueError("its targets must be a list of texts, one for each edit, or none")
             edits, regions = _texts(value, "edits"), _texts(value, "regions")
             if not edits or None in edits or len(regions) != len(edits):
                 raise ValueError("its edits must be a list of texts, with one region, or null, for each")
@@ -205,10 +218,10 @@ class Recipe:
                 parse(str(edit))
         except ValueError as error:
             raise ValueError(f"{where} holds a damaged recipe: {error}") from None
-        plain = {name: value[name] for name in names - {"edits", "regions", "settings", "additions"}}
+        plain = {name: value[name] for name in names - {"edits", "regions", "settings", "additions", "targets"}}
         return cls(
             edits=tuple(map(str, edits)), regions=tuple(regions), settings=settings, levels=levels,
-            additions=tuple(map(str, additions)), **plain,
+            additions=tuple(map(str, additions)), targets=tuple(map(str, targets)), **plain,
         )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from ledits.batch.manifest import Source
 from ledits.batch.places import Folder, Place, PlaceError
 
 COLUMNS = (
-    "row", "id", "picture", "picture_sha256", "output", "status", "error", "seconds", "evaluations", "edits", "recipe",
+    "row", "id", "picture", "picture_sha256", "output", "status", "error", "seconds", "evaluations", "edits",
+    "targets", "recipe",
     "worker", "other",
 )  # fmt: skip
 _ROWS = 8192
@@ -87,7 +88,8 @@ def table(source: Source, ids: "array[int]", recorded: Recorded, finished: Ids) 
             "row": row.number, "id": name, "picture": row.picture, "picture_sha256": came.get("sha256"),
             "output": came.get("output"), "status": status, "error": came.get("error"),
             "seconds": came.get("seconds"), "evaluations": came.get("evaluations"),
-            "edits": came.get("edits") or list(row.edits), "recipe": None if recipe is None else json.dumps(recipe),
+            "edits": came.get("edits") or list(row.edits), "targets": came.get("targets") or [],
+            "recipe": None if recipe is None else json.dumps(recipe),
             "worker": came.get("worker"), "other": json.dumps(dict(row.other)) if row.other else None,
         }  # fmt: skip
 
@@ -147,5 +149,6 @@ def _publish(place: Place, name: str, path: Path) -> None:
 
 
 def _schema(pa: Any) -> Any:
-    kinds = {"row": pa.int64(), "seconds": pa.float64(), "evaluations": pa.int64(), "edits": pa.list_(pa.string())}
+    texts = pa.list_(pa.string())
+    kinds = {"row": pa.int64(), "seconds": pa.float64(), "evaluations": pa.int64(), "edits": texts, "targets": texts}
     return pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])

@@ -108,6 +108,7 @@ class Worker:
                 content = encoded(job, edited)
                 row = self._row(job, "done", began)
                 row["evaluations"] = evaluations + edited.network_evaluations
+                row["targets"] = edited.targets
                 row["recipe"] = edited.recipe.to_json()
                 if previews:
                     self._put(f"{PREVIEWS}/{job.id}.jpg", preview(shown.rgb, edited), again=True)

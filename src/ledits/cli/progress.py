@@ -24,6 +24,11 @@ class Progress:
             typer.echo(f"{time.perf_counter() - self._began:6.1f} s  {stage}", err=True)
         self._last = stage
 
+    def note(self, text: str) -> None:
+        """A line for those who asked for more to be said."""
+        if self._verbose:
+            typer.echo(text, err=True)
+
     def of(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self(stage, done, total)
 

@@ -99,6 +99,10 @@ class Request:
         plan = self.plan(shown, made.settings)
         plan.check(editor.backbone.defaults)
         replay = made.replay(plan)
+        if self.recipe is not None:
+            self.recipe.check_targets(replay.targets)
+        for edit, target in zip(plan.edits, replay.targets, strict=bool(replay.targets)):
+            report.note(f"{edit} tells the network: {target}")
         for step in replay:
             report("editing", step.index + 1, step.total)
         return replay.result()

@@ -78,6 +78,7 @@ class Results:
         values = {
             "output": name, "seconds": round(seconds, 3), "network_evaluations": evaluations,
             "steps": made.settings.steps, "seed": made.settings.seed, "edits": list(recipe.edits),
+            "targets": result.targets,
             "model": recipe.model, "device": str(made.editor.backbone.device), "dtype": recipe.dtype,
         }  # fmt: skip
         return values, f"{name}  {seconds:.1f} s, {evaluations} network evaluations"

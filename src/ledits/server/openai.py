@@ -113,7 +113,9 @@ def router(service: Service) -> APIRouter:
             return answers.left()
         said = ", ".join(str(edit) for edit in understood)
         images = [
-            {"b64_json": data["b64_json"], "revised_prompt": said} for name, data in events if name == "completed"
+            {"b64_json": data["b64_json"], "revised_prompt": said, "targets": data["targets"]}
+            for name, data in events
+            if name == "completed"
         ]
         body = {"created": int(time.time()), "data": images, **common, "usage": events[-1][1]["usage"]}
         headers = {"x-ledits-job": job.id, "x-ledits-model": editor.backbone.name}
@@ -199,7 +201,8 @@ def _work(
             edited = replay.result()
             total += edited.network_evaluations + (0 if asked.inversion else inversion.network_evaluations)
             measured(job, edited, total)
-            job.send("completed", {"b64_json": _encoded(edited, asked, size), "usage": _usage(total)})
+            sent = {"b64_json": _encoded(edited, asked, size), "targets": edited.targets, "usage": _usage(total)}
+            job.send("completed", sent)
         return {"usage": _usage(total)}
 
     return work

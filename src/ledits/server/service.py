@@ -200,8 +200,8 @@ class Service:
                 # Every edit is muted: what is there is the picture through the autoencoder.
                 rebuilt = pictures.png(inversion.reconstruction)
                 nothing = [None for _ in asked]
-                return {"image": rebuilt, "masks": nothing, "idle": nothing, "recipe": None, "network_evaluations": 0,
-                        "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
+                return {"image": rebuilt, "masks": nothing, "idle": nothing, "targets": nothing, "recipe": None,
+                        "network_evaluations": 0, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
             replay = inversion.steps(
                 *(each.edit for each in heard), region=self.regions(job, heard), mask=request.mask,
                 composite=request.composite,
@@ -223,13 +223,14 @@ class Service:
                              "network_evaluations": step.network_evaluations},
                 )  # fmt: skip
             edited = replay.result()
-            masks, idle = iter(edited.masks), iter(edited.idle)
+            masks, idle, targets = iter(edited.masks), iter(edited.idle), iter(edited.targets)
             seconds = round(time.monotonic() - began, 3)
             job.about |= _about(edited.inversion, edited.network_evaluations)
             return {
                 "image": pictures.text(pictures.encoded(edited, request.format)),
                 "masks": [None if each.muted else pictures.png(next(masks)) for each in asked],
                 "idle": [None if each.muted else _why(next(idle)) for each in asked],
+                "targets": [None if each.muted else next(targets, None) for each in asked],
                 "recipe": edited.recipe.to_json(), "network_evaluations": edited.network_evaluations,
                 "seconds": seconds,
             }  # fmt: skip
