@@ -17,7 +17,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ledits import Editor, keep
-from ledits.asked.recipe import Edit, parse
+from ledits.asked.recipe import MASK_RULES, Edit, parse
 from ledits.editor import Edited, Inversion
 from ledits.errors import Unsuited
 
@@ -28,7 +28,7 @@ Inverted = io.Custom("LEDITS_INVERSION")  # a list of ledits.editor.Inversion, o
 Edits = io.Custom("LEDITS_EDITS")  # a tuple of (ledits.asked.recipe.Edit, mask (b H W) or None)
 
 CATEGORY = "LEDITS++"
-MASKS = ["auto", "located", "intersect", "attention", "noise", "none"]
+MASKS = ["auto", *MASK_RULES]
 GRAMMAR = "+hat adds, -hat removes, cat->dog swaps. Of a captioned picture also: ->the whole new caption. One a line."
 
 

@@ -32,7 +32,7 @@ from invokeai.invocation_api import (
     invocation,
     invocation_output,
 )
-from ledits.asked.recipe import parse
+from ledits.asked.recipe import MaskRule, parse
 from ledits.editor import Edited, Inversion
 from ledits.errors import Unsuited
 from ledits.files import atomic
@@ -167,7 +167,7 @@ class LeditsApplyInvocation(BaseInvocation, WithMetadata, WithBoard):
         default=True,
         description="Keep the picture's own pixels away from the edits; outside a mask, all of them",
     )
-    mask: Literal["auto", "located", "intersect", "attention", "noise", "none"] = InputField(
+    mask: Literal["auto", MaskRule] = InputField(
         default="auto", description="How edits by words find their places; a captioned picture needs auto"
     )
 

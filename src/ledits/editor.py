@@ -521,7 +521,7 @@ class Replay:
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
         drawn = [plan.masks[k] for k in self._edit_of]
-        with backbone.denoiser(inversion.path.schedule, maps=rule in ("intersect", "attention")) as denoise:
+        with backbone.denoiser(inversion.path.schedule, maps=rule in core.WITH_MAPS) as denoise:
             if captions := self._captions:
                 path, known = inversion.captioned(denoise, captions.source)
                 # Nobody is told of an edit that guides nothing, and it is told of nobody.

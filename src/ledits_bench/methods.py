@@ -103,7 +103,7 @@ def words(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0))
         evaluations = denoise.evaluations
-    with backbone.denoiser(schedule, maps=settings.mask in ("intersect", "attention")) as denoise:
+    with backbone.denoiser(schedule, maps=settings.mask in core.WITH_MAPS) as denoise:
         steps = list(core.edit(denoise, inversion, _concepts(backbone, cases, settings), settings.mask))
         evaluations += denoise.evaluations
     acted = torch.stack([step.masks.amax(0) for step in steps]).mean(0)

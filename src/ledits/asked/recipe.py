@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ledits.asked.settings import Settings
 
@@ -20,7 +20,7 @@ Kind = Literal["add", "remove", "swap", "become"]
 # "located": the region is found before editing, as with a caption. The others are the paper's, found anew in each
 # step, as `method.core` has them, which loads torch: recipes are read without it.
 MaskRule = Literal["located", "intersect", "attention", "noise", "none"]
-MASK_RULES: tuple[MaskRule, ...] = ("located", "intersect", "attention", "noise", "none")
+MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
 Box = tuple[int, int, int, int]
 FORMAT = 3
 
@@ -197,12 +197,12 @@ class Recipe:
             additions = _texts(value, "additions")
             if None in additions:
                 raise ValueError("its additions must be a list of texts")
-            targets = _texts(value, "targets")
-            if None in targets or len(targets) not in (0, len(value["edits"])):
-                raise ValueError("its targets must be a list of texts, one for each edit, or none")
             edits, regions = _texts(value, "edits"), _texts(value, "regions")
             if not edits or None in edits or len(regions) != len(edits):
                 raise ValueError("its edits must be a list of texts, with one region, or null, for each")
+            targets = _texts(value, "targets")
+            if None in targets or len(targets) not in (0, len(edits)):
+                raise ValueError("its targets must be a list of texts, one for each edit, or none")
             for name in ("model", "fingerprint", "dtype", "device"):
                 if not isinstance(value[name], str) or not value[name]:
                     raise ValueError(f"its {name} is {value[name]!r}, where a text is needed")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, TypeVar
 
 from ledits.files.defaults import Defaults
@@ -91,10 +91,16 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def checked(kind: type[T], value: object, what: str) -> T:
-    """A dataclass of plain fields from JSON; ValueError, half a sentence, where `value` is not exactly its fields."""
+    """A dataclass of plain fields from JSON; ValueError, half a sentence, where `value` is not its fields.
+
+    One with a default may be left out: files that were written before there was such a field do.
+    """
     names = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(kind)}  # pyright: ignore[reportArgumentType]
-    if not isinstance(value, dict) or set(value) != set(names):  # pyright: ignore[reportUnknownArgumentType]
-        raise ValueError(f"its {what} must have exactly {', '.join(sorted(names))}")
+    needed = {field.name for field in fields(kind) if field.default is MISSING}  # pyright: ignore[reportArgumentType]
+    if not isinstance(value, dict) or not needed <= set(value) <= set(names):  # pyright: ignore[reportUnknownArgumentType]
+        raise ValueError(
+            f"its {what} must have {', '.join(sorted(needed))}, and nothing but {', '.join(sorted(names))}"
+        )
     items: dict[str, Any] = value
     for name, given in items.items():
         field_type = names[name]

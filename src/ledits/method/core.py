@@ -20,6 +20,7 @@ from torch import Tensor
 
 Prompt = Hashable  # for the denoiser alone to read: a text for every picture, or a tuple with one for each
 MaskRule = Literal["intersect", "attention", "noise", "none"]
+WITH_MAPS = ("intersect", "attention")  # the rules that look at attention
 
 
 class Denoiser(Protocol):
@@ -249,11 +250,10 @@ def implicit_mask(i: int, psi: Tensor, attention: Tensor | None, concept: Concep
     psi (b c h w) is the scaled difference to the base prediction, attention (b h' w') is where the prompt's words are.
     """
     b, _, h, w = psi.shape
-    region = torch.ones_like(psi[:, :1])
-    if concept.region is not None:
-        region = F.interpolate(concept.region.to(psi), (h, w), mode="area").expand(b, 1, h, w)
+    own = torch.ones_like(psi[:, :1]) if concept.region is None else concept.region.to(psi)
+    region = F.interpolate(own, (h, w), mode="area").expand(b, 1, h, w)
     result = region[:, 0]
-    if rule in ("intersect", "attention"):
+    if rule in WITH_MAPS:
         if attention is None:
             raise ValueError(f"mask rule {rule!r} needs attention maps, and the denoiser records none")
         # Smooth, enlarge, then threshold: thresholding first would leave blocks as large as one cell of the map.
