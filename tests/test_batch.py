@@ -590,3 +590,10 @@ def test_memory_of_a_table_does_not_hold_its_rows(tmp_path: Path) -> None:
     assert recorded.row(2, False) is None
     assert recorded.row(3, True) is None
     recorded.close()
+
+
+def test_the_id_of_a_job_stays():
+    """By it a batch that was begun with an older version knows what is done."""
+    row = Row(1, "a.png", "/a.png", ("cat->dog",), Ask(source="a cat", steps=5))
+    assert planner().identity(row, "ab" * 32) == "722ace2f1d62f6ee"
+    assert planner().identity(Row(1, "a.png", "/a.png", ("+hat",)), "ab" * 32) == "2c51b21857841b36"

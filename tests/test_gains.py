@@ -59,7 +59,7 @@ def invert(model, x0, steps=6, **options):
 
 
 def edit(model, inversion, concepts, mask="none"):
-    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=mask in ("intersect", "attention")) as denoise:
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=mask in core.WITH_MAPS) as denoise:
         return list(core.edit(denoise, inversion, concepts, mask)), denoise.evaluations
 
 
@@ -279,7 +279,7 @@ def test_nothing_in_the_loop_waits_for_the_device(make, mask):
     replaced = Inversion(
         inversion.schedule, inversion.x, inversion.denoised, inversion.base_denoised, model.prompts.embed("")
     )
-    with torch.inference_mode(), model.denoiser(replaced.schedule, maps=mask in ("intersect", "attention")) as denoise:
+    with torch.inference_mode(), model.denoiser(replaced.schedule, maps=mask in core.WITH_MAPS) as denoise:
         for _ in core.edit(denoise, replaced, concepts, mask):
             break  # what is planned once, with the first step
         with _NothingAsked():

@@ -163,3 +163,14 @@ def test_every_option_of_an_inversion_is_on_every_surface():
     assert names <= {each.name for each in fields(Ask)}
     for function in (Editor.settings, Editor.invert, Editor.edit):
         assert names <= set(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("source", "a cat"), ("steps", 3), ("skip", 0.3), ("seed", 5), ("negative", "a dog"), ("size", 32),
+])  # fmt: skip
+def test_an_option_of_an_inversion_arrives(name, value):
+    editor, shown = Editor(ToyBackbone()), picture(width=64, height=64)
+    wanted = editor.settings(**{name: value})
+    assert wanted != editor.settings()
+    assert editor.invert(shown, **{name: value}).settings == wanted
+    assert editor.edit(shown, "cat->dog", **{name: value}).inversion.settings == wanted

@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import pytest
 
 from ledits.asked.plan import by_words
-from ledits.asked.recipe import Edit, Recipe, parse
+from ledits.asked.recipe import MASK_RULES, Edit, Recipe, parse
 from ledits.asked.settings import Settings
 from ledits.files.defaults import Defaults
+from ledits.method import core
 
 
 @pytest.mark.parametrize(
@@ -122,3 +124,7 @@ def test_a_damaged_recipe_is_refused(name):
 def test_a_region_in_a_recipe_that_is_no_picture_is_refused():
     with pytest.raises(ValueError, match="base64"):
         dataclasses.replace(RECIPE, regions=("!", None)).masks()
+
+
+def test_recipes_know_the_rules_of_the_core_and_one_more():
+    assert set(MASK_RULES) == {"located", *get_args(core.MaskRule)}

@@ -169,11 +169,17 @@ def test_a_family_is_told_by_the_names_of_tensors_without_reading_them(tmp_path,
     assert (found.kind, found.family) == ("network", family)
 
 
-@pytest.mark.parametrize("name", ["sd3", "flux", "chroma", "z_image", "qwen_image", "flux_2_dev", "sana", "lumina_2"])
+# Files of these are told by nothing yet: a UNet of pixels has the names of Stable Diffusion's, and PixArt is not known.
+NO_ROW = {"deepfloyd_if", "pixart"}
+# Their files have the names of another one's: which it is, is asked of the folder that has the rest.
+SHARED = {"flux_2_klein": "Flux2Pipeline"}
+
+
+@pytest.mark.parametrize("name", [name for name in tiny_families.MAKE if name not in NO_ROW])
 def test_networks_as_diffusers_saves_them_are_told_too(tmp_path, name):
     pipe = tiny_families.make(name)
     save_file({n: each.contiguous() for n, each in pipe.transformer.state_dict().items()}, tmp_path / "a.safetensors")
-    assert single.told(tmp_path / "a.safetensors").family == type(pipe).__name__
+    assert single.told(tmp_path / "a.safetensors").family == SHARED.get(name, type(pipe).__name__)
 
 
 def test_shipped_configurations_are_those_of_the_families(tmp_path):

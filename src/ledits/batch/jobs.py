@@ -10,7 +10,7 @@ import json
 import re
 import string
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
@@ -25,6 +25,9 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PREVIEWS = ".ledits/previews"
 TEMPLATE = "{folder}/{stem}-{id}.png"
 _LONGEST_NAME = 255  # bytes
+# Settings that are younger than this format of ids: at their defaults they are left out, so that what is done stays done.
+_FIRST = ("steps", "skip", "seed", "source", "source_scale", "negative", "area")
+_LATER = {each.name: each.default for each in fields(Settings) if each.name not in _FIRST}
 _HALF = re.compile("[\ud800-\udfff]")  # of a character
 _FIELDS = ("folder", "id", "row", "stem")
 # The id stands right before the ending, so one listing of names says what is done.
@@ -135,11 +138,12 @@ class Planner:
         canonical = tuple(map(str, sentences.asked(edits, ask.source or "")))
         settings = asdict(Settings.resolve(self.model.defaults, self.model.area, ask))
         recipe = {
-            "edits": canonical, "settings": settings, "mask": ask.mask, "composite": bool(ask.composite),
+            "edits": canonical, "mask": ask.mask, "composite": bool(ask.composite),
             "drop_source_late": bool(ask.drop_source_late), "fingerprint": self.model.fingerprint,
             "dtype": self.model.dtype, "ending": self._ending,
         }  # fmt: skip
-        text, inversion = (json.dumps(value, sort_keys=True) for value in (recipe, settings))
+        recipe["settings"] = said = {name: value for name, value in settings.items() if value != _LATER.get(name, ...)}
+        text, inversion = (json.dumps(value, sort_keys=True) for value in (recipe, said))
         return _Resolved(canonical, settings, text, inversion)
 
 

@@ -252,16 +252,16 @@ def implicit_mask(i: int, psi: Tensor, attention: Tensor | None, concept: Concep
     b, _, h, w = psi.shape
     own = torch.ones_like(psi[:, :1]) if concept.region is None else concept.region.to(psi)
     region = F.interpolate(own, (h, w), mode="area").expand(b, 1, h, w)
-    result = region[:, 0]
+    found = [region[:, 0]]
     if rule in WITH_MAPS:
         if attention is None:
             raise ValueError(f"mask rule {rule!r} needs attention maps, and the denoiser records none")
         # Smooth, enlarge, then threshold: thresholding first would leave blocks as large as one cell of the map.
         large = F.interpolate(smooth(attention.float()[:, None]), (h, w), mode="bilinear")[:, 0]
-        result = result * quantile_mask(large, concept.threshold, region[:, 0])
+        found.append(quantile_mask(large, concept.threshold, region[:, 0]))
     if rule in ("intersect", "noise"):
-        result = result * quantile_mask((psi * region).abs().sum(1), concept.threshold, region[:, 0])
-    return result
+        found.append(quantile_mask((psi * region).abs().sum(1), concept.threshold, region[:, 0]))
+    return math.prod(found[1:], start=found[0])
 
 
 def quantile_mask(values: Tensor, threshold: float | None, region: Tensor) -> Tensor:

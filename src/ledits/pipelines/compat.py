@@ -28,6 +28,8 @@ def mask(rule: MaskRule, schedule: Schedule, upsampling: Upsampling, noise_mask_
         m1 = attend(i, psi, attention, concept)
         if rule == "attention" or early:
             return m1
+        if rule != "intersect":
+            raise ValueError(f"mask rule {rule!r} is none of diffusers': use intersect, attention or noise")
         return m1 * core.implicit_mask(i, psi, attention, concept, "noise")
 
     return shape
