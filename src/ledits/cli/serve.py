@@ -45,6 +45,9 @@ def serve_command(
     ] = None,
     store_size: Annotated[int, typer.Option("--store-size", min=1, help="MiB that it may hold.")] = 2048,
     queue: Annotated[int, typer.Option("--queue", min=1, help="Edits that may wait.")] = 32,
+    key_queue: Annotated[
+        int, typer.Option("--key-queue", min=1, help="Edits of one key that may wait or run.")
+    ] = 16,
     upload: Annotated[int, typer.Option("--upload", min=1, help="MiB that one request may send.")] = 50,
     pixels: Annotated[int, typer.Option("--pixels", min=64, help="Pixels that one picture may have.")] = 40_000_000,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Seconds that one edit may take.")] = 300.0,
@@ -71,7 +74,8 @@ def serve_command(
         folder=store or folder(), host=host, port=port, keys=keys, origins=tuple(allow_origin or ()),
         hosts=tuple(allow_host or ()), aliases=named(alias or [], "--alias"), strict=strict, tools=tuple(tools or ()),
         limits=Limits(
-            upload_bytes=upload * MIB, pixels=pixels, jobs=queue, job_seconds=seconds, store_bytes=store_size * MIB
+            upload_bytes=upload * MIB, pixels=pixels, jobs=queue, job_seconds=seconds, store_bytes=store_size * MIB,
+            key_jobs=key_queue,
         ),
     )  # fmt: skip
     usual = [os.environ.get("LEDITS_MODEL") or "scenes"]

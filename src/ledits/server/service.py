@@ -24,6 +24,7 @@ from ledits.server.decoder import Decoder
 from ledits.server.errors import Refused
 from ledits.server.jobs import Job, Jobs, Work
 from ledits.server.metrics import Metrics
+from ledits.server.records import Records
 from ledits.server.schemas import EditIn, EditsIn, SheetIn
 from ledits.server.settings import Settings
 from ledits.server.store import Store
@@ -56,6 +57,7 @@ class Service:
         # One for the device alone, so that whoever sends strange files makes nobody's edit wait.
         self.decoder, self._lookers = Decoder(settings.limits, 1), Decoder(settings.limits, 2)
         self.store = Store(settings.folder, settings.limits, self.metrics)
+        self.records = Records(settings.folder / "jobs", settings.limits)
         self.jobs = Jobs(settings.limits, self.metrics)
         self.began = int(time.time())
 

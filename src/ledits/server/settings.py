@@ -33,6 +33,10 @@ class Limits:
     edits: int = 16  # in one request
     cells: int = 64  # of a sheet
     jobs: int = 32  # waiting for the device
+    key_jobs: int = 16  # waiting or running for one key
+    answers: int = 64  # kept for one key, of jobs that outlive their connection
+    answers_bytes: int = 256 * MIB  # of kept answers on disk
+    answers_seconds: float = 86_400.0  # that an answer is kept from when it was asked
     requests: int = 256  # open at once
     connections: int = 512  # open at once, with or without a request
     head_seconds: float = 10.0  # for the head of a request to arrive
