@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledits.cli.edit_options import AssistantOption
 from ledits.cli.grouped import grouped
 from ledits.cli.more_options import More
 from ledits.cli.options import DeviceOption, DtypeOption, load
@@ -29,8 +30,12 @@ def serve_command(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     alias: Annotated[
-        list[str] | None, typer.Option("--alias", help="NAME=MODEL: another name that clients may ask a model by.")
+        list[str] | None,
+        typer.Option(
+            "--alias", help="NAME=MODEL: another name that clients may ask a model by; '*=MODEL' for any other name."
+        ),
     ] = None,
+    assistant: AssistantOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a size of another shape than the picture's; else it is fitted.")
     ] = False,
@@ -73,6 +78,7 @@ def serve_command(
     settings = Settings(
         folder=store or folder(), host=host, port=port, keys=keys, origins=tuple(allow_origin or ()),
         hosts=tuple(allow_host or ()), aliases=named(alias or [], "--alias"), strict=strict, tools=tuple(tools or ()),
+        assistant=assistant or "",
         limits=Limits(
             upload_bytes=upload * MIB, pixels=pixels, jobs=queue, job_seconds=seconds, store_bytes=store_size * MIB,
             key_jobs=key_queue,
