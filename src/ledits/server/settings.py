@@ -64,6 +64,8 @@ class Settings:
     strict: bool = False  # refuse what a chat program asks for in passing: a size of another shape
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names of models; "*": any other name
     assistant: str = ""  # who reads the sentences that no rule does: URL#MODEL, or a model of this machine; "": nobody
+    florence: str = "florence-community/Florence-2-base-ft"  # writes captions and finds phrases, where it was fetched
+    sam: str = "facebook/sam2.1-hiera-tiny"  # finds the thing under a click, where it was fetched
     limits: Limits = Limits()
     demo: bool = False  # for strangers without a key: nobody is told what others keep, and metrics stay inside
     tools: tuple[Path, ...] = ()  # folders that the tools at /mcp may read from and write to; none: there are no tools
