@@ -245,6 +245,21 @@ def test_librechats_request(server: Served) -> None:
     assert opened(answer.json()["data"][0]["b64_json"]).size == (32, 24)
 
 
+def test_litellms_request(server: Served) -> None:
+    """As litellm 1.110 sends `image_edit(model="openai/gpt-image-2", ...)`, captured: `image[]` and a bare mask."""
+    fields = {"model": "gpt-image-2", "n": "1", "quality": "low", "size": "1024x1024", "prompt": "add a hat"}
+    mask = np.full((24, 32, 4), 255, np.uint8)
+    mask[:, 16:, 3] = 0
+    files = {"image[]": ("image.png", png(1), "image/png")}
+    masked = {**files, "mask": ("mask.png", saved(Image.fromarray(mask)), "image/png")}
+    with server.client(KEY) as http:
+        for sent in (files, masked):
+            answer = http.post("/v1/images/edits", data=fields | {"size": "auto"}, files=sent)
+            assert opened(answer.json()["data"][0]["b64_json"]).size == (32, 24)
+        # A size that is more than this server gives is refused, whoever asks.
+        assert http.post("/v1/images/edits", data=fields, files=files).json()["error"]["param"] == "size"
+
+
 def test_a_photo_that_was_held_upright_is_fitted_upright(server: Served) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
