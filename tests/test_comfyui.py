@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from hosts import ROOT, called, environment, free_port, running
+from ledits.picture.keeping import keep
 from ledits.scenes.samples import draw
 
 PACK = ROOT / "integrations/comfyui"
@@ -217,6 +218,34 @@ def test_a_mask_limits_it(host):
     edited, given = host.result(host.run(nodes)), draw("cat")
     assert (edited[:, 76:] == given[:, 76:]).all()
     assert (edited[:, :64] != given[:, :64]).any()
+
+
+def test_keep_lays_the_change_alone_onto_the_original(host):
+    """Pictures and masks of the graph's own kinds go in, an image and a mask of what changed come out."""
+    before = draw("cat").astype(np.float32)
+    after = (before * (1.04, 0.98, 1.0) + (3, -2, 4)).round().clip(0, 255).astype(np.uint8)
+    after[20:60, 20:60] = (200, 40, 60)
+    Image.fromarray(after).save(host.folder / "input/after.png")
+    nodes: Graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "cat.png"}},
+        "2": {"class_type": "LoadImage", "inputs": {"image": "after.png"}},
+        "3": {"class_type": "LeditsKeep", "inputs": {"before": ["1", 0], "after": ["2", 0]}},
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "kept"}},
+    }
+    told = host.run(nodes)
+    assert told["end"] == "execution_success", told["error"]
+    expected = keep(draw("cat"), after)
+    assert np.array_equal(host.result(told), expected.rgb)
+    assert (expected.rgb[70:] == draw("cat")[70:]).all()
+    # A mask of the graph's: the left half is open.
+    nodes["5"] = {"class_type": "LoadImage", "inputs": {"image": "left.png"}}
+    nodes["3"]["inputs"]["mask"] = ["5", 1]
+    masked = host.result(host.run(nodes))
+    assert (masked[:, 64:] == draw("cat")[:, 64:]).all()
+    assert (masked[20:60, 24:56] != draw("cat")[20:60, 24:56]).any()
+    nodes["2"] = {"class_type": "LoadImage", "inputs": {"image": "wide.png"}}
+    Image.new("RGB", (200, 100)).save(host.folder / "input/wide.png")
+    assert "of another shape" in host.run(nodes)["error"]
 
 
 def test_interrupt_stops_it(host):

@@ -1,9 +1,11 @@
 """Florence-2 and SAM 2 with random weights in their real layouts: captions, phrases and clicks as regions."""
 
+import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from ledits import Editor
 from ledits.scenes.samples import draw
 from ledits.seeing import florence, sam, weights
 from ledits.testing import ToyBackbone
+from serving import decoded, png, saved, served
 
 CPU = torch.device("cpu")
 CAT = Image.fromarray(draw("cat"))
@@ -181,3 +184,57 @@ def test_on_the_command_line(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert "hf download florence-community/Florence-2-base-ft" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_on_the_server(says, florence_folder: str, sam_folder: str, tmp_path: Path) -> None:
+    cat, size = saved(CAT), CAT.size
+    with served(tmp_path, florence=florence_folder, sam=sam_folder) as server, server.client() as http:
+        ask = functools.partial(http.post, "/v1/regions", files={"image": cat})
+        assert http.get("/v1/seeing").json() == {"captions": True, "clicks": True}
+        says("A cat on a meadow.")
+        assert http.post("/v1/captions", files={"image": cat}).json() == {"caption": "a cat on a meadow"}
+        says("<loc_0><loc_0><loc_500><loc_0><loc_500><loc_999><loc_0><loc_999>")
+        left = ask(data={"phrase": "the left cat"}).json()
+        region = decoded(left["region"])
+        assert region.shape == size[::-1]
+        assert 0.4 < left["share"] < 0.6
+        clicks: list[tuple[Any, Any]] = [
+            ({"point": ["10,10", "20,20"]}, {"points": [(10, 10), (20, 20)]}),
+            ({"box": "4,4,40,40"}, {"box": (4, 4, 40, 40)}),
+        ]
+        for data, asked in clicks:
+            answer = ask(data=data).json()
+            try:  # random weights may find nothing
+                mask = sam.selected(CAT, CPU, name=sam_folder, **asked)
+            except ValueError as error:
+                mask = None
+                assert answer["error"]["message"] == str(error)  # noqa: PT017
+            if mask is not None:
+                assert np.array_equal(decoded(answer["region"]) > 0, mask)
+        # What comes back is a region that an edit takes.
+        made = http.post("/v1/inversions", files={"image": cat}).json()["id"]
+        edit = {"edits": ["+hat"], "region": left["region"], "composite": True}
+        edited = decoded(http.post(f"/v1/inversions/{made}/edits", json=edit).json()["image"])
+        assert np.array_equal(edited[region == 0], np.asarray(CAT)[region == 0])
+        refused = [ask(data=data) for data in (
+            {}, {"phrase": "a", "box": "1,2,3,4"}, {"point": "9000,1"}, {"box": "1,2"}, {"phrase": "<OCR>"},
+            {"where": "a"}, {"point": ["1,1"] * 17},
+        )]  # fmt: skip
+        said = ["phrase, points or one box", "phrase, points or one box", "outside", "write box=40,60,200,160",
+                "a few plain words", "where is not a field", "16 are enough"]  # fmt: skip
+        for answer, part in zip(refused, said, strict=True):
+            assert (answer.status_code, part in answer.json()["error"]["message"]) == (400, True), answer.text
+    weights.free_all()
+
+
+def test_a_server_without_the_weights_says_how_to_fetch_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with served(tmp_path) as server, server.client() as http:
+        assert http.get("/v1/seeing").json() == {"captions": False, "clicks": False}
+        answers = [
+            http.post("/v1/captions", files={"image": png(1)}),
+            http.post("/v1/regions", files={"image": png(1)}, data={"point": "1,1"}),
+        ]
+    assert [answer.status_code for answer in answers] == [501, 501]
+    assert "hf download florence-community/Florence-2-base-ft" in answers[0].text
+    assert "hf download facebook/sam2.1-hiera-tiny" in answers[1].text

@@ -1,9 +1,12 @@
 """OpenAI's own client against a real server."""
 
 import base64
+import functools
 import io
+import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openai
@@ -14,6 +17,7 @@ from ledits.editor import Editor
 from ledits.picture import image
 from ledits.server.settings import Limits
 from serving import Served, png, saved, served
+from test_assistant import WELL, WISH, says, standing_in
 
 KEY = "a key of the tests' own"
 
@@ -140,7 +144,7 @@ def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) ->
         ({"n": 11}, openai.BadRequestError, "n is '11'"),
         ({"output_format": "gif"}, openai.BadRequestError, "png, jpeg and webp"),
         ({"output_compression": 50}, openai.BadRequestError, "PNG is lossless"),
-        ({"response_format": "url"}, openai.BadRequestError, "ask for b64_json"),
+        ({"response_format": "url", "stream": True}, openai.BadRequestError, "events carry the pictures themselves"),
         ({"background": "transparent"}, openai.BadRequestError, "an edit adds none"),
         ({"markup": png(1)}, openai.BadRequestError, "markup: drawings"),
         ({"svg": {"precision": 1}}, openai.BadRequestError, "svg: there are no vectors"),
@@ -241,6 +245,21 @@ def test_librechats_request(server: Served) -> None:
     assert opened(answer.json()["data"][0]["b64_json"]).size == (32, 24)
 
 
+def test_litellms_request(server: Served) -> None:
+    """As litellm 1.110 sends `image_edit(model="openai/gpt-image-2", ...)`, captured: `image[]` and a bare mask."""
+    fields = {"model": "gpt-image-2", "n": "1", "quality": "low", "size": "1024x1024", "prompt": "add a hat"}
+    mask = np.full((24, 32, 4), 255, np.uint8)
+    mask[:, 16:, 3] = 0
+    files = {"image[]": ("image.png", png(1), "image/png")}
+    masked = {**files, "mask": ("mask.png", saved(Image.fromarray(mask)), "image/png")}
+    with server.client(KEY) as http:
+        for sent in (files, masked):
+            answer = http.post("/v1/images/edits", data=fields | {"size": "auto"}, files=sent)
+            assert opened(answer.json()["data"][0]["b64_json"]).size == (32, 24)
+        # A size that is more than this server gives is refused, whoever asks.
+        assert http.post("/v1/images/edits", data=fields, files=files).json()["error"]["param"] == "size"
+
+
 def test_a_photo_that_was_held_upright_is_fitted_upright(server: Served) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -257,3 +276,82 @@ def test_a_strict_server_refuses_a_size_of_another_shape(tmp_path: Path) -> None
         answer = http.post("/v1/images/edits", data={"prompt": "+hat", "size": "32x32"}, files={"image": png(1)})
     assert answer.status_code == 400
     assert "of another shape than the picture, 32x24" in answer.json()["error"]["message"]
+
+
+def test_an_address_holds_the_very_picture_for_a_short_time_and_needs_no_key(tmp_path: Path) -> None:
+    limits = Limits(addresses=2, address_seconds=1.5)
+    with served(tmp_path, keys=(KEY,), limits=limits) as server:
+        with openai.OpenAI(base_url=f"{server.address}/v1", api_key=KEY, max_retries=0) as client:
+            asked: Any = {"image": png(1), "prompt": "+hat", "output_format": "jpeg"}
+            itself = client.images.edit(**asked).data[0]
+            addresses = [client.images.edit(**asked, response_format="url").data[0].url for _ in range(3)]
+        with server.client() as http:
+            assert len(set(addresses)) == 3
+            assert all(each.startswith(f"{server.address}/pictures/") for each in addresses)
+            assert [http.get(each).status_code for each in addresses] == [404, 200, 200]
+            shown = http.get(addresses[2])
+            assert (shown.content, shown.headers["content-type"]) == (base64.b64decode(itself.b64_json), "image/jpeg")
+            assert http.get("/pictures/..%2f..%2fetc%2fpasswd").status_code == 404
+            time.sleep(1.6)
+            assert http.get(addresses[2]).status_code == 404
+
+
+def test_an_alias_for_any_name_and_an_answer_that_says_which_model_drew(tmp_path: Path) -> None:
+    with served(tmp_path, aliases={"*": "instant", "gpt-image-1": "instant"}) as server, server.client() as http:
+        for name in ("gpt-image-9", "gpt-image-1", "instant"):
+            form = {"prompt": "+hat", "model": name}
+            answer = http.post("/v1/images/edits", data=form, files={"image": png(1)})
+            assert (answer.json()["model"], answer.headers["x-ledits-model"]) == ("instant", "instant")
+        listed = http.get("/v1/models").json()["data"]
+        assert [(each["id"], each["root"]) for each in listed] == [("instant", "instant"), ("gpt-image-1", "instant")]
+        assert http.get("/v1/models/anything").json()["root"] == "instant"
+
+
+def test_free_sentences_go_to_the_assistant_and_the_answer_says_what_was_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with (
+        standing_in(says(WELL)) as (address, asked),
+        served(tmp_path, assistant=f"{address}#m") as server,
+        server.client() as http,
+    ):
+        edit = functools.partial(http.post, "/v1/images/edits", files={"image": png(1)})
+        ruled = edit(data={"prompt": "make the cat a dog", "source": "a cat"})
+        assert (ruled.json()["source"], ruled.json()["edits"], len(asked)) == ("a cat", ["cat->dog"], 0)
+        free = edit(data={"prompt": WISH})
+        assert (free.json()["source"], free.json()["edits"]) == (WELL["source"], WELL["edits"])
+        plain = edit(data={"prompt": "cat->dog", "source": WELL["source"]})
+        assert free.json()["data"] == plain.json()["data"]
+        assert len(asked) == 1
+        # A text of the grammar that has a mistake is nothing to ask about.
+        assert edit(data={"prompt": "+hat:much"}).status_code == 400
+        assert len(asked) == 1
+        made = http.post("/v1/inversions", files={"image": png(1)}, data={"source": "my cat"}).json()
+        kept = edit(data={"prompt": WISH, "inversion": made["id"]})
+        assert kept.json()["source"] == "my cat"
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "sentence"),
+    [
+        (says("a dog, I think"), 400, "it is no JSON"),
+        (says({"source": "a cat", "edits": ["cat->dog:9"]}), 400, "which are not for it to choose"),
+        (says({"source": "a cat", "edits": ["cat->dog"], "path": "/etc/passwd"}), 400, "nothing else"),
+        (says("", 500), 502, "the assistant that reads free sentences does not answer"),
+        (None, 400, "start the server with --assistant URL#MODEL"),
+    ],
+)  # fmt: skip
+def test_what_the_assistant_answers_is_checked_and_its_address_is_nobodys_to_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: Any, status: int, sentence: str
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with (
+        standing_in(reply or says(WELL)) as (address, _),
+        served(tmp_path, assistant=address if reply else "") as server,
+        server.client() as http,
+    ):
+        answer = http.post("/v1/images/edits", files={"image": png(1)}, data={"prompt": WISH})
+    assert answer.status_code == status
+    assert sentence in answer.json()["error"]["message"]
+    assert address not in answer.text

@@ -23,8 +23,10 @@ import pytest
 from PIL import Image
 
 from ledits import scenes
+from ledits.editor import Editor
 from ledits.files.checkpoints import World
 from ledits.scenes import suits
+from ledits.seeing import weights
 from serving import Served, png, served
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
@@ -470,6 +472,43 @@ def test_a_click_selects_what_looks_alike(cat: Page) -> None:
     region = pixels(cat, "[alt='Region of this edit']")[..., 0]
     assert region[: region.shape[0] // 6].mean() > 250
     assert region[-region.shape[0] // 6 :].mean() < 5  # the meadow
+
+
+def test_where_the_server_sees_it_describes_a_picture_and_selects_the_thing_under_a_click(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clicked = list[Any]()
+
+    def thing(self: Editor, picture: Any, *points: tuple[int, int], **_: Any) -> Any:
+        clicked.append(points)
+        mask = np.zeros((24, 32), bool)
+        mask[:12] = True
+        return mask
+
+    monkeypatch.setattr(weights, "found", lambda *_: Path("there"))
+    monkeypatch.setattr(Editor, "caption", lambda *_, **__: "a cat on a hill")
+    monkeypatch.setattr(Editor, "select", thing)
+    with served(tmp_path, page=studio.page) as server:
+        page = browser.new_page(**DESK)
+        page.goto(server.address)
+        page.wait_for_selector("body.ready")
+        page.set_input_files("#file", {"name": "cat.png", "mimeType": "image/png", "buffer": png(1)})
+        page.click("#describe")
+        sync_api.expect(page.locator("#caption")).to_have_value("a cat on a hill")
+        page.fill("#instruction", "cat->dog")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(RESULT)
+        page.click("text=Paint where")
+        page.click("[data-tool=wand]")
+        box = page.locator("#paper").bounding_box()
+        page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 0.25 * box["height"])
+        page.wait_for_selector("[alt='Region of this edit']")
+        region = pixels(page, "[alt='Region of this edit']")[..., 0]
+        assert region[: len(region) // 3].mean() > 250
+        assert region[-len(region) // 3 :].mean() < 5
+        ((x, y),) = clicked[0]
+        assert (len(clicked), abs(x - 16) <= 1, abs(y - 6) <= 1) == (1, True, True)
+        page.close()
 
 
 def test_the_page_is_an_app_that_says_how_it_is_started(page: Page, server: Served) -> None:

@@ -59,9 +59,9 @@ Where = Annotated[
 AssistantOption = Annotated[
     str | None,
     typer.Option(
-        "--assistant", envvar="LEDITS_ASSISTANT", metavar="URL#MODEL", rich_help_panel=PICTURE,
+        "--assistant", envvar="LEDITS_ASSISTANT", metavar="URL#MODEL|MODEL", rich_help_panel=PICTURE,
         help="A model that sees the picture reads sentences that the rules don't, and writes the caption: the address "
-        "of OpenAI's chat completions. Nothing is sent without it.",
+        "of OpenAI's chat completions, or a model of this machine (Qwen/Qwen3.5-0.8B). Nothing is sent without it.",
     ),
 ]  # fmt: skip
 MaskOption = Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ledits.cli.edit_options import AssistantOption
 from ledits.cli.grouped import grouped
 from ledits.cli.more_options import More
 from ledits.cli.options import DeviceOption, DtypeOption, load
@@ -29,8 +30,12 @@ def serve_command(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     alias: Annotated[
-        list[str] | None, typer.Option("--alias", help="NAME=MODEL: another name that clients may ask a model by.")
+        list[str] | None,
+        typer.Option(
+            "--alias", help="NAME=MODEL: another name that clients may ask a model by; '*=MODEL' for any other name."
+        ),
     ] = None,
+    assistant: AssistantOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a size of another shape than the picture's; else it is fitted.")
     ] = False,
@@ -45,6 +50,9 @@ def serve_command(
     ] = None,
     store_size: Annotated[int, typer.Option("--store-size", min=1, help="MiB that it may hold.")] = 2048,
     queue: Annotated[int, typer.Option("--queue", min=1, help="Edits that may wait.")] = 32,
+    key_queue: Annotated[
+        int, typer.Option("--key-queue", min=1, help="Edits of one key that may wait or run.")
+    ] = 16,
     upload: Annotated[int, typer.Option("--upload", min=1, help="MiB that one request may send.")] = 50,
     pixels: Annotated[int, typer.Option("--pixels", min=64, help="Pixels that one picture may have.")] = 40_000_000,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Seconds that one edit may take.")] = 300.0,
@@ -70,8 +78,10 @@ def serve_command(
     settings = Settings(
         folder=store or folder(), host=host, port=port, keys=keys, origins=tuple(allow_origin or ()),
         hosts=tuple(allow_host or ()), aliases=named(alias or [], "--alias"), strict=strict, tools=tuple(tools or ()),
+        assistant=assistant or "",
         limits=Limits(
-            upload_bytes=upload * MIB, pixels=pixels, jobs=queue, job_seconds=seconds, store_bytes=store_size * MIB
+            upload_bytes=upload * MIB, pixels=pixels, jobs=queue, job_seconds=seconds, store_bytes=store_size * MIB,
+            key_jobs=key_queue,
         ),
     )  # fmt: skip
     usual = [os.environ.get("LEDITS_MODEL") or "scenes"]

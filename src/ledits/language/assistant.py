@@ -2,9 +2,10 @@
 
     Assistant("http://127.0.0.1:11434/v1#qwen3-vl").answer("photo.jpg", "make him look like a pirate")
 
-Any address that speaks OpenAI's chat completions with pictures, a program on this machine or a service. It is asked
-only where somebody has set it up, and what it answers is input as any other: a caption, and edits of the grammar. It
-names no file, no model and no option, whatever the picture or the answer says.
+Any address that speaks OpenAI's chat completions with pictures, a program on this machine or a service; or a small
+model that runs here, Local("Qwen/Qwen3.5-0.8B"). It is asked only where somebody has set it up, and what it answers is
+input as any other: a caption, and edits of the grammar. It names no file, no model and no option, whatever the picture
+or the answer says.
 """
 
 import base64
@@ -50,12 +51,21 @@ _SCHEMA = {
 }
 
 
+class NoAnswer(ValueError):
+    """The assistant was not to be had; nothing is said about what it was asked."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What is to be edited, checked."""
 
     source: str
     edits: tuple[Edit, ...]
+
+
+def reader(where: str) -> "Assistant | Local":
+    """The assistant that `where` names: an address, or a model of this machine."""
+    return Assistant(where) if "://" in where else Local(where)
 
 
 class Assistant:
@@ -75,9 +85,7 @@ class Assistant:
 
         ValueError, one sentence, where the assistant can't be reached or answers nothing that can be used.
         """
-        if len(text) > sentences.LONGEST:
-            raise ValueError(f"the instruction is too long ({len(text)} characters, at most {sentences.LONGEST})")
-        wish = f"The wish: {text}" + (f"\nUse this as `source`: {source}" if source else "")
+        wish = _wish(text, source)
         body = {
             "model": self.model or "default", "temperature": 0, "max_tokens": 600,
             "messages": [
@@ -109,15 +117,15 @@ class Assistant:
                     if len(data) > _BYTES:
                         raise _unusable("it is longer than an answer can be")
         except TimeoutError:
-            raise ValueError(f"the assistant at {self.url} did not answer within {self.seconds:g} s") from None
+            raise NoAnswer(f"the assistant at {self.url} did not answer within {self.seconds:g} s") from None
         except urllib.error.HTTPError as error:
             error.close()
             hint = f": set {KEY} to its key" if error.code in (401, 403) else ""
-            raise ValueError(f"the assistant at {self.url} answered {error.code}{hint}") from None
+            raise NoAnswer(f"the assistant at {self.url} answered {error.code}{hint}") from None
         except OSError as error:
             if isinstance(getattr(error, "reason", None), TimeoutError):
-                raise ValueError(f"the assistant at {self.url} did not answer within {self.seconds:g} s") from None
-            raise ValueError(f"the assistant at {self.url} can't be reached: start it, or check the address") from None
+                raise NoAnswer(f"the assistant at {self.url} did not answer within {self.seconds:g} s") from None
+            raise NoAnswer(f"the assistant at {self.url} can't be reached: start it, or check the address") from None
         try:
             said = json.loads(data)["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
@@ -125,6 +133,29 @@ class Assistant:
         if not isinstance(said, str):
             raise _unusable("it holds no text")
         return said
+
+
+class Local:
+    """A small model on this machine, by a hub id that was fetched before or a folder: Qwen/Qwen3.5-0.8B."""
+
+    def __init__(self, name: str, *, device: str = "auto", seconds: float = SECONDS) -> None:
+        self.name, self.device, self.seconds = name, device, seconds
+
+    def answer(self, picture: Any, text: str, source: str = "") -> Answer:
+        """As `Assistant.answer`; ValueError with the command that fetches the model, where it is not there."""
+        # PyTorch is not there for whoever only asks an address.
+        from ledits.backbones.loading import device_named
+        from ledits.seeing import reading
+
+        wish = _wish(text, source)
+        said = reading.said(_shown(picture), _TASK, wish, device_named(self.device), self.name, self.seconds)
+        return _checked(said, source)
+
+
+def _wish(text: str, source: str) -> str:
+    if len(text) > sentences.LONGEST:
+        raise ValueError(f"the instruction is too long ({len(text)} characters, at most {sentences.LONGEST})")
+    return f"The wish: {text}" + (f"\nUse this as `source`: {source}" if source else "")
 
 
 class _Straight(urllib.request.HTTPRedirectHandler):
@@ -150,7 +181,7 @@ def read(
         except ValueError:
             if where is None or not isinstance(each, str) or not sentences.is_sentence(each) or not each.strip():
                 raise
-            answer = Assistant(where).answer(picture, each, source)
+            answer = reader(where).answer(picture, each, source)
             found, source, asked = [*found, *answer.edits], answer.source, True
     return tuple(found), source, asked
 
@@ -203,9 +234,14 @@ def _unusable(why: str) -> ValueError:
     return ValueError(f"the assistant's answer can't be used: {why}; write the edits yourself, such as 'cat->dog'")
 
 
-def _data_url(picture: Any) -> str:
+def _shown(picture: Any) -> Image.Image:
     shown = Image.fromarray(image.take(picture).rgb)
     shown.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    return shown
+
+
+def _data_url(picture: Any) -> str:
+    shown = _shown(picture)
     buffer = io.BytesIO()
     shown.save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

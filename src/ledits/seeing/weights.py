@@ -12,8 +12,8 @@ import torch
 SHORT = 2 * 2**30  # bytes: with less memory free, a model leaves once it has answered
 
 
-def found(name: str, kind: str) -> Path:
-    """The folder of a checkpoint of this kind ("florence2", "sam2"): a path, or a hub id that was fetched before.
+def found(name: str, *kinds: str) -> Path:
+    """The folder of a checkpoint of one of these kinds ("florence2", "sam2"): a path, or a hub id fetched before.
 
     ValueError with the command that fetches it, where it is not there.
     """
@@ -28,14 +28,18 @@ def found(name: str, kind: str) -> Path:
             raise ValueError(
                 f"the weights of {name} are not on this machine: fetch them with `hf download {name}`"
             ) from None
-    try:
-        said = json.loads((folder / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError):
-        said = None
-    # The checkpoint's own word for its class is not followed: each model has one class here.
-    if said not in (kind, f"{kind}_video"):
-        raise ValueError(f"{name} holds no model of the kind {kind}: name a checkpoint in its layout")
+    # The checkpoint's own word for its class is not followed: each kind has one class here.
+    if kind(folder).removesuffix("_video") not in kinds:
+        raise ValueError(f"{name} holds no model of the kind {' or '.join(kinds)}: name a checkpoint in its layout")
     return folder
+
+
+def kind(folder: Path) -> str:
+    """What a checkpoint says it is; "" where it says nothing."""
+    try:
+        return str(json.loads((folder / "config.json").read_text())["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 @lru_cache(maxsize=2)

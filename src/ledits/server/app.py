@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 import ledits
 from ledits.editor import Editor
-from ledits.server import inversions, keep, openai
+from ledits.server import addresses, inversions, keep, lasting, openai, seeing
 from ledits.server.errors import Refused, RefusedBody
 from ledits.server.gate import Gate, preflight
 from ledits.server.manual import STYLE, manual
@@ -36,6 +36,9 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | No
     app.include_router(openai.router(service))
     app.include_router(inversions.router(service))
     app.include_router(keep.router(service))
+    app.include_router(seeing.router(service))
+    app.include_router(lasting.router(service))
+    app.include_router(addresses.router(service.addresses))
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -74,9 +77,9 @@ def create(settings: Settings, editors: Mapping[str, Editor], page: ASGIApp | No
         app.router.routes.append(Route("/mcp", OverHTTP(service, Folders(settings.tools))))
     if page is not None:
         app.mount("/", page)
-    behind: ASGIApp = app
+    behind: ASGIApp = lasting.Lasting(app, service)
     if settings.origins:
-        behind = CORSMiddleware(app, **preflight(settings.origins))
+        behind = CORSMiddleware(behind, **preflight(settings.origins))
     return Gate(behind, settings, service.metrics), service
 
 

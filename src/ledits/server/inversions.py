@@ -130,12 +130,6 @@ def router(service: Service) -> APIRouter:
         """The words that a model of a small world knows; null where it knows any."""
         return words.known(service.world(model))
 
-    @routes.delete("/v1/jobs/{id}")
-    async def cancel(id: str, request: Request) -> dict[str, Any]:
-        """Stop a job before its next step. Closing the connection that waits for it does the same."""
-        jobs.cancel(jobs.find(id, request.state.owner))
-        return {"cancelled": id}
-
     return routes
 
 

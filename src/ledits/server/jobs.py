@@ -13,8 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ledits.server.errors import Refused
 from ledits.server.metrics import Metrics
@@ -26,6 +27,20 @@ _LATE = 10.0  # seconds past its time before a job counts as stuck: a step of th
 
 Event = tuple[str, dict[str, Any]]  # its name and its data
 Work = Callable[["Job"], dict[str, Any]]
+
+
+class Watch(Protocol):
+    """Who is told of the job of a request that outlives its connection."""
+
+    @property
+    def id(self) -> str: ...  # which the job takes for its own
+
+    def begin(self) -> None: ...  # it has its place in the line
+
+    def hear(self, event: Event | Refused) -> None: ...
+
+
+asking: ContextVar[Watch | None] = ContextVar("asking", default=None)  # the request that is carried out, if watched
 
 
 class Stopped(Exception):
@@ -40,7 +55,7 @@ class Job:
     owner: str
     work: Work
     loop: asyncio.AbstractEventLoop
-    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    id: str
     events: asyncio.Queue[Event | Refused | None] = field(default_factory=asyncio.Queue[Event | Refused | None])
     stopped: threading.Event = field(default_factory=threading.Event)
     asked: float = field(default_factory=time.monotonic)
@@ -90,11 +105,20 @@ class Jobs:
                     f"{len(self._waiting)} edits are waiting, the most that this server keeps: try again later",
                     429, code="queue_full", retry_after=self.retry_after(),
                 )  # fmt: skip
-            job = Job(kind, owner, work, asyncio.get_running_loop())
+            mine = sum(job.owner == owner for job in self._known.values())
+            if owner and mine >= self._limits.key_jobs:
+                raise Refused(
+                    f"{mine} edits of this key wait or run, the most that one may have: wait for one of them",
+                    429, code="key_busy", retry_after=self.retry_after(),
+                )  # fmt: skip
+            watch = asking.get()
+            job = Job(kind, owner, work, asyncio.get_running_loop(), id=watch.id if watch else secrets.token_hex(16))
             self._waiting.append(job)
             self._known[job.id] = job
             self._metrics.waiting.set(len(self._waiting))
             self._changed.notify()
+        if watch is not None:
+            watch.begin()
         return job
 
     def retry_after(self) -> int:
@@ -223,7 +247,7 @@ async def follow(jobs: Jobs, job: Job, left: Callable[[], Awaitable[bool]]) -> A
 
     A caller who stops listening, or a client for whom `await left()` is true, cancels the job.
     """
-    over = False
+    over, watch = False, asking.get()
     try:
         while True:
             try:
@@ -235,6 +259,8 @@ async def follow(jobs: Jobs, job: Job, left: Callable[[], Awaitable[bool]]) -> A
             if event is None:
                 over = True
                 return
+            if watch is not None:
+                watch.hear(event)
             if isinstance(event, Refused):
                 over = True
                 raise event

@@ -18,7 +18,6 @@ from starlette.responses import JSONResponse, Response
 from ledits.asked.recipe import Edit, parse
 from ledits.asked.settings import InvertOptions
 from ledits.editor import Edited, Editor, Inversion
-from ledits.language import sentences
 from ledits.server import answers, pictures, words
 from ledits.server.bodies import form, route
 from ledits.server.errors import Refused, RefusedBody
@@ -52,7 +51,7 @@ class ImageEdit(Strict):
     input_fidelity: Literal["low", "high"] | None = None
     partial_images: int = Field(default=0, ge=0, le=3)
     stream: bool = False
-    response_format: Literal["b64_json"] = "b64_json"
+    response_format: Literal["b64_json", "url"] = "b64_json"
     moderation: Literal["auto", "low"] = Field(default="auto", description="accepted, not used: there is no filter")
     user: Annotated[str, Field(max_length=1000)] = ""
     safety_identifier: Annotated[str, Field(max_length=1000)] = ""
@@ -73,7 +72,7 @@ def router(service: Service) -> APIRouter:
     @routes.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The models that are loaded, and the other names that they are asked for by."""
-        names = [*service.editors, *service.settings.aliases]
+        names = [*service.editors, *(name for name in service.settings.aliases if name != "*")]
         return {"object": "list", "data": [_model(service, name) for name in names]}
 
     @routes.get("/v1/models/{name}")
@@ -91,12 +90,17 @@ def router(service: Service) -> APIRouter:
         json_given = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         values, images, masks = await (_of_json if json_given else _of_form)(request, service)
         asked = checked(ImageEdit, values)
-        editor = service.editor(asked.model)
+        kept = None if asked.inversion is None else service.store.entry(asked.inversion)
+        editor = service.editor(kept.model if kept else asked.model)
+        if asked.response_format == "url" and asked.stream:
+            raise _refused("response_format", "events carry the pictures themselves: leave it out, or do not stream")
         sent, (width, height) = await picture(images, service)
         if asked.n * width * height > service.limits.pixels:
             raise _refused("n", f"{asked.n} pictures of {width}x{height} pixels are more than one answer may hold")
         mask, _ = await picture(masks, service, "mask") if masks else (None, None)
-        understood = _edits(asked, service)
+        understood, caption = await _edits(asked, service, kept.source if kept else asked.source, sent)
+        if kept is None:
+            asked = asked.model_copy(update={"source": caption})
         if not asked.anyway:
             words.check(editor.backbone.name, service.world(editor.backbone.name), understood, asked.source)
         size, fitted = _size(asked, width, height, service)
@@ -105,17 +109,18 @@ def router(service: Service) -> APIRouter:
         work = _work(service, editor, asked, sent, mask, understood, size, request.state.owner)
         job = service.jobs.submit("images.edits", request.state.owner, work)
         common = {"size": asked.size if size is None else f"{size[0]}x{size[1]}", "quality": asked.quality,
-                  "background": asked.background, "output_format": asked.output_format}  # fmt: skip
+                  "background": asked.background, "output_format": asked.output_format, "model": editor.backbone.name,
+                  "source": caption, "edits": [str(edit) for edit in understood]}  # fmt: skip
         if asked.stream:
             return await answers.as_events(service, job, request, _streamed(common))
         events = await answers.as_one(service, job, request)
         if events is None:
             return answers.left()
         said = ", ".join(str(edit) for edit in understood)
+        drawn = [data for name, data in events if name == "completed"]
         images = [
-            {"b64_json": data["b64_json"], "revised_prompt": said, "targets": data["targets"]}
-            for name, data in events
-            if name == "completed"
+            {**_given(data["b64_json"], asked, service, request), "revised_prompt": said, "targets": data["targets"]}
+            for data in drawn
         ]
         body = {"created": int(time.time()), "data": images, **common, "usage": events[-1][1]["usage"]}
         headers = {"x-ledits-job": job.id, "x-ledits-model": editor.backbone.name}
@@ -242,24 +247,18 @@ def _inversions(
     return anew
 
 
-def _edits(asked: ImageEdit, service: Service) -> list[Edit]:
-    """What the prompt and the field `edits` ask for, in this order."""
-    source = asked.source
-    if asked.inversion is not None:
-        source = service.store.entry(asked.inversion).source
+async def _edits(asked: ImageEdit, service: Service, source: str, sent: UploadFile) -> tuple[list[Edit], str]:
+    """What the prompt and the field `edits` ask for, in this order, and the picture's caption."""
     edits: list[Edit] = []
     if asked.prompt.strip() or not asked.edits:
-        try:
-            edits += sentences.read(asked.prompt, source)
-        except ValueError as error:
-            raise Refused(str(error), param="prompt", code="unknown_instruction") from None
+        edits, source = await service.understood(asked.prompt, source, sent)
     try:
         edits += [parse(text) for text in asked.edits]
     except ValueError as error:
         raise Refused(str(error), param="edits", code="invalid_edit") from None
     if len(edits) > service.limits.edits:
         raise _refused("prompt", f"{len(edits)} edits: this server allows {service.limits.edits}")
-    return edits
+    return edits, source
 
 
 def _fields(fields: FormData) -> dict[str, Any]:
@@ -282,8 +281,6 @@ def _fields(fields: FormData) -> dict[str, Any]:
             values[name] = value
     if values.get("output_format") in ("gif", "svg"):
         raise _refused("output_format", "png, jpeg and webp are made here")
-    if values.get("response_format") == "url":
-        raise _refused("response_format", "pictures are not kept under addresses here: ask for b64_json")
     return values
 
 
@@ -320,6 +317,14 @@ def _encoded(edited: Edited, asked: ImageEdit, size: tuple[int, int] | None) -> 
     return pictures.text(data)
 
 
+def _given(b64: str, asked: ImageEdit, service: Service, request: Request) -> dict[str, str]:
+    """A picture itself, or its address for some minutes."""
+    if asked.response_format == "b64_json":
+        return {"b64_json": b64}
+    path = service.addresses.keep(pictures.from_base64(b64), asked.output_format)
+    return {"url": f"{str(request.base_url).rstrip('/')}{path}"}
+
+
 def _streamed(common: dict[str, Any]) -> Callable[[Event], Event | None]:
     """Our events under OpenAI's names."""
 
@@ -340,7 +345,8 @@ def _usage(evaluations: int) -> dict[str, Any]:
 
 
 def _model(service: Service, name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": service.began, "owned_by": "ledits"}
+    drawn_by = service.editor(name).backbone.name  # another, where the name is an alias
+    return {"id": name, "object": "model", "created": service.began, "owned_by": "ledits", "root": drawn_by}
 
 
 def _refused(param: str, why: str) -> Refused:

@@ -116,7 +116,7 @@ class _Server(uvicorn.Server):
             late = self._hurried or time.monotonic() > self._leaving + self._seconds
             if late:
                 self._service.hurry()
-            self.should_exit = late or jobs.idle
+            self.should_exit = late or (jobs.idle and self._service.records.idle)
         return await super().on_tick(counter)
 
 

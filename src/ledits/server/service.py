@@ -1,11 +1,14 @@
 """What the endpoints share: the models, the line of jobs, the kept inversions; and the work that jobs do."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import anyio
+import anyio.to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
@@ -17,16 +20,22 @@ from ledits.editor import Edited, Editor, Inversion
 from ledits.errors import Unsuited
 from ledits.files import checkpoints
 from ledits.files.checkpoints import World
+from ledits.language import sentences
+from ledits.language.assistant import Answer, NoAnswer, reader
 from ledits.picture import image
 from ledits.scenes import suits
 from ledits.server import pictures
+from ledits.server.addresses import Addresses
 from ledits.server.decoder import Decoder
 from ledits.server.errors import Refused
 from ledits.server.jobs import Job, Jobs, Work
 from ledits.server.metrics import Metrics
+from ledits.server.records import Records
 from ledits.server.schemas import EditIn, EditsIn, SheetIn
 from ledits.server.settings import Settings
 from ledits.server.store import Store
+
+log = logging.getLogger("ledits.serve")
 
 # Seconds between two steps that are told of: pages that draw each of them take the time from a fast edit itself.
 _PAUSE = 0.05
@@ -56,6 +65,10 @@ class Service:
         # One for the device alone, so that whoever sends strange files makes nobody's edit wait.
         self.decoder, self._lookers = Decoder(settings.limits, 1), Decoder(settings.limits, 2)
         self.store = Store(settings.folder, settings.limits, self.metrics)
+        self.records = Records(settings.folder / "jobs", settings.limits)
+        self.addresses = Addresses(settings.limits)
+        self.assistant = reader(settings.assistant) if settings.assistant else None
+        self._assistants = anyio.CapacityLimiter(settings.limits.assistants)
         self.jobs = Jobs(settings.limits, self.metrics)
         self.began = int(time.time())
 
@@ -87,7 +100,8 @@ class Service:
         """The model of that name, the first one where none is named; 404 for any other."""
         if not name:
             return next(iter(self.editors.values()))
-        editor = self.editors.get(self.settings.aliases.get(name, name))
+        aliases = self.settings.aliases
+        editor = self.editors.get(aliases.get(name, name)) or self.editors.get(aliases.get("*", ""))
         if editor is None:
             raise Refused(
                 f"there is no model {name[:100]!r} here: {', '.join(self.editors)}; the server can be started with "
@@ -109,6 +123,38 @@ class Service:
                 f"{error.what}: ask for a model for photographs, or go on with anyway=true", param="image",
                 code="unsuitable_image",
             ) from None  # fmt: skip
+
+    async def understood(self, text: str, source: str, sent: UploadFile) -> tuple[list[Edit], str]:
+        """The edits that a prompt asks for and the picture's caption: by the rules, else by the assistant, if there is
+        one; 400 for what neither reads.
+        """
+        try:
+            return sentences.read(text, source), source
+        except ValueError as error:
+            if not text.strip() or not sentences.is_sentence(text):
+                raise Refused(str(error), param="prompt", code="unknown_instruction") from None
+            if self.assistant is None:
+                raise Refused(
+                    f"{error}; or start the server with --assistant URL#MODEL, a language model that sees the picture "
+                    "and reads any sentence",
+                    param="prompt", code="unknown_instruction",
+                ) from None  # fmt: skip
+        assistant = self.assistant
+
+        def ask() -> Answer:
+            return assistant.answer(self._lookers.read(pictures.content(sent)), text, source)
+
+        try:
+            answer = await anyio.to_thread.run_sync(ask, limiter=self._assistants)
+        except NoAnswer as error:
+            log.warning("no answer of the assistant (%s)", error)
+            raise Refused(
+                "the assistant that reads free sentences does not answer: write edits such as 'cat->dog', or try again",
+                502, param="prompt", code="assistant_failed",
+            ) from None  # fmt: skip
+        except ValueError as error:
+            raise Refused(str(error), param="prompt", code="unknown_instruction") from None
+        return list(answer.edits), answer.source
 
     def settled(self, editor: Editor, asked: InvertOptions) -> InvertSettings:
         """How to invert, with the model's defaults; 400 for what the model or the server doesn't allow."""

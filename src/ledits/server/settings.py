@@ -33,6 +33,14 @@ class Limits:
     edits: int = 16  # in one request
     cells: int = 64  # of a sheet
     jobs: int = 32  # waiting for the device
+    key_jobs: int = 16  # waiting or running for one key
+    answers: int = 64  # kept for one key, of jobs that outlive their connection
+    answers_bytes: int = 256 * MIB  # of kept answers on disk
+    answers_seconds: float = 86_400.0  # that an answer is kept from when it was asked
+    addresses: int = 64  # pictures under addresses, for response_format=url
+    address_bytes: int = 64 * MIB  # of them, in memory
+    address_seconds: float = 600.0  # that each of them is there
+    assistants: int = 4  # questions to the assistant at once
     requests: int = 256  # open at once
     connections: int = 512  # open at once, with or without a request
     head_seconds: float = 10.0  # for the head of a request to arrive
@@ -54,7 +62,10 @@ class Settings:
     origins: tuple[str, ...] = ()  # of other sites' pages that may call (CORS)
     hosts: tuple[str, ...] = ()  # names that the server is called by, beside its address
     strict: bool = False  # refuse what a chat program asks for in passing: a size of another shape
-    aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names of models
+    aliases: Mapping[str, str] = field(default_factory=dict[str, str])  # other names of models; "*": any other name
+    assistant: str = ""  # who reads the sentences that no rule does: URL#MODEL, or a model of this machine; "": nobody
+    florence: str = "florence-community/Florence-2-base-ft"  # writes captions and finds phrases, where it was fetched
+    sam: str = "facebook/sam2.1-hiera-tiny"  # finds the thing under a click, where it was fetched
     limits: Limits = Limits()
     demo: bool = False  # for strangers without a key: nobody is told what others keep, and metrics stay inside
     tools: tuple[Path, ...] = ()  # folders that the tools at /mcp may read from and write to; none: there are no tools

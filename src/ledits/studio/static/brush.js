@@ -2,13 +2,16 @@
 //
 // A region is a grey picture, white where the edit may act. Strokes are joined by the lighter of two values and erased by
 // the darker, so that going over a soft edge twice doesn't harden it.
-import { $, radios } from "./dom.js";
+import { post } from "./api.js";
+import { $, radios, toast } from "./dom.js";
+import { engine } from "./engine.js";
 import { stage, tint } from "./stage.js";
 import { work } from "./work.js";
 
 class Brush {
   edit = null; // the key of the edit whose region is painted
   tool = "brush";
+  sees = false; // whether the server finds the thing under a click
   #mask = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   #from = null;
   #saved = null; // the mask before a stroke
@@ -65,8 +68,9 @@ class Brush {
   down(event) {
     this.#from = stage.pixel(event);
     this.#saved = this.#mask.getImageData(0, 0, stage.width, stage.height);
-    if (this.tool === "wand") this.#select(this.#from);
-    else if (this.tool !== "box") this.#stroke(this.#from, this.#from);
+    if (this.tool === "wand") {
+      if (!this.sees) this.#select(this.#from);
+    } else if (this.tool !== "box") this.#stroke(this.#from, this.#from);
   }
 
   move(event, pressed) {
@@ -83,9 +87,11 @@ class Brush {
   }
 
   up() {
-    if (!this.#from) return;
+    const at = this.#from;
+    if (!at) return;
     this.#from = null;
-    this.#commit();
+    if (this.tool === "wand" && this.sees) this.#find(at);
+    else this.#commit();
   }
 
   cancel() {
@@ -165,6 +171,27 @@ class Brush {
     this.#mask.globalCompositeOperation = "lighten";
     for (const [dx, dy] of [[0, 0], [edge, 0], [-edge, 0], [0, edge], [0, -edge]]) this.#mask.drawImage(picture.canvas, dx, dy);
     this.#draw();
+  }
+
+  /** Add the thing under a place, which the server finds. */
+  async #find(at) {
+    const { edit } = this;
+    const { active } = work.now;
+    const form = engine.form(active);
+    form.append("point", `${Math.floor(at.x)},${Math.floor(at.y)}`);
+    const image = new Image();
+    try {
+      image.src = `data:image/png;base64,${(await post("/v1/regions", form)).region}`;
+      await image.decode();
+    } catch (error) {
+      toast(error.message);
+      return;
+    }
+    if (this.edit !== edit || work.now.active !== active) return;
+    this.#mask.globalCompositeOperation = "lighten";
+    this.#mask.drawImage(image, 0, 0);
+    this.#draw();
+    this.#commit();
   }
 
   #whole(operation) {

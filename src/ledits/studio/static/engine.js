@@ -109,9 +109,15 @@ class Engine extends EventTarget {
     return promise;
   }
 
-  async #invert(picture, from, signal, settings = work.now.settings) {
+  /** A form with a picture's file. */
+  form(key) {
     const form = new FormData();
-    form.append("image", this.files.get(picture.key).blob, "picture");
+    form.append("image", this.files.get(key).blob, "picture");
+    return form;
+  }
+
+  async #invert(picture, from, signal, settings = work.now.settings) {
+    const form = this.form(picture.key);
     form.append("source", picture.caption.trim());
     for (const [name, value] of Object.entries(settings)) if (value !== null) form.append(name, value);
     this.#busy({ kind: "invert", picture: picture.key, done: 0, total: 1 });

@@ -37,6 +37,7 @@ async function start() {
   settings();
   await model();
   samples();
+  await seeing();
   if (location.hash.length > 1) await files.reopen(location.hash.slice(1));
   else if (about.picture) await files.addPicture(await api.blob(about.picture.url), about.picture.name, about.picture.caption);
   document.addEventListener("language", () => { samples(); settings(); work.again(); });
@@ -53,6 +54,26 @@ async function ready() {
       return said;
     }
     await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+}
+
+/** Whether the server can see: it writes captions and selects by a click, where the models for that were fetched. */
+async function seeing() {
+  const can = await api.get("/v1/seeing").catch(() => ({}));
+  Object.assign(about, { describes: Boolean(can.captions) });
+  brush.sees = Boolean(can.clicks);
+}
+
+async function describe() {
+  const { key } = work.picture;
+  $("describe").disabled = true;
+  try {
+    const { caption } = await api.post("/v1/captions", engine.form(key));
+    work.change((next) => Object.assign(next.pictures.find((picture) => picture.key === key) ?? {}, { caption }));
+  } catch (error) {
+    toast(error.message);
+  } finally {
+    $("describe").disabled = false;
   }
 }
 
@@ -130,6 +151,7 @@ function listen() {
   $("caption").addEventListener("change", () => work.change((next) => {
     next.pictures.find(({ key }) => key === next.active).caption = $("caption").value;
   }));
+  $("describe").addEventListener("click", describe);
   $("caption").addEventListener("keydown", (event) => event.key === "Enter" && $("caption").blur());
   // Who goes on to the edit has left the caption out: now is the time to prepare the picture.
   $("instruction").addEventListener("focus", () => engine.prepare());
@@ -216,6 +238,7 @@ function draw() {
   $("blocked").hidden = inversion?.suits !== false || Boolean(picture.anyway);
   $("undo").disabled = !work.canUndo;
   $("redo").disabled = !work.canRedo;
+  $("describe").hidden = !picture || !about.describes;
   $("link").disabled = !inversion;
   $("save").disabled = !picture;
   $("sheet-button").disabled = $("variations-button").disabled = !picture || !engine.request(picture);
