@@ -25,7 +25,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 PREVIEWS = ".ledits/previews"
 TEMPLATE = "{folder}/{stem}-{id}.png"
 _LONGEST_NAME = 255  # bytes
-# Settings that are younger than this format of ids: at their defaults they are left out, so that what is done stays done.
+# Settings that are younger than the ids: at their defaults they are left out, so that what is done stays done.
 _FIRST = ("steps", "skip", "seed", "source", "source_scale", "negative", "area")
 _LATER = {each.name: each.default for each in fields(Settings) if each.name not in _FIRST}
 _HALF = re.compile("[\ud800-\udfff]")  # of a character
