@@ -1,5 +1,7 @@
 """Each limit of the server: kept at it and under it, refused past it and a thousand times past it, and cheaply."""
 
+import asyncio
+import base64
 import contextlib
 import errno
 import io
@@ -12,15 +14,17 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from PIL import Image
 
 from ledits.server import jobs
+from ledits.server.answers import PIECE, pieces
 from ledits.server.run import OneLine, Seldom
 from ledits.server.settings import Limits
 from ledits.studio.page import page
@@ -537,3 +541,77 @@ def test_a_picture_that_is_called_a_page_is_served_as_none(tmp_path: Path, name:
     with served(tmp_path / "store", page=lambda e: page(e, given)) as server, server.client() as http:
         answer = http.get("/opened")
     assert (answer.content, answer.headers["content-type"]) == (png(1), kind)
+
+
+def test_large_answers_are_put_into_json_in_pieces_and_away_from_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By structure, not by a clock: which thread puts how much into JSON or into base64 at once."""
+    seen = list[tuple[int, int]]()  # thread, letters
+
+    def watched(owner: Any, name: str, size: Callable[[Any, Any], int]) -> None:
+        first = getattr(owner, name)
+
+        def wrapped(given: Any, *args: Any, **named: Any) -> Any:
+            result = first(given, *args, **named)
+            seen.append((threading.get_ident(), size(given, result)))
+            return result
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    watched(json, "dumps", lambda given, result: len(result))
+    watched(base64, "b64encode", lambda given, result: len(result))
+    watched(base64, "b64decode", lambda given, result: len(result))
+    watched(json, "loads", lambda given, result: len(given))
+    big, listed = png(1, 900, 600), list[int]()
+    with served(tmp_path) as server, server.client() as http:
+        first = server.service.store.listed
+        monkeypatch.setattr(
+            server.service.store, "listed", lambda owner: (listed.append(threading.get_ident()), first(owner))[1]
+        )
+        seen.clear()
+        made = http.post("/v1/inversions", files={"image": big}).json()["id"]
+        form = {"prompt": "+hat", "partial_images": "1"}
+        sent = {"prompt": "+hat", "images": [{"image_url": "data:image/png;base64," + base64.b64encode(big).decode()}]}
+        seen.clear()
+        answers = [
+            http.post("/v1/images/edits", files={"image": big}, data=form),
+            http.post("/v1/images/edits", files={"image": big}, data=form | {"stream": "true"}),
+            http.post("/v1/images/edits", content=str(sent).replace("'", '"'), headers=JSON),
+            http.post(f"/v1/inversions/{made}/edits", json={"edits": ["+hat"]}),
+            http.post(
+                f"/v1/inversions/{made}/edits", json={"edits": ["+hat"]}, headers={"accept": "text/event-stream"}
+            ),
+            http.post(f"/v1/inversions/{made}/sheets", json={"edits": ["+hat"], "scales": [2]}),
+            http.get(f"/v1/inversions/{made}/reconstruction"),
+            http.get("/v1/inversions"),
+            http.post("/v1/keep", files={"before": big, "after": big}),
+        ]
+        worked = list(seen)
+        loop = asyncio.run_coroutine_threadsafe(_thread(), server.loop).result()
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert max(letters for _, letters in worked) > 500_000
+    assert max((letters for thread, letters in worked if thread == loop), default=0) < 10_000
+    assert listed
+    assert loop not in listed
+
+
+JSON = {"content-type": "application/json"}
+
+
+async def _thread() -> int:
+    return threading.get_ident()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {}, [], {"a": []}, "", {"a": {"b": [1, 2.5, None, True, "\u00e9\n\"\\"]}}, "x" * (2 * PIECE),
+        {"e\u0301": ["\U0001f98a\"\\\n" * PIECE, 1], "b": "y" * (PIECE + 1)}, [{"k": k} for k in range(60_000)],
+    ],
+    ids=["{}", "[]", "empty", "nothing", "kinds", "long", "long, other letters", "many"],
+)  # fmt: skip
+def test_json_in_pieces_is_json(value: Any) -> None:
+    written = pieces(value)
+    assert json.loads(b"".join(written)) == value
+    assert max(map(len, written)) < 14 * PIECE
