@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import select
 import socket
 import struct
 import threading
@@ -23,7 +24,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from ledits.server import jobs
+from ledits.server import jobs, store
 from ledits.server.answers import PIECE, pieces
 from ledits.server.run import OneLine, Seldom
 from ledits.server.settings import Limits
@@ -615,3 +616,43 @@ def test_json_in_pieces_is_json(value: Any) -> None:
     written = pieces(value)
     assert json.loads(b"".join(written)) == value
     assert max(map(len, written)) < 14 * PIECE
+
+
+def test_inversions_at_hand_have_so_many_bytes_and_edits_are_the_same_without_them(tmp_path: Path) -> None:
+    def edited(folder: str, limits: Limits) -> tuple[list[str], list[int], int]:
+        """Pictures of edits of three inversions in turn; how many are at hand after each; the bytes of one."""
+        images, held, sizes = list[str](), list[int](), set[int]()
+        with served(tmp_path / folder, limits=limits) as server, server.client() as http:
+            ids = [http.post("/v1/inversions", files={"image": png(k)}).json()["id"] for k in range(3)]
+            for id in ids * 2:
+                images.append(http.post(f"/v1/inversions/{id}/edits", json={"edits": ["+hat"]}).json()["image"])
+                held.append(len(server.service.store._open))
+                sizes |= {store._size(inversion) for inversion, _ in server.service.store._open.values()}
+        return images, held, max(sizes, default=0)
+
+    images, held, size = edited("free", Limits())
+    assert held[-3:] == [3, 3, 3]
+    for most, expected in ((3 * size, 3), (3 * size - 1, 2), (size, 1), (size - 1, 0), (size // 1000, 0), (0, 0)):
+        same, held, _ = edited(f"most-{most}", Limits(memory_bytes=most))
+        assert same == images
+        assert held[-3:] == [expected] * 3
+
+
+def test_a_body_that_would_take_a_thousand_times_its_seconds_is_given_up_at_them(tmp_path: Path) -> None:
+    body = b'{"text":"+hat"}'
+    head = b"POST /v1/parse HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    with served(tmp_path / "fair") as server:
+        fair = opened(server, head + b"content-length: %d\r\n\r\n" % len(body))
+        for k in range(len(body)):
+            time.sleep(0.01)
+            fair.sendall(body[k : k + 1])
+        assert b" 200 " in rest(fair)[:20]
+    with served(tmp_path / "slow", limits=Limits(upload_seconds=0.3)) as server:
+        slow, sent = opened(server, head + b"content-length: 6000\r\n\r\n"), 0
+        while sent < 6000 and not select.select([slow], [], [], 0.05)[0]:  # 300 s of it
+            slow.sendall(b" ")
+            sent += 1
+        answer = rest(slow)
+    assert b" 408 " in answer[:20]
+    assert b"longer than 0.3 s to arrive" in answer
+    assert sent < 6000
