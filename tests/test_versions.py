@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ledits import Editor
-from ledits.backbones.latent_unet import LatentUNet
+from ledits.backbones import load
 from serving import decoded, saved, served
 
 ROOT = Path(__file__).parent.parent
@@ -26,14 +26,14 @@ def test_the_lowest_versions_are_those_that_the_documents_name() -> None:
 
 
 def test_the_command_line_and_the_server_give_the_same_pixels_in_processes_of_their_own(
-    tmp_path: Path, bundled: LatentUNet, scene_pictures: list[np.ndarray]
+    tmp_path: Path, scene_pictures: list[np.ndarray]
 ) -> None:
     picture, output = tmp_path / "cat.png", tmp_path / "out.png"
     picture.write_bytes(saved(Image.fromarray(scene_pictures[0])))
     command = [sys.executable, "-m", "ledits", "edit", str(picture), "+crown", "--steps", "3", "-o", str(output)]
     ran = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     assert ran.returncode == 0, ran.stderr
-    with served(tmp_path / "store", editors={"scenes": Editor(bundled)}) as server, server.client() as http:
+    with served(tmp_path / "store", editors={"scenes": Editor(load())}) as server, server.client() as http:
         form = {"prompt": "+crown", "steps": "3"}
         answer = http.post("/v1/images/edits", files={"image": picture.read_bytes()}, data=form).json()
     assert np.array_equal(decoded(answer["data"][0]["b64_json"]), np.asarray(Image.open(output)))
