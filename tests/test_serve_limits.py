@@ -163,6 +163,19 @@ def test_a_picture_that_takes_too_long_to_open_is_given_up_and_its_process_ended
     assert not children() & processes
 
 
+def test_a_picture_that_takes_too_much_memory_to_open_is_refused_and_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that asks for 8 GiB is stood in for; none of them is there once it is answered."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW.replace("time.sleep(60 if", "bytearray(2**33 if"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with served(tmp_path / "store", limits=Limits(pixels=1_000_000)) as server, server.client() as http:
+        assert answered(http, png(1))[0] == 200
+        status, said, _ = answered(http, png(1, 40, 40))
+        assert (status, "picture" in said or "image" in said) == (400, True)
+        assert answered(http, png(1))[0] == 200
+
+
 def children() -> set[str]:
     """The decoders that this process started and that are still there."""
     found = set[str]()
