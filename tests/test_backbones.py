@@ -342,3 +342,15 @@ def test_a_network_that_is_not_finite_gives_no_picture(random_model):
             model.decode(torch.zeros(1, 4, 8, 8))
     finally:
         weight.data.copy_(kept)
+
+
+def test_a_weight_of_other_programs_is_said_to_be_plain_text(caplog):
+    from ledits.backbones.texts import check_length
+
+    for text in ("a cat (in a hat)", "a clock at 10:30 (morning)"):
+        check_length(text, 5, 75)
+    assert not caplog.records
+    for _ in range(2):
+        check_length("a cat, (a red hat:1.2)", 9, 75)
+    (said,) = caplog.messages
+    assert "'a cat, (a red hat:1.2)' has a weight" in said

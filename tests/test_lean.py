@@ -1,11 +1,14 @@
 """What the command line imports for an edit, and that nothing behaves differently for it."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
+
+from ledits.cli import lean
 
 HEAVY = (
     "torch._dynamo.eval_frame", "peft.auto", "peft.tuners.lora", "diffusers.models.unets.unet_1d",
@@ -43,6 +46,42 @@ print(json.dumps([name for name in {heavy} if name in sys.modules]))
     assert loaded[0] == []
     assert len(loaded[1]) > 4  # else the names above say nothing
     assert out[0].read_bytes() == out[1].read_bytes()
+
+
+_BROKEN = """
+import sys
+sys.argv = ["ledits", "edit", "-", "+dog", "-o", {out!r}, "--steps", "1", "--dtype", "float32", "-q"]
+sys.orig_argv[1:] = ["-m", *sys.argv]
+from ledits.cli import lean
+class Broken:
+    def __init__(self, *_, **__): pass
+    def __getattr__(self, name): raise RuntimeError("a stub is broken")
+    def __call__(self, *_, **__): raise RuntimeError("a stub is broken")
+    def __mro_entries__(self, bases): raise RuntimeError("a stub is broken")
+    def __instancecheck__(self, instance): raise RuntimeError("a stub is broken")
+def missing(name):
+    raise RuntimeError("a stub is broken")
+lean._STUBS = {{
+    name: names if name not in {broken} else dict.fromkeys(names or (), Broken()) | {{"__getattr__": missing}}
+    for name, names in lean._STUBS.items()
+}}
+from ledits.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("stub", [*lean._STUBS] if os.environ.get("LEDITS_STUBS") else ["all"])
+def test_where_a_stub_is_broken_the_edit_is_made_without(tmp_path, scene_pictures, monkeypatch, stub):
+    """All at once, and with LEDITS_STUBS=1 each by itself; the picture comes by standard input, which is read once."""
+    path = tmp_path / "cat.png"
+    Image.fromarray(scene_pictures[0]).save(path)
+    code = _BROKEN.format(out=str(tmp_path / "lean.png"), broken=[*lean._STUBS] if stub == "all" else [stub])
+    done = subprocess.run([sys.executable, "-c", code], input=path.read_bytes(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    monkeypatch.setenv("LEDITS_PLAIN_IMPORTS", "1")
+    plain = ["edit", str(path), "+dog", "-o", str(tmp_path / "plain.png"), "--steps", "1", "--dtype", "float32", "-q"]
+    subprocess.run([sys.executable, "-m", "ledits", *plain], check=True)
+    assert (tmp_path / "lean.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
 def test_what_waits_is_there_when_it_is_asked_for():

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ledits import backbones, editor
-from ledits.cli import demo, main
+from ledits.cli import main
 from ledits.picture import image
+from ledits.scenes import samples
 from ledits.scenes.samples import SAMPLES, draw
 
 README = Path(__file__).parent.parent / "README.md"
@@ -27,7 +28,7 @@ def test_the_commands_run_in_order(tmp_path, monkeypatch, capfd):
     # Few steps: what is tested is that the commands fit each other.
     backbone.defaults = backbone.defaults.changed({"steps": 2})
     monkeypatch.setattr(editor, "load", lambda *_, **__: backbone)
-    monkeypatch.setattr(demo, "EDITS", {"swap": demo.EDITS["swap"]})
+    monkeypatch.setattr(samples, "DEMO", {"swap": samples.DEMO["swap"]})
     monkeypatch.chdir(tmp_path)
     assert len(commands()) > 8
     for line in ["ledits demo demo", *commands()]:

@@ -370,3 +370,22 @@ def test_the_documentation_needs_no_other_host_and_names_every_path(http: httpx2
     assert "<script" not in page
     assert all(path in page for path in described["paths"])
     assert "default-src 'self'" in http.get("/docs").headers["content-security-policy"]
+
+
+def test_an_inversion_takes_all_that_the_editor_takes(server: Served, http: httpx2.Client) -> None:
+    """A negative prompt, guidance by the source and a size give what the editor makes of them, to the last bit."""
+    options = {"source": "a cat", "source_scale": 2.5, "negative": "a dog", "size": 16, "steps": 5}
+    own = Editor(server.backbone).invert(png(1), **options).edit("+hat")  # pyright: ignore[reportArgumentType]
+    made = inverted(http, **{name: str(value) for name, value in options.items()})
+    assert made["mode"] == "words"
+    got = http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": ["+hat"]}).json()
+    assert np.array_equal(decoded(got["image"]), own.rgb)
+    assert got["targets"] == [None]
+
+
+@pytest.mark.parametrize(("size", "status"), [(127, 200), (128, 200), (129, 400), (128_000, 400)])
+def test_a_picture_is_worked_at_twice_the_models_side_at_most(http: httpx2.Client, size: int, status: int) -> None:
+    answer = http.post("/v1/inversions", files={"image": png(1)}, data={"size": str(size), "steps": "2"})
+    assert answer.status_code == status, answer.text
+    if status == 400:
+        assert answer.json()["error"]["message"] == f"size {size}: this server works at 128 at most"

@@ -1,12 +1,19 @@
 """Prompts as networks take them: embedded texts, and which of their tokens are words."""
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from threading import Lock
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+_WEIGHT = re.compile(r"\([^()]+:\s*[+-]?\d*\.?\d+\s*\)")
 
 # A fast tokenizer refuses to be used from two threads at once.
 TOKENIZING = Lock()
@@ -69,9 +76,18 @@ def written_out(tokenizer: Any, text: str) -> str:
 
 
 def check_length(text: str, given: int, longest: int) -> None:
-    """Raise ValueError for a text of more tokens than a model reads."""
+    """Raise ValueError for a text of more tokens than a model reads. Weights, as other programs have them, are words."""
+    if _WEIGHT.search(text):
+        _say_weights_are_words(text)
     if given > longest:
         raise ValueError(f"prompt {text!r} has {given} tokens and the model reads {longest}: shorten it")
+
+
+@lru_cache(maxsize=256)
+def _say_weights_are_words(text: str) -> None:
+    logger.warning(
+        "prompt %r has a weight, such as (word:1.2): it is read as plain text here; give the edit a scale instead", text
+    )
 
 
 def stack(texts: Sequence[Text]) -> Tensor:

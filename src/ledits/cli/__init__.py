@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import ledits
 from ledits.cli import lean
+from ledits.cli.arguments import heard
 from ledits.cli.openmp import wait_politely
 from ledits.errors import LeditsError
 
@@ -107,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: what the user can mend is one sentence and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:  # a process of its own
-        lean.install()
+        if words[:1] in (["edit"], ["invert"], ["demo"]):
+            lean.install()
         wait_politely()
     warnings.showwarning = _warn
     previous = signal.signal(signal.SIGTERM, _stop)
@@ -130,8 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = 1
         # What is still in the buffer can't go anywhere, and Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except ValueError as error:
-        code = _refuse(str(error), words)
+    except Exception as error:
+        if lean.installed() and lean.blamed(error):
+            code = lean.without(heard())
+        elif isinstance(error, ValueError):
+            code = _refuse(str(error), words)
+        else:
+            raise
     finally:
         signal.signal(signal.SIGTERM, previous)
     sys.exit(code if isinstance(code, int) else 0)

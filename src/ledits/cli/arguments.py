@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,10 +47,19 @@ class Source:
     def of(cls, text: str) -> "Source":
         if text != "-":
             return cls(text, Path(text))
-        data = sys.stdin.buffer.read()
-        if not data:
+        if not (data := _standard_input()):
             raise ValueError("standard input is empty: send a picture to it, such as ledits edit - +hat < photo.jpg")
         return cls("-", data)
+
+
+@cache
+def _standard_input() -> bytes:
+    return sys.stdin.buffer.read()
+
+
+def heard() -> bytes | None:
+    """What standard input has said so far; None where nobody has listened."""
+    return _standard_input() if _standard_input.cache_info().currsize else None
 
 
 class Split(NamedTuple):

@@ -12,21 +12,6 @@ from ledits.cli.options import DeviceOption, DtypeOption, ForceOption, QuietOpti
 from ledits.cli.progress import progress
 from ledits.picture import image
 
-# Name: picture, what it shows ("": edited by words alone), edits.
-EDITS = {
-    "swap": ("cat", "a cat on a meadow", ["cat->dog"]),
-    "swap-far": ("rocket", "a rocket under a night sky", ["rocket->balloon"]),
-    "one-of-two": ("pair", "a fox and a star on a blue background", ["fox->owl"]),
-    "two-at-once": ("pair", "a fox and a star on a blue background", ["fox->cat", "star->sunflower"]),
-    "colour": ("heart", "a red heart on a white background", ["red heart->blue heart"]),
-    "by-words": ("cat", "", ["+sunglasses"]),
-    "hat": ("panda", "a panda in the snow", ["->a panda wearing a top hat in the snow"]),
-    "addition": ("panda", "a panda in the snow", ["->a tree to the right of a panda in the snow"]),
-    "removal": ("gift", "a gift on a beach", ["->an empty beach"]),
-    "background": ("rocket", "a rocket under a night sky", ["->a rocket at sunset@0.2"]),
-    "sketch": ("cat", "a cat on a meadow", ["->a pencil sketch of a cat on a meadow@0"]),
-    "black-and-white": ("tree", "a tree at sunset", ["->a black and white photo of a tree at sunset@0"]),
-}
 LABEL = 22
 
 
@@ -40,10 +25,10 @@ def demo_command(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{folder} can't be made a folder ({error.strerror}): choose another name") from None
-    from ledits.scenes.samples import SAMPLES, draw
+    from ledits.scenes.samples import DEMO, NEXT, SAMPLES, draw
 
     samples = {name: draw(name) for name in SAMPLES}
-    for name in [*samples, *EDITS, "sheet"]:
+    for name in [*samples, *DEMO, "sheet"]:
         image.check_writable(folder / f"{name}.png", overwrite=force)
     for name, rgb in samples.items():
         image.write(folder / f"{name}.png", rgb, overwrite=force)
@@ -51,9 +36,9 @@ def demo_command(
     with progress(quiet=quiet) as report:
         report("loading the model")
         editor = load(More().loading(None, device, dtype))
-        for k, (name, (picture, source, edits)) in enumerate(EDITS.items()):
+        for k, (name, (picture, source, edits)) in enumerate(DEMO.items()):
             began = time.perf_counter()
-            report(name, k, len(EDITS))
+            report(name, k, len(DEMO))
             made = editor.invert(samples[picture], source=source)
             result = made.edit(*edits)
             result.save(folder / f"{name}.png", overwrite=force)
@@ -66,8 +51,7 @@ def demo_command(
     image.write(folder / "sheet.png", image.take(sheet(rows)).rgb, overwrite=force)
     if not quiet:
         typer.echo(f"{folder / 'sheet.png'}  source, reconstruction, mask, edited")
-        cat = folder / "cat.png"
-        typer.echo(f"Next: ledits edit {cat} 'cat->dog' --source 'a cat on a meadow' -o dog.png; or ledits studio")
+        typer.echo(f"Next: ledits edit {folder}/{NEXT}; or ledits studio")
 
 
 def sheet(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:

@@ -28,7 +28,7 @@ Output = Annotated[
     Path, typer.Option("-o", "--output", rich_help_panel=FILES, help="The page with all of it, an .html file.")
 ]
 Prompt = Annotated[
-    str | None, typer.Option("--prompt", rich_help_panel=PICTURE, help="What it draws. \\[default: a fox and a star]")
+    str | None, typer.Option("--prompt", rich_help_panel=PICTURE, help="What it draws. \\[default: a small scene]")
 ]
 EditOption = Annotated[
     str | None,

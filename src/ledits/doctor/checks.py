@@ -72,12 +72,14 @@ class Known:
 
     @classmethod
     def scene(cls, side: int) -> "Known":
-        """One of the small scenes that come with us, which is no photograph: a fox beside a star."""
-        from ledits.scenes.samples import SAMPLES, SIDE
+        """One of the small scenes that come with us, which is no photograph: two things side by side."""
+        from ledits.scenes.samples import PAIR, SAMPLES, SIDE
 
-        rgb = Image.fromarray(SAMPLES["pair"].render(SIDE)).resize((side, side), Image.Resampling.BICUBIC)
-        others = tuple(SAMPLES[name].caption() for name in ("rocket", "panda", "gift", "tree"))
-        return cls(np.asarray(rgb), SAMPLES["pair"].caption(), others, ("fox", "star"))
+        shown = SAMPLES[PAIR]
+        rgb = Image.fromarray(shown.render(SIDE)).resize((side, side), Image.Resampling.BICUBIC)
+        others = tuple(scene.caption() for name, scene in SAMPLES.items() if name != PAIR)
+        left, right = (placed.name for placed in shown.objects)
+        return cls(np.asarray(rgb), shown.caption(), others, (left, right))
 
 
 def examine(
@@ -369,10 +371,11 @@ def _exact(made: Inversion) -> Check:
 
 def _usual_edit(words: str, known: Known) -> str:
     """The last word of the caption in place of another caption's."""
-    old, new = words.split(), known.others[0].split()
+    old = words.split()
+    new = next(other.split() for other in known.others if set(other.split()) - set(old))
     fresh = [word for word in new if word not in old and len(word) > 2]
     gone = [word for word in old if word not in new and len(word) > 2]
-    return f"{gone[0]}->{fresh[0]}" if gone and fresh else f"+{fresh[0] if fresh else 'hat'}"
+    return f"{gone[0]}->{fresh[0]}" if gone else f"+{fresh[0]}"
 
 
 def _edits(

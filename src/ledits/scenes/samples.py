@@ -13,6 +13,35 @@ SAMPLES = {
     "tree": Scene((Placed("tree", 32, 34, 38),), "sunset", 106),
     "pair": Scene((Placed("fox", 16, 35, 28), Placed("star", 47, 30, 28)), "blue", 107),
 }
+PAIR = "pair"  # of two things, the first on the left
+
+# What `ledits demo` makes. Name: picture, what it shows ("": edited by words alone), edits.
+DEMO = {
+    "swap": ("cat", "a cat on a meadow", ["cat->dog"]),
+    "swap-far": ("rocket", "a rocket under a night sky", ["rocket->balloon"]),
+    "one-of-two": ("pair", "a fox and a star on a blue background", ["fox->owl"]),
+    "two-at-once": ("pair", "a fox and a star on a blue background", ["fox->cat", "star->sunflower"]),
+    "colour": ("heart", "a red heart on a white background", ["red heart->blue heart"]),
+    "by-words": ("cat", "", ["+sunglasses"]),
+    "hat": ("panda", "a panda in the snow", ["->a panda wearing a top hat in the snow"]),
+    "addition": ("panda", "a panda in the snow", ["->a tree to the right of a panda in the snow"]),
+    "removal": ("gift", "a gift on a beach", ["->an empty beach"]),
+    "background": ("rocket", "a rocket under a night sky", ["->a rocket at sunset@0.2"]),
+    "sketch": ("cat", "a cat on a meadow", ["->a pencil sketch of a cat on a meadow@0"]),
+    "black-and-white": ("tree", "a tree at sunset", ["->a black and white photo of a tree at sunset@0"]),
+}
+NEXT = "cat.png 'cat->dog' --source 'a cat on a meadow' -o dog.png"  # to try after the demo
+
+# Edits that the bundled model does well on its sample pictures.
+SUGGESTED = {
+    "cat": ("+sunglasses", "cat->dog", "cat->owl"),
+    "heart": ("red heart->blue heart", "red heart->yellow heart", "red heart->star"),
+    "pair": ("fox->owl", "star->sunflower", "fox->cat, star->sunflower"),
+    "rocket": ("->a rocket at sunset@0.2", "rocket->balloon"),
+    "panda": ("+sunglasses", "->a crown to the right of a panda in the snow", "panda->penguin"),
+    "tree": ("tree->mushroom", "->a pencil sketch of a tree at sunset@0"),
+    "gift": ("gift->ball",),
+}
 
 
 def draw(name: str) -> Picture:

@@ -16,20 +16,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ledits.editor import Editor
-from ledits.scenes.samples import SAMPLES, draw
+from ledits.scenes.samples import SAMPLES, SUGGESTED, draw
 from ledits.server.errors import Refused
 from ledits.studio import STATIC
-
-# Edits that the bundled model does well on its sample pictures.
-SUGGESTED = {
-    "cat": ("+sunglasses", "cat->dog", "cat->owl"),
-    "heart": ("red heart->blue heart", "red heart->yellow heart", "red heart->star"),
-    "pair": ("fox->owl", "star->sunflower", "fox->cat, star->sunflower"),
-    "rocket": ("->a rocket at sunset@0.2", "rocket->balloon"),
-    "panda": ("+sunglasses", "->a crown to the right of a panda in the snow", "panda->penguin"),
-    "tree": ("tree->mushroom", "->a pencil sketch of a tree at sunset@0"),
-    "gift": ("gift->ball",),
-}
 
 
 def page(editors: Mapping[str, Editor], picture: Path | None = None, caption: str = "") -> Starlette:
