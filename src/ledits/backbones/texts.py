@@ -76,7 +76,7 @@ def written_out(tokenizer: Any, text: str) -> str:
 
 
 def check_length(text: str, given: int, longest: int) -> None:
-    """Raise ValueError for a text of more tokens than a model reads. Weights, as other programs have them, are words."""
+    """Raise ValueError for a text of more tokens than a model reads. Weights of other programs are words."""
     if _WEIGHT.search(text):
         _say_weights_are_words(text)
     if given > longest:
