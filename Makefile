@@ -5,7 +5,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 # Where there is a checkout of ComfyUI already: make test-hosts COMFYUI_DIR=/path/to/it
 COMFYUI_DIR ?= $(CURDIR)/.venv/comfyui/app
 
-.PHONY: demo test combinations test-hosts check gpu docs pictures clean
+.PHONY: demo test combinations test-hosts test-oldest test-newest check gpu docs pictures clean
 
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
@@ -25,6 +25,17 @@ combinations: .venv/dev
 test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
 	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python \
 		INVOKEAI_VENV=$(CURDIR)/.venv/invokeai OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
+
+# The lowest versions that pyproject.toml allows, and the newest that the registry has: the bundled models, tiny ones of
+# every family, the command line and a server. A newer version may have something new to warn of, which fails nothing here.
+VERSIONS = tests/test_versions.py tests/test_families.py tests/test_backbones.py tests/test_bundled.py tests/test_cli.py
+# Tiny tokenizers of Qwen, Gemma and Mistral can be made by transformers 5 alone, which also reads our folder by itself.
+MADE_BY_5 = z_image or qwen_image or flux_2 or sana or lumina_2 or processor or template or distilled or stock_diffusers
+test-oldest: .venv/oldest/ready
+	OMP_WAIT_POLICY=passive .venv/oldest/bin/python -m pytest -q -W default -k 'not ($(MADE_BY_5))' $(VERSIONS)
+
+test-newest: .venv/newest/ready
+	OMP_WAIT_POLICY=passive .venv/newest/bin/python -m pytest -q -W default $(VERSIONS)
 
 # Everything that needs a GPU to be seen; without one, the same at small sizes.
 gpu: .venv/dev
@@ -67,6 +78,21 @@ check: .venv/dev
 
 .venv/docs: .venv/ready
 	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	touch $@
+
+.venv/oldest.txt: pyproject.toml .venv/ready
+	sed '/dependency-groups/q' pyproject.toml | grep -oE '"[a-z][a-z0-9-]*>=[0-9.]+"' | tr -d '"' | sed 's/>=/==/' | sort -u > $@
+
+.venv/oldest/ready: .venv/oldest.txt
+	$(PYTHON) -m venv .venv/oldest
+	.venv/oldest/bin/python -m pip --disable-pip-version-check install -q -c .venv/oldest.txt -e '.[serve,lora]' pytest httpx2
+	touch $@
+
+# Another PyTorch, such as a build without CUDA libraries: make test-newest TORCH=torch==2.13.0
+TORCH ?= torch
+.venv/newest/ready: pyproject.toml .venv/ready
+	$(PYTHON) -m venv .venv/newest
+	.venv/newest/bin/python -m pip --disable-pip-version-check install -q --upgrade '$(TORCH)' -e '.[serve,lora]' pytest httpx2
 	touch $@
 
 # The versions that the packs were written for. PyTorch's is ours, which pip has already; the hosts choose the others.

@@ -1,8 +1,12 @@
 """One contract for every model family, and checkpoints as they lie on disk and on the hub."""
 
+import contextlib
 import json
 import shutil
+import socket
+import threading
 
+import huggingface_hub
 import pytest
 import torch
 from diffusers import (
@@ -14,7 +18,7 @@ from diffusers import (
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from ledits.backbones import fingerprint, load
+from ledits.backbones import fingerprint, hub, load
 from ledits.method import core
 from ledits.testing import ToyBackbone
 
@@ -258,6 +262,41 @@ def test_the_hub_out_of_reach_is_one_sentence(monkeypatch, tmp_path):
         load("owner/name")
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["hangs up", "says nothing"])
+@pytest.mark.parametrize(
+    "ask", [load, hub.settings, lambda name: hub.one_file(name, None), lambda name: hub.one_file(name, "x.safetensors")]
+)
+def test_a_hub_that_can_not_be_reached_is_asked_once_and_then_told_of(monkeypatch, tmp_path, ask, answers):
+    """Its own functions ask five times and wait in between: 23 s to know that there is no network."""
+    asked = []
+
+    def listen():
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                asked.append(there.accept()[0])
+                if answers:
+                    asked[-1].close()
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for name in ("reset_sessions", "close_session"):  # by its version; one that was made offline stays so
+        getattr(huggingface_hub.utils._http, name, lambda: None)()
+    monkeypatch.setattr(hub, "_PATIENCE", 0.5)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{there.getsockname()[1]}")
+        listening = threading.Thread(target=listen)
+        listening.start()
+        with pytest.raises(
+            ValueError, match=r"'owner/name' is neither a (folder|file) nor cached, and the hub .*reach"
+        ):
+            ask("owner/name")
+        there.shutdown(socket.SHUT_RDWR)
+        listening.join()
+    for connection in asked:
+        connection.close()
+    assert len(asked) == 1
+
+
 def test_a_hub_repository_loads_like_a_folder(monkeypatch, checkpoint):
     asked = {}
 
@@ -269,7 +308,7 @@ def test_a_hub_repository_loads_like_a_folder(monkeypatch, checkpoint):
 
     files = [str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()]
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda name, revision: [*files, "unet/model.bin", "x.ckpt"])
+    monkeypatch.setattr("ledits.backbones.hub.listed", lambda name, revision: [*files, "unet/model.bin", "x.ckpt"])
     backbone = load("owner/name", device="cpu", revision="main")
     assert backbone.name == "owner/name"
     assert asked["owner/name"]["revision"] == "main"

@@ -489,6 +489,18 @@ def test_unknown_columns_are_kept_and_named_once(tmp_path: Path) -> None:
     assert [json.loads(row["other"])["Notes"] for row in rows(output)] == ["for Ann", ""]
 
 
+def test_a_row_names_no_model(tmp_path: Path) -> None:
+    """Who writes a manifest does not choose what is loaded: such columns are kept in the table, and nothing more."""
+    path, output = tmp_path / "m.csv", tmp_path / "out"
+    shown(tmp_path / "a.png", 0)
+    named = {"model": str(tmp_path / "none"), "lora": "owner/name", "device": "abacus"}
+    path.write_text(f"picture,edits,{','.join(named)}\na.png,+hat,{','.join(named.values())}\n")
+    with pytest.warns(UserWarning, match="'model'"):
+        summary = table(path, output)
+    assert (summary.done, summary.failed) == (1, 0)
+    assert json.loads(rows(output)[0]["other"]).items() >= named.items()
+
+
 def test_a_column_that_was_meant_as_edits_is_said(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("picture,prompt\na.png,+hat\n")

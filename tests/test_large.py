@@ -56,7 +56,7 @@ def test_only_what_is_needed_is_asked_of_the_hub(monkeypatch, folder):
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda name, revision: LISTED)
+    monkeypatch.setattr("ledits.backbones.hub.listed", lambda name, revision: LISTED)
     with pytest.raises(ValueError, match="no weights of variant 'fp16'"):  # what came has none
         load("owner/name", device="cpu", variant="fp16")
     assert not any("safetensors" in file for file in asked[-2]["allow_patterns"])  # settings first
@@ -66,7 +66,7 @@ def test_only_what_is_needed_is_asked_of_the_hub(monkeypatch, folder):
     def unreachable(name, revision):
         raise ConnectionError
 
-    monkeypatch.setattr("huggingface_hub.list_repo_files", unreachable)
+    monkeypatch.setattr("ledits.backbones.hub.listed", unreachable)
     load("owner/name", device="cpu")
     assert asked[-1]["local_files_only"]
 

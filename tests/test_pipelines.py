@@ -447,6 +447,22 @@ def test_vae_tiling_and_slicing_reach_the_autoencoder(ours):
     assert len(pipe(editing_prompt="cat").images) == 2
 
 
+@both
+def test_what_diffusers_pipelines_do_to_their_autoencoder_they_do_here(ours):
+    """Later versions of diffusers moved these to the autoencoder; whoever calls them on the pipeline still can."""
+    parts = (random_xl_parts() if ours is OursXL else random_parts(3)) | {"vae": random_vae()}
+    pipe = tiny(ours, scheduler(), parts)
+    for name in ("tiling", "slicing"):
+        getattr(pipe, f"enable_vae_{name}")()
+        assert getattr(pipe.vae, f"use_{name}")
+        getattr(pipe, f"disable_vae_{name}")()
+        assert not getattr(pipe.vae, f"use_{name}")
+    if ours is OursXL:
+        pipe.vae.to(torch.float16)
+        pipe.upcast_vae()
+        assert {weight.dtype for weight in pipe.vae.parameters()} == {torch.float32}
+
+
 def lora(pipe, folder) -> None:
     """A LoRA file for the UNet's and the text encoder's query projections, with visible weights."""
     torch.manual_seed(5)

@@ -1,6 +1,7 @@
 """Requests drawn at random from what the server takes and from what nobody should send: each is answered as documented.
 
-LEDITS_HOSTILE=SECONDS draws for as long, and LEDITS_SEED=N draws others; a failure names its seed and its number.
+LEDITS_HOSTILE=SECONDS draws for as long, LEDITS_HOSTILE_REQUESTS=N so many at least, and LEDITS_SEED=N draws others; a
+failure names its seed and its number.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from serving import Served, png, served
 
 SECONDS = float(os.environ.get("LEDITS_HOSTILE", "0"))
 SEED = int(os.environ.get("LEDITS_SEED", "1"))
-FEWEST = 600  # requests
+FEWEST = int(os.environ.get("LEDITS_HOSTILE_REQUESTS", "600"))
 MEANT = {503, 507}  # of those from 500 on
 MIB = 2**20
 

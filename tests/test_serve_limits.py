@@ -1,5 +1,7 @@
 """Each limit of the server: kept at it and under it, refused past it and a thousand times past it, and cheaply."""
 
+import asyncio
+import base64
 import contextlib
 import errno
 import io
@@ -7,20 +9,23 @@ import json
 import logging
 import os
 import re
+import select
 import socket
 import struct
 import threading
 import time
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from PIL import Image
 
-from ledits.server import jobs
+from ledits.server import jobs, store
+from ledits.server.answers import PIECE, pieces
 from ledits.server.run import OneLine, Seldom
 from ledits.server.settings import Limits
 from ledits.studio.page import page
@@ -156,6 +161,21 @@ def test_a_picture_that_takes_too_long_to_open_is_given_up_and_its_process_ended
         processes = children() - before
     assert 2 <= len(processes) <= 3
     assert not children() & processes
+
+
+def test_a_picture_that_takes_too_much_memory_to_open_is_refused_and_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that asks for 8 GiB is stood in for; none of them is there once it is answered."""
+    (tmp_path / "sitecustomize.py").write_text(
+        SLOW.replace("time.sleep(60 if", "numpy.empty(2**30 if").replace("import time", "import numpy")
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with served(tmp_path / "store", limits=Limits(pixels=1_000_000)) as server, server.client() as http:
+        assert answered(http, png(1))[0] == 200
+        status, said, _ = answered(http, png(1, 40, 40))
+        assert (status, "takes longer" in said) == (400, False)
+        assert answered(http, png(1))[0] == 200
 
 
 def children() -> set[str]:
@@ -537,3 +557,117 @@ def test_a_picture_that_is_called_a_page_is_served_as_none(tmp_path: Path, name:
     with served(tmp_path / "store", page=lambda e: page(e, given)) as server, server.client() as http:
         answer = http.get("/opened")
     assert (answer.content, answer.headers["content-type"]) == (png(1), kind)
+
+
+def test_large_answers_are_put_into_json_in_pieces_and_away_from_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By structure, not by a clock: which thread puts how much into JSON or into base64 at once."""
+    seen = list[tuple[int, int]]()  # thread, letters
+
+    def watched(owner: Any, name: str, size: Callable[[Any, Any], int]) -> None:
+        first = getattr(owner, name)
+
+        def wrapped(given: Any, *args: Any, **named: Any) -> Any:
+            result = first(given, *args, **named)
+            seen.append((threading.get_ident(), size(given, result)))
+            return result
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    watched(json, "dumps", lambda given, result: len(result))
+    watched(base64, "b64encode", lambda given, result: len(result))
+    watched(base64, "b64decode", lambda given, result: len(result))
+    watched(json, "loads", lambda given, result: len(given))
+    big, listed = png(1, 900, 600), list[int]()
+    with served(tmp_path) as server, server.client() as http:
+        first = server.service.store.listed
+        monkeypatch.setattr(
+            server.service.store, "listed", lambda owner: (listed.append(threading.get_ident()), first(owner))[1]
+        )
+        seen.clear()
+        made = http.post("/v1/inversions", files={"image": big}).json()["id"]
+        form = {"prompt": "+hat", "partial_images": "1"}
+        sent = {"prompt": "+hat", "images": [{"image_url": "data:image/png;base64," + base64.b64encode(big).decode()}]}
+        seen.clear()
+        answers = [
+            http.post("/v1/images/edits", files={"image": big}, data=form),
+            http.post("/v1/images/edits", files={"image": big}, data=form | {"stream": "true"}),
+            http.post("/v1/images/edits", content=str(sent).replace("'", '"'), headers=JSON),
+            http.post(f"/v1/inversions/{made}/edits", json={"edits": ["+hat"]}),
+            http.post(
+                f"/v1/inversions/{made}/edits", json={"edits": ["+hat"]}, headers={"accept": "text/event-stream"}
+            ),
+            http.post(f"/v1/inversions/{made}/sheets", json={"edits": ["+hat"], "scales": [2]}),
+            http.get(f"/v1/inversions/{made}/reconstruction"),
+            http.get("/v1/inversions"),
+            http.post("/v1/keep", files={"before": big, "after": big}),
+        ]
+        worked = list(seen)
+        loop = asyncio.run_coroutine_threadsafe(_thread(), server.loop).result()
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    assert max(letters for _, letters in worked) > 500_000
+    assert max((letters for thread, letters in worked if thread == loop), default=0) < 10_000
+    assert listed
+    assert loop not in listed
+
+
+JSON = {"content-type": "application/json"}
+
+
+async def _thread() -> int:
+    return threading.get_ident()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {}, [], {"a": []}, "", {"a": {"b": [1, 2.5, None, True, "\u00e9\n\"\\"]}}, "x" * (2 * PIECE),
+        {"e\u0301": ["\U0001f98a\"\\\n" * PIECE, 1], "b": "y" * (PIECE + 1)}, [{"k": k} for k in range(60_000)],
+    ],
+    ids=["{}", "[]", "empty", "nothing", "kinds", "long", "long, other letters", "many"],
+)  # fmt: skip
+def test_json_in_pieces_is_json(value: Any) -> None:
+    written = pieces(value)
+    assert json.loads(b"".join(written)) == value
+    assert max(map(len, written)) < 14 * PIECE
+
+
+def test_inversions_at_hand_have_so_many_bytes_and_edits_are_the_same_without_them(tmp_path: Path) -> None:
+    def edited(folder: str, limits: Limits) -> tuple[list[str], list[int], int]:
+        """Pictures of edits of three inversions in turn; how many are at hand after each; the bytes of one."""
+        images, held, sizes = list[str](), list[int](), set[int]()
+        with served(tmp_path / folder, limits=limits) as server, server.client() as http:
+            ids = [http.post("/v1/inversions", files={"image": png(k)}).json()["id"] for k in range(3)]
+            for id in ids * 2:
+                images.append(http.post(f"/v1/inversions/{id}/edits", json={"edits": ["+hat"]}).json()["image"])
+                held.append(len(server.service.store._open))
+                sizes |= {store._size(inversion) for inversion, _ in server.service.store._open.values()}
+        return images, held, max(sizes, default=0)
+
+    images, held, size = edited("free", Limits())
+    assert held[-3:] == [3, 3, 3]
+    for most, expected in ((3 * size, 3), (3 * size - 1, 2), (size, 1), (size - 1, 0), (size // 1000, 0), (0, 0)):
+        same, held, _ = edited(f"most-{most}", Limits(memory_bytes=most))
+        assert same == images
+        assert held[-3:] == [expected] * 3
+
+
+def test_a_body_that_would_take_a_thousand_times_its_seconds_is_given_up_at_them(tmp_path: Path) -> None:
+    body = b'{"text":"+hat"}'
+    head = b"POST /v1/parse HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    with served(tmp_path / "fair") as server:
+        fair = opened(server, head + b"content-length: %d\r\n\r\n" % len(body))
+        for k in range(len(body)):
+            time.sleep(0.01)
+            fair.sendall(body[k : k + 1])
+        assert b" 200 " in rest(fair)[:20]
+    with served(tmp_path / "slow", limits=Limits(upload_seconds=0.3)) as server:
+        slow, sent = opened(server, head + b"content-length: 6000\r\n\r\n"), 0
+        while sent < 6000 and not select.select([slow], [], [], 0.05)[0]:  # 300 s of it
+            slow.sendall(b" ")
+            sent += 1
+        answer = rest(slow)
+    assert b" 408 " in answer[:20]
+    assert b"longer than 0.3 s to arrive" in answer
+    assert sent < 6000

@@ -4,12 +4,14 @@ import base64
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +24,9 @@ from PIL import Image
 from ledits import cli
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.editor import Editor
-from serving import png, saved, served
+from serving import decoded, png, saved, served
 
+SIGTERMS = int(os.environ.get("LEDITS_SIGTERMS", "2"))
 EVENTS = {"accept": "text/event-stream"}
 
 
@@ -104,6 +107,53 @@ def test_sigterm_gives_a_long_job_some_seconds_and_then_stops_it_between_two_ste
         assert running.wait(timeout=10) == 0
         asking.join()
     assert (told[0].status_code, told[0].json()["error"]["code"]) == (503, "shutting_down")
+
+
+def test_sigterm_at_a_random_moment_ends_the_process_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """LEDITS_SIGTERMS=20 for as many of them, each on the store of the one before."""
+    promised, statuses, waited = set[str](), Counter[int](), list[float]()
+    for time_of_it in range(SIGTERMS):
+        drawn = random.Random(time_of_it)
+        with process(tmp_path, delay=drawn.choice([0.005, 0.05, 0.5])) as (running, http):
+            found = {each["id"] for each in http.get("/v1/inversions").json()["inversions"]}
+            assert found >= promised, "what was promised is lost"
+
+            def ask(number: int, http: httpx2.Client = http) -> None:
+                asked = random.Random(number)
+                with contextlib.suppress(httpx2.HTTPError):  # the process is gone
+                    while True:
+                        size = asked.choice([(32, 24), (300, 200)])
+                        kept = http.post("/v1/inversions", files={"image": png(number, *size)})
+                        statuses[kept.status_code] += 1
+                        if kept.status_code == 200:
+                            promised.add(id := kept.json()["id"])
+                            edited = http.post(f"/v1/inversions/{id}/edits", json={"edits": ["+hat"]})
+                            statuses[edited.status_code] += 1
+                            if edited.status_code == 200:
+                                decoded(edited.json()["image"])
+
+            threads = [threading.Thread(target=ask, args=(10 * time_of_it + k,)) for k in range(6)]
+            for thread in threads:
+                thread.start()
+            time.sleep(drawn.uniform(0, 3))
+            running.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert running.wait(timeout=10) in (0, 1)
+            waited.append(time.monotonic() - began)
+            for thread in threads:
+                thread.join()
+        endings = defaultdict[str, set[str]](set)
+        for path in tmp_path.iterdir():
+            endings[path.stem].add(path.suffix)
+        assert endings.pop("lock") == {""}
+        assert all(there == {".json", ".picture", ".safetensors"} for there in endings.values())
+    assert set(statuses) <= {200, 429, 503}
+    with process(tmp_path) as (_, http):
+        kept = [each["id"] for each in http.get("/v1/inversions").json()["inversions"]]
+        assert set(kept) == set(endings) >= promised
+        for id in kept:
+            assert http.post(f"/v1/inversions/{id}/edits", json={"edits": ["+hat"]}).status_code == 200
+    print(f"{SIGTERMS} times SIGTERM: gone after {max(waited):.1f} s at most; {len(kept)} kept; {dict(statuses)}")
 
 
 def ended(http: httpx2.Client, picture: bytes) -> None:

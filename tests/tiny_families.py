@@ -33,7 +33,10 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import ByteLevel, Metaspace
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     Gemma2Config,
     Gemma2Model,
@@ -48,11 +51,13 @@ from transformers import (
     Qwen3Model,
     T5Config,
     T5EncoderModel,
-    T5Tokenizer,
+    __version__,
 )
+from transformers import T5TokenizerFast as T5Tokenizer
 
 from conftest import BUNDLED_FOLDER, CLIPTokenizer, random_text
 
+OLDER = __version__.startswith("4.")  # transformers, whose tokenizers are made otherwise there
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content if m.content is string else m.content[0].text }}"
@@ -72,7 +77,16 @@ def t5(width: int) -> tuple[T5Tokenizer, T5EncoderModel]:
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -2.0)]
     pieces += [(letter, -3.0) for letter in LETTERS] + [("▁cat", -1.0), ("▁dog", -1.0), ("▁a", -1.0)]
     config = T5Config(d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2, vocab_size=200)
-    return T5Tokenizer(vocab=pieces), T5EncoderModel(config).eval()
+    return t5_words(pieces), T5EncoderModel(config).eval()
+
+
+def t5_words(pieces: list[tuple[str, float]]) -> T5Tokenizer:
+    if not OLDER:
+        return T5Tokenizer(vocab=pieces)
+    words = Tokenizer(Unigram(pieces, unk_id=2))
+    words.pre_tokenizer = Metaspace()
+    words.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return T5Tokenizer(tokenizer_object=words, extra_ids=100)
 
 
 def qwen_tokenizer() -> Qwen2Tokenizer:

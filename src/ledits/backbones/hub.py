@@ -18,6 +18,8 @@ _SETTINGS = (".json", ".txt", ".model", ".jinja")
 # Variants in the order in which they are taken where a network runs in a number format; "" are plain ones.
 _ORDER = {torch.float16: ("fp16", "bf16", ""), torch.bfloat16: ("bf16", "fp16", "")}
 
+_PATIENCE = 5.0  # seconds in which the hub has to answer
+
 Format = Callable[[Checkpoint], torch.dtype]  # what a checkpoint will run in, by its configurations
 
 
@@ -30,7 +32,7 @@ def download(
     what it will run in, and then weights: 16 bits for what runs in 16 bits, where they are there. Weights of the parts
     in `without` stay where they are.
     """
-    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
@@ -42,7 +44,7 @@ def download(
         return here
     try:
         try:
-            there = list_repo_files(repository, revision=revision)
+            there = listed(repository, revision)
         except (RepositoryNotFoundError, HFValidationError):
             raise
         except Exception:
@@ -64,9 +66,17 @@ def download(
         ) from None
 
 
+def listed(repository: str, revision: str | None = None) -> list[str]:
+    """The files of a repository. The hub is asked once: where it is out of reach, that is known within seconds."""
+    from huggingface_hub import HfApi
+
+    there = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE).siblings
+    return [file.rfilename for file in there or ()]
+
+
 def one_file(repository: str, name: str | None) -> Path:
     """One file of a repository, its only .safetensors file where none is named; from the cache where it is there."""
-    from huggingface_hub import hf_hub_download, list_repo_files, snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
     def named(files: Iterable[str]) -> str:
@@ -85,7 +95,8 @@ def one_file(repository: str, name: str | None) -> Path:
                 return folder / named(path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors"))
             return Path(hf_hub_download(repository, name, local_files_only=True))
         except (OSError, EntryNotFoundError):
-            return Path(hf_hub_download(repository, name or named(list_repo_files(repository))))
+            there = listed(repository)  # once, before a download that would try again and again
+            return Path(hf_hub_download(repository, name or named(there)))
     except RepositoryNotFoundError:
         raise ValueError(f"{repository!r}: the hub has no such repository, or it needs `hf auth login`") from None
     except EntryNotFoundError:
@@ -98,14 +109,14 @@ def one_file(repository: str, name: str | None) -> Path:
 
 def settings(repository: str) -> Path:
     """A repository's folder in the cache: with its weights where they are there, else with its settings alone."""
-    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(repository, local_files_only=True))
     except OSError:
         pass
     try:
-        there = [file for file in list_repo_files(repository) if _is_setting(file)]
+        there = [file for file in listed(repository) if _is_setting(file)]
         return Path(snapshot_download(repository, allow_patterns=there))
     except Exception:
         raise ValueError(

@@ -20,6 +20,9 @@ _HEADS = ("lm_head.", "text_projection.", "visual_projection.", "logit_scale", "
 _COUNTED = ("position_ids", "inv_freq", "rotary_emb")
 _NAMED = 5  # tensors in a sentence
 _SLACK = 10**5  # numbers
+_OLDER = transformers.__version__.startswith("4.")
+# Version 5 leaves out the first part of the names of a CLIP text encoder's tensors, and reads both; version 4 does not.
+_CLIP_NAMES = {r"^(embeddings|encoder|final_layer_norm)\.": r"text_model.\1."}
 
 
 def parts(
@@ -81,6 +84,9 @@ def tokenizer(folder: Path, accepted: tuple[str, ...], name: str) -> Any:
     if not folder.is_dir():
         raise Refused(f"model {name!r} is incomplete: there is no {folder.name}/")
     kind = "PreTrainedTokenizerFast" if accepted[0].endswith("Processor") else accepted[0]
+    if _OLDER and (folder / "tokenizer.json").is_file():
+        # There the classes without this word read other files, which transformers 5 doesn't write.
+        kind = next((each for each in accepted if each.endswith("Fast")), kind)
     return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -104,6 +110,8 @@ def model(checkpoint: Checkpoint, part: str, dtype: torch.dtype, kind: str | Non
     if of_text:
         loader = getattr(transformers, cls)
         check_size(loader, folder, headers, checkpoint)
+        if _OLDER and cls.startswith("CLIPTextModel"):
+            how["key_mapping"] = _CLIP_NAMES
         loaded, said = loader.from_pretrained(folder, dtype=dtype, trust_remote_code=False, **how)
     else:
         loaded, said = getattr(diffusers, cls).from_pretrained(folder, torch_dtype=dtype, **how)

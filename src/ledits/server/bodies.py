@@ -1,12 +1,12 @@
 """Bodies of requests: JSON and forms, within their limits before anything is built of them."""
 
 import json
-import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi.routing import APIRoute
 from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,17 +14,15 @@ from starlette.responses import Response
 from ledits.server.errors import Refused, RefusedBody
 from ledits.server.settings import Limits
 
-_HALF = re.compile("[\ud800-\udfff]")
-
 
 class JsonRequest(Request):
-    """A request whose JSON is counted before it is parsed, and has each field once."""
+    """A request whose JSON is counted before it is parsed, on a thread, and has each field once."""
 
     limits: Limits
 
     async def json(self) -> Any:
         try:
-            return parsed(await self.body(), self.limits)
+            return await run_in_threadpool(parsed, await self.body(), self.limits)
         except Refused as refused:
             raise RefusedBody(refused) from None
 
@@ -89,8 +87,12 @@ def _whole(value: Any) -> None:
             left += [*each, *each.values()]  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(each, list):
             left += each  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(each, str) and _HALF.search(each):
-            raise Refused("the body holds half a character (a lone surrogate): send whole ones", code="invalid_json")
+        elif isinstance(each, str):
+            try:
+                each.encode()
+            except UnicodeEncodeError:
+                told = "the body holds half a character (a lone surrogate): send whole ones"
+                raise Refused(told, code="invalid_json") from None
 
 
 async def form(request: Request, limits: Limits) -> FormData:

@@ -52,10 +52,13 @@ def router(service: Service) -> APIRouter:
         return await answers.answer(service, job, request, lambda done: done["inversion"])
 
     @routes.get("/v1/inversions")
-    async def listed(request: Request) -> dict[str, Any]:
+    async def listed(request: Request) -> Response:
         """The inversions that were made with the caller's key, the newest first; none in a demo, which has no keys."""
-        entries = [] if service.settings.demo else store.listed(request.state.owner)
-        return {"inversions": [entry.shown() for entry in entries]}
+
+        def kept() -> list[dict[str, Any]]:
+            return [] if service.settings.demo else [entry.shown() for entry in store.listed(request.state.owner)]
+
+        return await answers.as_json({"inversions": await run_in_threadpool(kept)})
 
     @routes.get("/v1/inversions/{id}")
     async def one(id: str) -> dict[str, Any]:
@@ -87,7 +90,8 @@ def router(service: Service) -> APIRouter:
         events = await answers.as_one(service, job, request)
         if events is None:
             return answers.left()
-        return Response(pictures.from_base64(events[-1][1]["image"]), media_type="image/png")
+        data = await run_in_threadpool(pictures.from_base64, events[-1][1]["image"])
+        return Response(data, media_type="image/png")
 
     @routes.post("/v1/inversions/{id}/edits")
     async def edit(id: str, asked: EditsIn, request: Request) -> Response:
@@ -118,12 +122,12 @@ def router(service: Service) -> APIRouter:
         }
 
     @routes.post("/v1/recipes", openapi_extra=_described(None, "image"))
-    async def recipe(request: Request) -> dict[str, Any]:
+    async def recipe(request: Request) -> Response:
         """The recipe in a picture that `ledits` wrote; null where it carries none."""
         fields = await form(request, service.limits)
         checked(_Nothing, _texts(fields.multi_items(), "image"))
         sent, _ = await picture(fields.getlist("image"), service)
-        return {"recipe": await run_in_threadpool(service.recipe, sent)}
+        return await answers.as_json({"recipe": await run_in_threadpool(service.recipe, sent)})
 
     @routes.get("/v1/words")
     async def known(model: str | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ledits.asked.recipe import Edit, parse
 from ledits.asked.settings import InvertOptions
@@ -126,7 +126,7 @@ def router(service: Service) -> APIRouter:
         headers = {"x-ledits-job": job.id, "x-ledits-model": editor.backbone.name}
         if fitted:
             headers["x-ledits-size"] = f"{fitted}; asked for {asked.size}, of another shape"
-        return JSONResponse(body, headers=headers)
+        return await answers.as_json(body, headers)
 
     return routes
 
