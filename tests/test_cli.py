@@ -70,7 +70,7 @@ def test_edit_writes_a_picture_and_says_how(ledits, cat, tmp_path):
     assert code == 0
     answer = json.loads(text)
     assert set(answer) == {
-        "output", "seconds", "network_evaluations", "steps", "seed", "edits", "model", "device", "dtype"
+        "output", "seconds", "network_evaluations", "steps", "seed", "edits", "targets", "model", "device", "dtype"
     }  # fmt: skip
     assert answer["edits"] == ["cat->dog", "+crown:5@0.8[1..]"]
     assert (answer["steps"], answer["seed"], answer["model"], answer["output"]) == (3, 4, "scenes", str(out))
@@ -411,7 +411,8 @@ def test_help_shows_defaults_groups_and_the_grammar(ledits, monkeypatch):
 
 def test_verbose_says_what_is_done_and_quiet_nothing(ledits, cat, tmp_path):
     _, _, err = ledits("edit", cat, "+dog", "-o", tmp_path / "a.png", "-v", *FAST)
-    assert [line.split("s  ")[1] for line in err.splitlines()] == ["loading the model", "inverting", "editing"]
+    said = [line.split("s  ")[1] for line in err.splitlines()]
+    assert said == ["loading the model", "inverting", "+dog tells the network: a dog", "editing"]
     assert ledits("edit", cat, "+dog", "-o", tmp_path / "b.png", "-q", *FAST) == (0, "", "")
 
 

@@ -20,14 +20,14 @@ class Progress:
         """The stage, and how much of it is done where that is known."""
         if self._show is not None:
             self._show(stage, done, total)
-        if self._verbose and stage != self._last:
-            typer.echo(f"{time.perf_counter() - self._began:6.1f} s  {stage}", err=True)
+        if stage != self._last:
+            self.note(stage)
         self._last = stage
 
     def note(self, text: str) -> None:
         """A line for those who asked for more to be said."""
         if self._verbose:
-            typer.echo(text, err=True)
+            typer.echo(f"{time.perf_counter() - self._began:6.1f} s  {text}", err=True)
 
     def of(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self(stage, done, total)
