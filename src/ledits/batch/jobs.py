@@ -137,12 +137,12 @@ class Planner:
             raise ValueError("no edit is given: add one, such as '+sunglasses', '-hat' or 'cat->dog'")
         canonical = tuple(map(str, sentences.asked(edits, ask.source or "")))
         settings = asdict(Settings.resolve(self.model.defaults, self.model.area, ask))
+        said = {name: value for name, value in settings.items() if value != _LATER.get(name, ...)}
         recipe = {
-            "edits": canonical, "mask": ask.mask, "composite": bool(ask.composite),
+            "edits": canonical, "settings": said, "mask": ask.mask, "composite": bool(ask.composite),
             "drop_source_late": bool(ask.drop_source_late), "fingerprint": self.model.fingerprint,
             "dtype": self.model.dtype, "ending": self._ending,
         }  # fmt: skip
-        recipe["settings"] = said = {name: value for name, value in settings.items() if value != _LATER.get(name, ...)}
         text, inversion = (json.dumps(value, sort_keys=True) for value in (recipe, said))
         return _Resolved(canonical, settings, text, inversion)
 
