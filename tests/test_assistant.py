@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import ledits
-from ledits.language.assistant import KEY, Assistant
 from ledits.scenes.samples import draw
+from ledits.seeing.assistant import KEY, Assistant
 
 WISH = "pimp my pet, it should bark"  # no rule reads it
 WELL = {"source": "a cat on a meadow", "edits": ["cat->dog"], "targets": ["a dog on a meadow"]}

@@ -16,9 +16,9 @@ from transformers.models.qwen3_5 import Qwen3_5Config, Qwen3_5ForConditionalGene
 from transformers.models.qwen3_vl import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 import ledits
-from ledits.language.assistant import Local, reader
 from ledits.scenes.samples import draw
 from ledits.seeing import weights
+from ledits.seeing.assistant import Local, reader
 from test_assistant import WELL, WISH
 
 CAT = Image.fromarray(draw("cat"))

@@ -33,7 +33,6 @@ from ledits.backbones import BUNDLED, Backbone, from_pipe, load, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.files.checkpoints import World
-from ledits.language import assistant as assistants
 from ledits.language import sentences, several, targets
 from ledits.method import caption, core
 from ledits.method.core import Step
@@ -42,6 +41,7 @@ from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
 from ledits.progress import Progress
 from ledits.scenes import suits
+from ledits.seeing import assistant as assistants
 from ledits.seeing import florence, sam
 
 logger = logging.getLogger(__name__)

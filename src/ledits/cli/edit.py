@@ -46,10 +46,10 @@ from ledits.cli.progress import answer, progress
 from ledits.cli.request import Request
 from ledits.cli.results import Results
 from ledits.files.checkpoints import BUNDLED
-from ledits.language import assistant as assistants
 from ledits.language import sentences
 from ledits.picture import image
 from ledits.scenes import suits
+from ledits.seeing import assistant as assistants
 
 
 @grouped

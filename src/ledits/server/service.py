@@ -21,9 +21,9 @@ from ledits.errors import Unsuited
 from ledits.files import checkpoints
 from ledits.files.checkpoints import World
 from ledits.language import sentences
-from ledits.language.assistant import Answer, NoAnswer, reader
 from ledits.picture import image
 from ledits.scenes import suits
+from ledits.seeing.assistant import Answer, NoAnswer, reader
 from ledits.server import pictures
 from ledits.server.addresses import Addresses
 from ledits.server.decoder import Decoder
