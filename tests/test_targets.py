@@ -123,3 +123,19 @@ def test_no_noun_of_the_small_world_is_known_to_the_library():
                 if isinstance(node.value, str) and nouns & set(re.findall(r"[a-z]+", node.value.lower())):
                     found.append((f"{room}/{path.name}", node.lineno, node.value))
     assert found == []
+
+
+@pytest.mark.parametrize(("source", "gone", "meant"), [
+    ("a girl is eating an ice cream", "ice cream", "a girl"),
+    ("a man is on a horse", "horse", "a man"),
+    ("a bird perched on a branch", "branch", "a bird"),
+    ("a house covered in snow", "snow", "a house"),
+    ("a vase filled with red and yellow flowers", "flowers", ""),
+    ("a dog and a black and white cat", "cat", ""),
+])  # fmt: skip
+def test_no_verb_and_no_adjective_is_left_behind(source, gone, meant):
+    with pytest.raises(ValueError, match=f"such as '->{meant}'" if meant else "write '->'"):
+        ledits.targets(source, f"-{gone}")
+    assert ledits.targets("dogs and small cats on a plate of eggs and fried bacon", "-bacon") == [
+        "dogs and small cats on a plate of eggs"
+    ]

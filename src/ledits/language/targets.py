@@ -77,15 +77,18 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
     if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or names or _objects(left)):
         return _listed(before, after[1:], given[begin:end], with_and=right != ",")
     if left in words.JOINS:
+        two = end - begin > 1 and not words.is_determiner(given[begin].key) and not words.is_plural(before[-2:-1])
+        if two and left != ",":  # "red and yellow flowers": both may be said of the flowers
+            raise Unsure(f"{_key(before, -2)!r} may be said of {phrase!r} too")
         return _listed(before[:-1], after, given[begin:end], with_and=left != ",", last=True)
     if words.is_participle(left) and _key(before, -2):
-        return _tidy([*before[:-1], *after])  # "a man holding an umbrella": nothing is held any more
+        return _without(before, 1, after, phrase)  # "a man holding an umbrella": nothing is held any more
     if (relation := words.ends_in_relation(before)) and len(before) > relation:
-        return _tidy([*before[:-relation], *after])
+        return _without(before, relation, after, phrase)
     if left in words.PREPOSITIONS and not names:
         if left in {"of", "between"} or len(before) < 2:
             raise Unsure(f"{phrase!r} is part of a larger name", _rest(before, after))
-        return _tidy([*before[:-1], *after])
+        return _without(before, 1, after, phrase)
     if before and not names:
         raise Unsure(f"what stands before {phrase!r} may need it", _rest(before, after))
     text = _place_alone(before, after, phrase, emptied)
@@ -270,6 +273,15 @@ def _listed(
     if not words.is_determiner(_key(after, 0)) and gone[0].key in words.ARTICLES and not words.is_plural(after[:1]):
         after = [Word(words.article(after[0].text)), *after]  # "a knife and apple": they share it
     return _tidy([*before, *after], capital=not before and gone[0].text[:1].isupper())
+
+
+def _without(before: Sequence[Word], gone: int, after: Sequence[Word], phrase: str) -> str:
+    """What is left without the last words before a thing that went, which said how it belongs there."""
+    left, verb = before[:-gone], _key(before, -gone - 1)
+    if verb in words.AUXILIARIES or words.is_past_participle(verb):
+        # "a bird perched on a branch", "a girl is eating an apple": the verb was about it.
+        raise Unsure(f"{verb!r} may be about {phrase!r}", _tidy([*left[:-1], *after]) if left[:-1] else "")
+    return _tidy([*left, *after])
 
 
 def _place_alone(before: Sequence[Word], after: Sequence[Word], phrase: str, emptied: str | None) -> str:

@@ -35,6 +35,12 @@ RELATIONS = (
 COLOURS = frozenset({
     "black", "white", "red", "green", "yellow", "blue", "brown", "purple", "pink", "orange", "grey", "gray",
 })  # fmt: skip
+AUXILIARIES = frozenset({"is", "are", "was", "were", "be", "being", "been", "am", "has", "have", "had"})
+# Participles that don't end in "ed", of verbs that say how one thing is in, on or with another.
+_IRREGULAR = frozenset({
+    "made", "seen", "worn", "shown", "hung", "held", "drawn", "built", "lit", "caught", "stuck", "bound", "laid",
+    "spread", "strewn", "woven", "torn", "taken", "driven", "ridden", "thrown", "set", "shot", "fed", "led",
+})  # fmt: skip
 # What a caption may call the picture itself: "a photo of ...".
 PICTURES = frozenset({
     "photo", "photograph", "picture", "image", "painting", "drawing", "sketch", "illustration", "portrait", "shot",
@@ -126,6 +132,11 @@ def is_determiner(key: str) -> bool:
 def is_participle(key: str) -> bool:
     """Whether a word may be a verb's form such as "riding"; some nouns are spelt so too, such as "building"."""
     return len(key) > 4 and key.endswith("ing")
+
+
+def is_past_participle(key: str) -> bool:
+    """Whether a word may be a verb's form such as "perched"; some other words are spelt so too, such as "naked"."""
+    return (len(key) > 4 and key.endswith("ed")) or key in _IRREGULAR
 
 
 def article(following: str) -> str:
