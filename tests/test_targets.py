@@ -139,3 +139,36 @@ def test_no_verb_and_no_adjective_is_left_behind(source, gone, meant):
     assert ledits.targets("dogs and small cats on a plate of eggs and fried bacon", "-bacon") == [
         "dogs and small cats on a plate of eggs"
     ]
+
+
+@pytest.mark.parametrize(("source", "edit"), [
+    ("A man on a bike, a woman on foot", "-woman"), ("A cat on a chair and a dog on a rug", "-dog"),
+    ("A cat on a chair and a dog", "-chair"), ("A chef cooks eggs and bacon", "-eggs"),
+    ("A tennis player swinging a racket at a ball", "-racket"), ("A man putting a hat on a dog", "-hat"),
+    ("A table with a laptop on it", "-laptop"), ("A dog with a hat on", "-hat"),
+    ("A view of the tower at night", "-tower"), ("A pair of shoes and a hat", "-shoes"),
+    ("A salt and pepper shaker on a table", "-salt"), ("A living room with a couch, TV and fireplace", "-couch"),
+    ("A dog without a collar", "-collar"), ("A man with no hat", "-hat"),
+    ("A bride, dressed in white, and a groom", "-groom"), ("Five cows in a meadow", "five->one"),
+    ("Two men in a park", "men->woman"), ("This cat sleeps", "cat->cats"),
+    ("A dog runs across a field", "a dog->two dogs"), ("The boy's dog", "boy->girl"),
+])  # fmt: skip
+def test_what_read_on_would_say_something_else_is_refused(source, edit):
+    """By somebody who wrote 185 captions before reading the rules. No proposal is one that no rule has checked."""
+    with pytest.raises(ValueError, match="write '->'") as refused:
+        ledits.targets(source, edit)
+    assert "such as" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("source", "edit", "expected"), [
+    ("A man sitting on a bench and reading a book", "-book", "A man sitting on a bench"),
+    ("A man riding a bike and wearing a hat", "-bike", "A man wearing a hat"),
+    ("a pizza with mushrooms, olives, and peppers", "-mushrooms", "a pizza with olives and peppers"),
+    ("Two dogs playing in the snow", "two dogs->a cat", "A cat playing in the snow"),
+    ("MAN RIDING A BIKE", "bike->elephant", "MAN RIDING AN ELEPHANT"), ("A car", "car->SUV", "An SUV"),
+    ("A “Stop” sign", "“Stop”->“Open”", "An “Open” sign"), ("A ball", "ball->8-ball", "An 8-ball"),
+    ("A cat", "cat->éclair", "An éclair"), ("A cat", "cat->ukulele", "A ukulele"),
+    ("One sheep and five cows", "five->ten", "One sheep and ten cows"),
+])  # fmt: skip
+def test_what_was_written_wrongly_once(source, edit, expected):
+    assert ledits.targets(source, edit) == [expected]

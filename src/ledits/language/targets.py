@@ -6,6 +6,7 @@ The rules know articles, numbers, prepositions and joining words, and no noun: w
 never guessed, for the network would be told nonsense: "-woman" of "a woman in a red dress" leaves no picture to name.
 """
 
+import re
 from collections.abc import Sequence
 
 from ledits.asked.recipe import Edit, parse
@@ -13,9 +14,19 @@ from ledits.language import words
 from ledits.language.words import Word
 
 _MARKS = frozenset(".!?;:")
+_PLACES = words.PREPOSITIONS - {"with", "of", "to", "for", "without"}
+# Acts that put one thing somewhere: "putting a hat on a dog".
+_MOVING = frozenset({
+    "putting", "placing", "laying", "setting", "hanging", "dropping", "pouring", "throwing", "tossing", "loading",
+    "spreading", "sticking", "mounting", "pinning",
+})  # fmt: skip
 # What says something of two things at once, which is wrong of one.
 _PLURAL = frozenset({"are", "were", "have", "both", "all", "together", "other", "between"})
 _AGREES = frozenset({"is", "are", "was", "were", "has", "have"})
+# What often belongs to an act and not to a place: "throwing a ball to a dog".
+_OF_AN_ACT = frozenset(
+    {"to", "at", "into", "onto", "from", "through", "over", "toward", "towards", "across", "with", "for"}
+)
 
 
 class Unsure(ValueError):
@@ -70,12 +81,19 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
     before, after = given[:begin], given[end:]
     left, right = _key(before, -1), _key(after, 0)
     names = _names_the_picture(before)
+    _check_noun_phrase(given[begin:end], phrase)
+    if denied := {left, given[begin].key} & {"without", "no", "not"}:
+        raise Unsure(f"{min(denied)!r} says that {phrase!r} is not there")
+    if not names and any(word.key in words.PRONOUNS for word in after[1:3]):
+        raise Unsure(f"{phrase!r} stands between a thing and what is said of it")
     if left == "with" and words.is_participle(right):  # "a man with a backpack walking": the man walks
         return _tidy([*before[:-1], *after])
     if right and not (right in words.JOINS or right in words.PREPOSITIONS or right in _MARKS):
-        raise Unsure(f"what follows {phrase!r} may be about it", _rest(before, after))
-    if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or names or _objects(left)):
+        raise Unsure(f"what follows {phrase!r} may be about it")
+    if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or names or _objects(before)):
         return _listed(before, after[1:], given[begin:end], with_and=right != ",")
+    if right in words.JOINS and not words.is_participle(_key(after, 1)):
+        raise Unsure(f"a list may go on after {phrase!r}")
     if left in words.JOINS:
         two = end - begin > 1 and not words.is_determiner(given[begin].key) and not words.is_plural(before[-2:-1])
         if two and left != ",":  # "red and yellow flowers": both may be said of the flowers
@@ -87,10 +105,10 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
         return _without(before, relation, after, phrase)
     if left in words.PREPOSITIONS and not names:
         if left in {"of", "between"} or len(before) < 2:
-            raise Unsure(f"{phrase!r} is part of a larger name", _rest(before, after))
+            raise Unsure(f"{phrase!r} is part of a larger name")
         return _without(before, 1, after, phrase)
     if before and not names:
-        raise Unsure(f"what stands before {phrase!r} may need it", _rest(before, after))
+        raise Unsure(f"what stands before {phrase!r} may need it")
     text = _place_alone(before, after, phrase, emptied)
     return text[0].upper() + text[1:] if not before and given[begin].text[0].isupper() else text
 
@@ -112,8 +130,11 @@ def _place(edit: Edit, given: Sequence[Word], source: str) -> tuple[list[Word], 
         found = words.find(given, sought)
     if len(found) == 1:
         return list(given[found[0] : found[0] + len(sought)]), found[0]
+    inside = [word.text for word in given if re.match(re.escape(edit.old.casefold()) + "['’]", word.key)]
     if found:
         why = f"{edit.old!r} is in the source {source!r} {len(found)} times; name the one you mean in more words"
+    elif inside:
+        why = f"{edit.old!r} is in the source {source!r} as {inside[0]!r} alone; name it so"
     else:
         why = f"{edit.old!r} is not in the source {source!r}; name it as the source does"
     raise ValueError(f"edit '{edit}': {why}, or write '->' and what the picture becomes")
@@ -170,13 +191,23 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
     new, determiner = _cased(new, phrase, before), _key(before, -1)
     many, before_many = words.is_plural(new), words.is_plural(phrase)
     following = {word.key for word in after}
-    if (many != before_many and following & _AGREES) or following & {"his", "her"} or determiner in words.GENDERED:
-        raise _unfitting(edit, before, new, after)
+    counts = {word.key for word in (*before[-2:], *phrase[:-1])}
+    changed = many != before_many or (words.is_determiner(phrase[0].key) and many)
+    unfit = many != before_many and (
+        following & _AGREES
+        or {word.key for word in before} & _AGREES
+        or counts & (words.OF_MANY if before_many else words.OF_ONE)
+        and not words.is_determiner(new[0].key)
+    )
+    verb = changed and many != before_many and not _stands_alone(after)
+    numbers = all(words.is_determiner(word.key) for word in phrase) and not (words.count(phrase) and words.count(new))
+    if unfit or verb or numbers or following & {"his", "her"} or determiner in words.GENDERED:
+        raise _unfitting(edit)
     if before_many and not many and not words.is_determiner(new[0].key):
         if words.is_participle(determiner):  # "wearing glasses" is "wearing a hat" then
-            new = [Word(words.article(new[0].text), new[0].space), new[0]._replace(space=" "), *new[1:]]
+            new = [Word(words.article(words.spoken(new)), new[0].space), new[0]._replace(space=" "), *new[1:]]
         elif determiner:
-            raise _unfitting(edit, before, new, after)
+            raise _unfitting(edit)
     if words.is_determiner(new[0].key) and words.is_determiner(determiner):
         new = [new[0]._replace(space=before[-1].space), *new[1:]]
         before = before[:-1]
@@ -185,24 +216,47 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
         if words.is_plural(new) and not words.is_plural(phrase):
             new = [new[0]._replace(space=own.space), *new[1:]]
         else:
-            fitting = words.article(new[0].text)
-            before.append(own._replace(text=fitting.capitalize() if own.text[0].isupper() else fitting))
+            fitting = words.article(words.spoken(new))
+            loud = words.join(phrase).isupper() and own.text.isupper()
+            before.append(own._replace(text=fitting.upper() if loud else _as(own.text, fitting)))
     return [*before, *new, *after]
 
 
-def _unfitting(edit: Edit, before: Sequence[Word], new: Sequence[Word], after: Sequence[Word]) -> ValueError:
+def _unfitting(edit: Edit) -> ValueError:
     """The sentence about new words that those around them may not fit."""
-    meant = words.join([*before, *new, *after])
     return ValueError(
         f"edit '{edit}': other words of the source may have to change with these; write '->' and what the picture "
-        f"becomes, such as '->{meant}'"
+        "becomes"
     )
+
+
+def _stands_alone(after: Sequence[Word]) -> bool:
+    """Whether no verb follows that one thing and several have in two forms."""
+    right = _key(after, 0)
+    return (
+        right in ("", *words.JOINS, *_MARKS) or right in words.PREPOSITIONS or words.is_participle(right)
+        or words.is_past_participle(right)
+    )  # fmt: skip
+
+
+def _as(own: str, fitting: str) -> str:
+    """An article with the capitals of the one that it replaces, which is as short."""
+    if own.casefold() == fitting or own.islower():
+        return own if own.casefold() == fitting else fitting
+    return fitting.upper() if len(own) > 1 and own.isupper() else fitting.capitalize()
 
 
 def _cased(new: Sequence[Word], phrase: Sequence[Word], before: Sequence[Word]) -> list[Word]:
     """New words with the space and the capitals of the ones that they replace."""
-    capitals = all(word.text[:1].isupper() for word in phrase) and all(word.text.islower() for word in new)
-    result = [word._replace(text=word.text[:1].upper() + word.text[1:]) if capitals else word for word in new]
+    small = all(word.text.islower() or not word.text.isalpha() for word in new)
+    if small and all(word.text.isupper() for word in phrase) and len(words.join(phrase)) > 1:
+        result = [word._replace(text=word.text.upper()) for word in new]
+    elif small and all(word.text[:1].isupper() for word in phrase):
+        result = [word._replace(text=word.text[:1].upper() + word.text[1:]) for word in new]
+    elif small and not before and phrase[0].text[:1].isupper():
+        result = [new[0]._replace(text=new[0].text[:1].upper() + new[0].text[1:]), *new[1:]]
+    else:
+        result = list(new)
     return [result[0]._replace(space=phrase[0].space if before else ""), *result[1:]]
 
 
@@ -237,9 +291,21 @@ def _joined(before: Sequence[Word]) -> bool:
     return _key(before, -2) in words.JOINS
 
 
-def _objects(left: str) -> bool:
-    """Whether a list may begin after this word: "holding a cup and a book", "next to a cat and a dog"."""
-    return words.is_participle(left) or left in words.PREPOSITIONS
+def _objects(before: Sequence[Word]) -> bool:
+    """Whether a list surely begins after these words: "holding a cup and a book", "next to a cat and a dog"; in
+    "a cat on a chair and a dog" the dog may be no seat.
+    """
+    left = _key(before, -1)
+    return words.is_participle(left) or left == "with" or bool(words.ends_in_relation(before))
+
+
+def _check_noun_phrase(found: Sequence[Word], phrase: str) -> None:
+    """Raise Unsure where a verb may stand between an article and a thing: "A chef cooks eggs"."""
+    inner = [word.key for word in found if not words.is_determiner(word.key)][:-1]
+    if (found[0].key in words.ARTICLES and words.is_plural(found)) or (
+        len(found) > len(words.split(phrase)) and any(words.is_plural([Word(key)]) for key in inner)
+    ):
+        raise Unsure(f"what stands before {phrase!r} may need it")
 
 
 def _names_the_picture(before: Sequence[Word]) -> bool:
@@ -258,29 +324,49 @@ def _listed(
     if _PLURAL & text or text & (words.POSSESSIVES - {"its"}):
         raise Unsure(f"other words speak of {name!r} too")
     if last:
-        if (_key(after, 0) == "in" and _key(after, 1) != "the") or _key(after, 0) == "with":
-            raise Unsure(f"what follows {name!r} may be about it", _rest(before, after))
+        placed = _key(after, 0) in words.PREPOSITIONS and any(word.key in _PLACES for word in before)
+        if placed or (_key(after, 0) == "in" and _key(after, 1) != "the") or _key(after, 0) == "with":
+            raise Unsure(f"what follows {name!r} may be about it")
         if _key(before, -1) == ",":
             before.pop()  # that of ", and"
         commas = [i for i, word in enumerate(before) if word.text == ","]
         if with_and and commas:
+            following = _key(before, commas[-1] + 1)
+            if words.is_participle(following) or words.is_past_participle(following):
+                raise Unsure("a comma begins what is said of one thing")
             before[commas[-1]] = Word("and")
         return _tidy([*before, *after])
     if _key(after, 0) in words.JOINS:
         with_and, after = True, after[1:]  # ", and"
     if with_and and _key(before, -1) == ",":
         before[-1] = Word("and") if not any(word.key == "and" for word in after[:4]) else before[-1]
+    commas = [i for i, word in enumerate(after) if word.text == ","]
+    if len(commas) == 1 and _key(after, commas[0] + 1) == "and" and _key(before, -1) != ",":
+        del after[commas[0]]  # "olives, and peppers": two need no comma
     if not words.is_determiner(_key(after, 0)) and gone[0].key in words.ARTICLES and not words.is_plural(after[:1]):
-        after = [Word(words.article(after[0].text)), *after]  # "a knife and apple": they share it
+        if len(after) > 1 and not _ends_before_a_noun(after[1].key):  # "a salt and pepper shaker"
+            raise Unsure(f"what follows {name!r} may be about it")
+        after = [Word(words.article(words.spoken(after))), *after]  # "a knife and apple": they share it
     return _tidy([*before, *after], capital=not before and gone[0].text[:1].isupper())
 
 
 def _without(before: Sequence[Word], gone: int, after: Sequence[Word], phrase: str) -> str:
     """What is left without the last words before a thing that went, which said how it belongs there."""
-    left, verb = before[:-gone], _key(before, -gone - 1)
-    if verb in words.AUXILIARIES or words.is_past_participle(verb):
+    left = list(before[:-gone])
+    while _key(left, -1) in words.JOINS:  # "sitting on a bench and reading a book"
+        left.pop()
+    verb, right = _key(left, -1), _key(after, 0)
+    of_an_act = words.is_participle(_key(before, -1)) and (right in _OF_AN_ACT or _key(before, -1) in _MOVING)
+    if right in words.PREPOSITIONS and (len(after) == 1 or of_an_act):
+        raise Unsure(f"what follows {phrase!r} may be about it")
+    if right == "and" and words.is_participle(_key(after, 1)):  # "riding a bike and wearing a hat"
+        after = after[1:]
+    if verb in words.AUXILIARIES or verb in {"not", "that", "who", "which"} or words.is_past_participle(verb):
         # "a bird perched on a branch", "a girl is eating an apple": the verb was about it.
-        raise Unsure(f"{verb!r} may be about {phrase!r}", _tidy([*left[:-1], *after]) if left[:-1] else "")
+        meant = left[:-1]
+        while _key(meant, -1) in {*words.AUXILIARIES, "that", "who", "which"}:
+            meant = meant[:-1]
+        raise Unsure(f"{verb!r} may be about {phrase!r}", _tidy([*meant, *after]) if meant else "")
     return _tidy([*left, *after])
 
 
@@ -292,10 +378,12 @@ def _place_alone(before: Sequence[Word], after: Sequence[Word], phrase: str, emp
     if relation := words.begins_with_relation(after):
         return _tidy([*before, *after[relation:]])
     if right not in {"on", "at", "under", "in", "over", "above", "inside", "outside", "against", "atop"}:
-        raise Unsure(f"what follows {phrase!r} may be about it", _rest(before, after))
+        raise Unsure(f"what follows {phrase!r} may be about it")
     if right in {"in", "inside"} and _key(after, 1) != "the":
-        raise Unsure(f"what follows {phrase!r} may be what it wears", _rest(before, after))
+        raise Unsure(f"what follows {phrase!r} may be what it wears")
     place = list(after[1:])
+    if emptied is None and not words.is_determiner(_key(place, 0)) and right in {"at", "in", "on"}:
+        raise Unsure(f"what follows {phrase!r} may be about it")  # "at night", "on foot"
     if emptied is None or any(word.key in words.PREPOSITIONS or word.text == "," for word in place):
         return _tidy([*before, *place])
     if words.is_determiner(_key(place, 0)):
@@ -309,17 +397,6 @@ def _place_alone(before: Sequence[Word], after: Sequence[Word], phrase: str, emp
     if bare and first in words.ARTICLES:
         said = rest
     return _tidy([*before, *words.split(said)])
-
-
-def _rest(before: Sequence[Word], after: Sequence[Word]) -> str:
-    """What might be meant where no rule is certain, as a proposal."""
-    after = list(after)
-    if not before or _names_the_picture(before):
-        while after and (
-            after[0].key in words.PREPOSITIONS or words.is_participle(after[0].key) or after[0].text == ","
-        ):
-            after = after[1:]
-    return _tidy([*before, *after]) if [*before, *after] else ""
 
 
 def _tidy(left: Sequence[Word], *, capital: bool = False) -> str:

@@ -39,8 +39,16 @@ AUXILIARIES = frozenset({"is", "are", "was", "were", "be", "being", "been", "am"
 # Participles that don't end in "ed", of verbs that say how one thing is in, on or with another.
 _IRREGULAR = frozenset({
     "made", "seen", "worn", "shown", "hung", "held", "drawn", "built", "lit", "caught", "stuck", "bound", "laid",
-    "spread", "strewn", "woven", "torn", "taken", "driven", "ridden", "thrown", "set", "shot", "fed", "led",
+    "spread", "strewn", "woven", "torn", "taken", "driven", "ridden", "thrown", "set", "shot", "fed", "led", "tied",
 })  # fmt: skip
+# Plurals that don't end in "s".
+_PLURALS = frozenset({"men", "feet", "teeth", "mice", "geese", "oxen", "police", "cattle"})
+OF_MANY = frozenset({
+    "these", "those", "both", "several", "many", "few", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    "ten", "eleven", "twelve",
+})  # fmt: skip
+OF_ONE = frozenset({"this", "that", "each", "every", "another", "one"})
+PRONOUNS = frozenset({"it", "its", "his", "her", "him", "them", "their", "one"})
 # What a caption may call the picture itself: "a photo of ...".
 PICTURES = frozenset({
     "photo", "photograph", "picture", "image", "painting", "drawing", "sketch", "illustration", "portrait", "shot",
@@ -141,15 +149,31 @@ def is_past_participle(key: str) -> bool:
 
 def article(following: str) -> str:
     """ "a" or "an" before a word, by its sound."""
-    key = following.casefold()
-    if len(following) > 1 and following.isupper():  # its letters are read out: "an MRI", "a UFO"
-        return "an" if following[0] in "AEFHILMNORSX" else "a"
+    key = unicodedata.normalize("NFD", following.casefold())
+    if re.match(r"(8|11(?!\d)|18(?!\d))", key):  # eight, eleven, eighteen
+        return "an"
+    if (len(following) > 1 and following.isupper()) or re.match(
+        r"[a-z]-", key
+    ):  # its letters are read out: "an MRI", "a UFO"
+        return "an" if following[0].upper() in "AEFHILMNORSX" else "a"
     silent = re.match(r"(hour|honest|honou?r|heir)", key)
-    spoken = re.match(r"(uni(?!n|m)|use|usu|uti|ute|euro?|ewe|one\b|once|uk\b|us\b|usa\b)", key)
+    spoken = re.match(r"(uni(?!n|m)|use|usu|uku|uti|ute|euro?|ewe|one\b|once|uk\b|us\b|usa\b)", key)
     return "an" if silent or (key[:1] in set("aeiou") and not spoken) else "a"
+
+
+def count(phrase: Sequence[Word]) -> bool:
+    """Whether a phrase is a number of several things: "two", "12", "several"."""
+    return all(word.key in OF_MANY or (word.key.isdigit() and word.key != "1") for word in phrase)
+
+
+def spoken(phrase: Sequence[Word]) -> str:
+    """The first word that is said aloud: quotation marks are not."""
+    return next((word.text for word in phrase if word.text[0].isalnum()), phrase[0].text)
 
 
 def is_plural(phrase: Sequence[Word]) -> bool:
     """Whether a phrase names more than one thing, or what comes in pairs, as far as its last letters tell."""
     last = phrase[-1].key if phrase else ""
+    if last in _PLURALS or last.endswith(("women", "children", "people")):
+        return True
     return len(last) > 3 and last.endswith("s") and not re.search(r"(ss|us|is|ous)$", last)
