@@ -38,7 +38,7 @@ Metadata = Annotated[
 Quality = Annotated[
     int | None,
     typer.Option(
-        "--quality", rich_help_panel=FILES, help="Of JPEG and WebP, 1 to 100. \\[default: 95; WebP: lossless]"
+        "--quality", rich_help_panel=FILES, help="Quality of JPEG and WebP, 1 to 100. \\[default: 95; WebP: lossless]"
     ),
 ]
 Region = Annotated[

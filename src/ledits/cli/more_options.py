@@ -16,7 +16,9 @@ class More:
 
     base: Annotated[
         str | None,
-        typer.Option("--base", rich_help_panel=MODEL, help="Folder or hub id of what a model in one file leaves out."),
+        typer.Option(
+            "--base", rich_help_panel=MODEL, help="Folder or hub id with the parts that a single-file model lacks."
+        ),
     ] = None
     text_encoder: Annotated[
         list[str] | None,
@@ -38,7 +40,7 @@ class More:
         list[str] | None,
         typer.Option(
             "--lora", metavar="FILE_OR_ID[:WEIGHT]", rich_help_panel=MODEL,
-            help="A LoRA and how much of it; may be repeated. \\[default weight: 1]",
+            help="A LoRA and its weight; may be repeated. \\[default weight: 1]",
         ),
     ] = None  # fmt: skip
     embedding: Annotated[

@@ -60,7 +60,7 @@ QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", rich_help_panel=SAID, help="Print nothing but errors; no progress bar.")
 ]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", rich_help_panel=SAID, help="Say what is being done, and the libraries too.")
+    bool, typer.Option("--verbose", "-v", rich_help_panel=SAID, help="Print each step, and the libraries' messages.")
 ]
 
 _DTYPES = {
