@@ -159,7 +159,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, object]:
         said: dict[str, object] = {**asdict(self), "edits": list(self.edits), "regions": list(self.regions)}
-        # Few have any, and older versions read recipes without.
+        # Recipes from before there were these lack them.
         for name, value in (("levels", self.levels), ("additions", self.additions), ("targets", self.targets)):
             said.pop(name)
             if value:
@@ -168,7 +168,7 @@ class Recipe:
 
     def check_targets(self, told: Sequence[str]) -> None:
         """Raise ValueError where the network would be told another caption now than it was then."""
-        for edit, then, now in zip(self.edits, self.targets, told, strict=bool(self.targets)):
+        for edit, then, now in zip(self.edits, self.targets, told, strict=False):
             if now != then:
                 raise ValueError(
                     f"the recipe's edit {edit!r} told the network {then!r}, and this ledits tells it {now!r}: to "

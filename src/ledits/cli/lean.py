@@ -50,6 +50,8 @@ def installed() -> bool:
 
 def blamed(error: BaseException | None) -> bool:
     """Whether what waits or a stub may be at fault: a sentence for the user has no other kind of error behind it."""
+    if not any(isinstance(module, _Stub | _Waiting) for module in list(sys.modules.values())):
+        return False  # nothing was left out yet
     while error is not None:
         if not isinstance(error, ValueError | OSError):
             return True

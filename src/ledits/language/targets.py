@@ -191,18 +191,14 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
     new, determiner = _cased(new, phrase, before), _key(before, -1)
     many, before_many = words.is_plural(new), words.is_plural(phrase)
     following = {word.key for word in after}
-    counts = {word.key for word in (*before[-2:], *phrase[:-1])}
-    changed = many != before_many or (words.is_determiner(phrase[0].key) and many)
-    unfit = many != before_many and (
-        following & _AGREES
-        or {word.key for word in before} & _AGREES
-        or counts & (words.OF_MANY if before_many else words.OF_ONE)
-        and not words.is_determiner(new[0].key)
-    )
-    verb = changed and many != before_many and not _stands_alone(after)
     numbers = all(words.is_determiner(word.key) for word in phrase) and not (words.count(phrase) and words.count(new))
-    if unfit or verb or numbers or following & {"his", "her"} or determiner in words.GENDERED:
+    if numbers or following & {"his", "her"} or determiner in words.GENDERED:
         raise _unfitting(edit)
+    if many != before_many:
+        counted = {word.key for word in (*before[-2:], *phrase[:-1])} & (words.OF_MANY if before_many else words.OF_ONE)
+        verbs = _AGREES & (following | {word.key for word in before})
+        if verbs or not _stands_alone(after) or (counted and not words.is_determiner(new[0].key)):
+            raise _unfitting(edit)
     if before_many and not many and not words.is_determiner(new[0].key):
         if words.is_participle(determiner):  # "wearing glasses" is "wearing a hat" then
             new = [Word(words.article(words.spoken(new)), new[0].space), new[0]._replace(space=" "), *new[1:]]
