@@ -5,7 +5,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 # Where there is a checkout of ComfyUI already: make test-hosts COMFYUI_DIR=/path/to/it
 COMFYUI_DIR ?= $(CURDIR)/.venv/comfyui/app
 
-.PHONY: demo test combinations test-hosts test-oldest test-newest check gpu docs pictures clean
+.PHONY: demo test combinations test-hosts test-gimp test-oldest test-newest check gpu docs pictures clean
 
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
@@ -25,6 +25,12 @@ combinations: .venv/dev
 test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
 	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python \
 		INVOKEAI_VENV=$(CURDIR)/.venv/invokeai OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
+
+# The plug-in in the real GIMP 3, without a screen. Where it is started in another way, such as in another root that sees this
+# folder and /tmp under their own names: make test-gimp GIMP="chroot /opt/trixie gimp-console-3.0"
+GIMP ?= gimp-console-3.0
+test-gimp: .venv/dev
+	GIMP="$(GIMP)" OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_gimp.py
 
 # The lowest versions that pyproject.toml allows, and the newest that the registry has: the bundled models, tiny ones of
 # every family, the command line and a server. A newer version may have something new to warn of, which fails nothing here.

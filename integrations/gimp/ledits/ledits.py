@@ -135,6 +135,7 @@ def laid(image: Any, beneath: Any, name: str, rgb: bytes, clear: bytes, mask: by
     image.insert_layer(layer, parent, place)
     layer.add_mask(layer.create_mask(Gimp.AddMaskType.BLACK))
     put(layer.get_mask(), area, GREY, mask)
+    layer.set_edit_mask(False)  # the next edit, or a brush, is meant for the layer
     return layer
 
 
@@ -194,7 +195,7 @@ class Ledits(Gimp.PlugIn):
         procedure.set_attribution("ledits", "Apache-2.0", "2026")
         both = GObject.ParamFlags.READWRITE
         procedure.add_string_argument(
-            "edit", "_Edit", 'A sentence: "make the cat a dog". Or edits: cat->dog, +crown:8, -hat', "", both
+            "edit", "Edit", 'A sentence: "make the cat a dog". Or edits: cat->dog, +crown:8, -hat', "", both
         )
         procedure.add_string_argument(
             "caption",
@@ -204,9 +205,9 @@ class Ledits(Gimp.PlugIn):
             both,
         )
         procedure.add_boolean_argument(
-            "visible", "Edit what is _visible", "All layers as they look, in place of the selected one", False, both
+            "visible", "Edit what is visible", "All layers as they look, in place of the selected one", False, both
         )
-        procedure.add_string_argument("address", "_Server", "Where `ledits serve` listens", ADDRESS, both)
+        procedure.add_string_argument("address", "Server", "Where `ledits serve` listens", ADDRESS, both)
         procedure.add_string_argument(
             "key",
             "_Key",
