@@ -5,7 +5,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 # Where there is a checkout of ComfyUI already: make test-hosts COMFYUI_DIR=/path/to/it
 COMFYUI_DIR ?= $(CURDIR)/.venv/comfyui/app
 
-.PHONY: demo test combinations test-hosts test-gimp test-oldest test-newest check gpu docs pictures clean
+.PHONY: demo test combinations test-hosts test-gimp test-gradio test-oldest test-newest check gpu docs pictures clean
 
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
@@ -25,6 +25,10 @@ combinations: .venv/dev
 test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
 	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python \
 		INVOKEAI_VENV=$(CURDIR)/.venv/invokeai OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
+
+# The Space of gradio's kind, in an environment of its own and in chromium.
+test-gradio: .venv/dev .venv/gradio/ready
+	GRADIO_PYTHON=$(CURDIR)/.venv/gradio/bin/python OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_gradio_space.py
 
 # The plug-in in the real GIMP 3, without a screen. Where it is started in another way, such as in another root that sees this
 # folder and /tmp under their own names: make test-gimp GIMP="chroot /opt/trixie gimp-console-3.0"
@@ -110,6 +114,11 @@ TORCH ?= torch
 	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.19.4 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
 	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt \
 		-r $(COMFYUI_DIR)/requirements.txt .
+	touch $@
+
+.venv/gradio/ready: .venv/torch.txt
+	$(PYTHON) -m venv .venv/gradio
+	.venv/gradio/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt gradio==6.31.0 spaces .
 	touch $@
 
 .venv/invokeai/ready: .venv/torch.txt

@@ -35,6 +35,11 @@ def region(drawn: dict[str, Any]) -> np.ndarray[Any, Any] | None:
     return painted if painted is not None and painted.any() else None
 
 
+def refusal(said: str) -> gr.Error:
+    """One sentence for who asked, and no traceback in the log."""
+    return gr.Error(said, title="Not edited", print_exception=False)
+
+
 @spaces.GPU(duration=SECONDS)
 def edit(
     drawn: dict[str, Any] | None, caption: str, text: str, steps: int, seed: int, progress: gr.Progress = bar
@@ -42,11 +47,11 @@ def edit(
     """The picture before and after, where it was edited, and what was understood."""
     shown = drawn and drawn["background"]
     if shown is None:
-        raise gr.Error("Open a picture first, or take one of the examples.")
+        raise refusal("Open a picture first, or take one of the examples.")
     if not text.strip():
-        raise gr.Error("Say what to change, such as: make the cat a dog.")
+        raise refusal("Say what to change, such as: make the cat a dog.")
     if shown.width * shown.height > PIXELS:
-        raise gr.Error(f"The picture has {shown.width}x{shown.height} pixels, and {PIXELS:,} are the most here.")
+        raise refusal(f"The picture has {shown.width}x{shown.height} pixels, and {PIXELS:,} are the most here.")
     try:
         edited = editor.edit(
             shown, text, source=caption.strip() or None, steps=min(int(steps), STEPS), seed=int(seed),
@@ -54,9 +59,9 @@ def edit(
             progress=lambda done, total: progress((done, total), unit="steps"),
         )  # fmt: skip
     except LeditsError as error:
-        raise gr.Error(f"{error.what}.") from None
+        raise refusal(f"{error.what}.") from None
     except ValueError as error:
-        raise gr.Error(f"{error}.") from None
+        raise refusal(f"{error}.") from None
     for text, idle in zip(edited.recipe.edits, edited.idle, strict=True):
         if idle:
             gr.Warning(f"{text} changed nothing: {idle}.")
@@ -92,7 +97,10 @@ def page() -> gr.Blocks:
             [drawn, caption, text],
         )  # fmt: skip
         asked = [drawn, caption, text, steps, seed]
-        gr.on([button.click, text.submit], edit, asked, [result, where, understood], concurrency_limit=1)
+        gr.on(
+            [button.click, text.submit], edit, asked, [result, where, understood], concurrency_limit=1,
+            show_progress_on=result, api_name="edit",
+        )  # fmt: skip
     return made
 
 
