@@ -32,7 +32,7 @@ def region(drawn: dict[str, Any]) -> np.ndarray[Any, Any] | None:
     """Where somebody painted, (H W) in 0..255; None where nobody did."""
     layers = [np.asarray(layer.convert("RGBA"))[..., 3] for layer in drawn["layers"]]
     painted = np.maximum.reduce(layers) if layers else None
-    return painted if painted is not None and painted.any() else None
+    return (painted > 0) * np.uint8(255) if painted is not None and painted.any() else None
 
 
 def refusal(said: str) -> gr.Error:
@@ -79,7 +79,8 @@ def page() -> gr.Blocks:
             with gr.Column():
                 drawn = gr.ImageEditor(
                     label="Picture; paint where it may change, or nowhere", type="pil", image_mode="RGBA",
-                    sources=["upload", "clipboard"], transforms=(), brush=gr.Brush(colors=["#ff0000"], default_size=40),
+                    sources=["upload", "clipboard"], transforms=(),
+                    brush=gr.Brush(colors=[("#ff0000", 0.5)], default_size=40),
                 )  # fmt: skip
                 caption = gr.Textbox(label="What the picture shows", placeholder="a cat on a meadow")
                 text = gr.Textbox(label="What to change", placeholder="make the cat a dog")
