@@ -22,8 +22,8 @@ combinations: .venv/dev
 # The node packs in the real ComfyUI and InvokeAI, on the CPU. Each has an environment of its own, of 2 to 3 GB.
 # torchvision and torchaudio must come from where PyTorch does: with a CPU build of it, PIP_EXTRA_INDEX_URL=
 # https://download.pytorch.org/whl/cpu
-test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
-	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python \
+test-hosts: .venv/dev .venv/comfyui/ready .venv/comfy-cli/ready .venv/invokeai/ready
+	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python COMFY_CLI=$(CURDIR)/.venv/comfy-cli/bin/comfy \
 		INVOKEAI_VENV=$(CURDIR)/.venv/invokeai OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
 
 # The Space of gradio's kind, in an environment of its own and in chromium.
@@ -114,6 +114,12 @@ TORCH ?= torch
 	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.19.4 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
 	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt \
 		-r $(COMFYUI_DIR)/requirements.txt .
+	touch $@
+
+# The program of ComfyUI's registry, which reads a pack as the registry does.
+.venv/comfy-cli/ready: .venv/ready
+	$(PYTHON) -m venv .venv/comfy-cli
+	.venv/comfy-cli/bin/python -m pip --disable-pip-version-check install -q comfy-cli==1.23.0
 	touch $@
 
 .venv/gradio/ready: .venv/torch.txt
