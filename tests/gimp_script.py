@@ -66,7 +66,9 @@ def edited(name, image, drawables, **given):
     if done:
         layer = result.index(1)
         width, height = layer.get_width(), layer.get_height()
-        note |= {"name": layer.get_name(), "offsets": list(layer.get_offsets()[-2:]), "size": [width, height]}
+        parent = layer.get_parent()
+        note |= {"name": layer.get_name(), "parent": parent and parent.get_name()}
+        note |= {"offsets": list(layer.get_offsets()[-2:]), "size": [width, height]}
         (FOLDER / f"{name}.mask").write_bytes(pixels(layer.get_mask(), "Y u8", width, height))
         (FOLDER / f"{name}.layer").write_bytes(pixels(layer, "R'G'B'A u8", width, height))
     notes[name] = note
@@ -89,6 +91,18 @@ Gimp.Selection.feather(image, 6)
 edited("selected", image, [layer])
 edited("again", image, [layer], edit="give it a hat")
 edited("captioned", image, [image.get_layers()[0]], edit="make the cat a dog", caption="a cat on a beach")
+
+image = started("rgb")
+image.set_color_profile(Gimp.ColorProfile.new_rgb_adobe())
+edited("profile", image, [filled(image, "rgb", "below", bytes(opaque))])
+
+image = started("rgba")
+filled(image, "rgba", "ground", bytes(opaque))
+group = Gimp.GroupLayer.new(image, "group")
+image.insert_layer(group, None, 0)
+layer = filled(image, "rgba", "inner", noise)
+image.reorder_item(layer, group, 0)
+edited("grouped", image, [layer])
 
 image = started("16")
 layer = filled(image, "16", "below", bytes(opaque))

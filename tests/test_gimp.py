@@ -235,7 +235,20 @@ def gimp(tmp_path_factory: pytest.TempPathFactory) -> Generator[Outcomes]:
         yield Outcomes(folder, len(client.get("/v1/inversions").json()["inversions"]), done.stdout + done.stderr)
 
 
-EDITED = ("rgb", "rgba", "grey", "16", "float", "selected", "again", "captioned", "selected-16", "visible")
+EDITED = (
+    "rgb",
+    "rgba",
+    "grey",
+    "16",
+    "float",
+    "selected",
+    "again",
+    "captioned",
+    "selected-16",
+    "visible",
+    "profile",
+    "grouped",
+)
 
 
 @pytest.mark.parametrize("case", EDITED)
@@ -279,9 +292,14 @@ def test_the_layer_lies_on_the_one_that_was_edited_and_has_its_place_and_transpa
     assert len(np.unique(gimp.bytes("among", "layer")[..., 3])) > 100
 
 
+def test_what_lies_in_a_group_is_edited_in_it(gimp):
+    assert gimp.notes["grouped"]["parent"] == "group"
+    assert gimp.notes["grouped"]["layers"] == ["group", "ground"]
+
+
 def test_a_picture_is_taken_apart_once(gimp):
-    """Five kinds; the selected one twice, and once more its result; 16 bits; small, visible, small again."""
-    assert gimp.inversions == 5 + 2 + 1 + 3
+    """Five kinds; the selected one twice, and once more its result; a profile, a group, 16 bits; small, visible, small."""
+    assert gimp.inversions == 5 + 2 + 3 + 3
 
 
 @pytest.mark.parametrize(
