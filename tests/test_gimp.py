@@ -298,7 +298,7 @@ def test_what_lies_in_a_group_is_edited_in_it(gimp):
 
 
 def test_a_picture_is_taken_apart_once(gimp):
-    """Five kinds; the selected one twice, and once more its result; a profile, a group, 16 bits; small, visible, small."""
+    """Five kinds; the selected one and its result; a profile, a group, 16 bits; small, visible, small again."""
     assert gimp.inversions == 5 + 2 + 3 + 3
 
 
