@@ -93,6 +93,8 @@ def added(image: Any, shown: Any, beneath: Any, text: str, given: Any) -> Any:
     kept = json.loads(bytes(noted.get_data())) if noted else {}
     sent = Picture(area.width, area.height, clear or before)
     answer = server.edit(sent, text, (given.get_property("caption") or "").strip(), region, kept, tell)
+    if not image.is_valid() or (beneath and not beneath.is_valid()):
+        raise Failed("The layer was removed while it was edited: nothing is there to lay the result on.")
     after = opened(answer.image, area)
     mask = changed(before, after)
     if not any(mask):
