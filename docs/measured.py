@@ -33,7 +33,6 @@ CODE = {
     "batches": ["src/ledits/batch/*.py"],
     "the server": ["src/ledits/server/*.py"],
     "the benchmark": ["src/ledits_bench/*.py", "src/ledits/scenes/*.py"],
-    "the script": ["benchmarks/compare.py", "benchmarks/batch.py", "benchmarks/serve.py", "benchmarks/thrifty.py"],
 }
 
 Read = Callable[[str], bytes]
@@ -41,7 +40,7 @@ Read = Callable[[str], bytes]
 
 def here() -> tuple[list[str], Read]:
     """The files of this checkout, and how one is read."""
-    found = [path for top in ("src", "benchmarks", "packages") for path in (ROOT / top).rglob("*") if path.is_file()]
+    found = [path for top in ("src", "packages") for path in (ROOT / top).rglob("*") if path.is_file()]
     return [path.relative_to(ROOT).as_posix() for path in found], lambda name: (ROOT / name).read_bytes()
 
 

@@ -7,6 +7,7 @@ import torch
 from diffusers import (
     DiffusionPipeline,
     FluxPipeline,
+    QwenImagePipeline,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -23,12 +24,14 @@ STOCK = {
     "sdxl": lambda: tiny(StableDiffusionXLPipeline, scheduler()),
     "sd3": lambda: StableDiffusion3Pipeline(**tiny_families.make("sd3").components),
     "flux": lambda: FluxPipeline(**tiny_families.make("flux").components),
+    "qwen": lambda: QwenImagePipeline(**tiny_families.make("qwen_image").components),
 }
 OURS = {
     "sd": ledits.LEditsPPPipelineStableDiffusion,
     "sdxl": ledits.LEditsPPPipelineStableDiffusionXL,
     "sd3": ledits.LEditsPPPipelineStableDiffusion3,
     "flux": ledits.LEditsPPPipelineFlux,
+    "qwen": ledits.LEditsPPPipelineQwenImage,
 }
 
 
