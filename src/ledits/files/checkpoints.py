@@ -17,8 +17,8 @@ from ledits.files.defaults import WHOLE, Defaults
 # The small models: the one that is used where none is named, and all of them.
 BUNDLED = "scenes"
 IN_PACKAGE = (BUNDLED, "scenes-flow")
-# The extra `demo` brings them as a package of their own; in a checkout they lie in the library's folder.
-_PACKAGE = "ledits_scenes"
+# In a checkout they lie in the library's folder; the extra `demo` brings them as a package of their own.
+_CHECKOUT, _PACKAGE = Path(__file__).parents[1] / "models", "ledits_scenes"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class World:
 
 def bundled(model: str) -> Path | None:
     """The folder of a small model, by its name; None where the package that brings them is not installed."""
-    places = [Path(__file__).parents[1] / "models"]
+    places = [_CHECKOUT]
     if (package := importlib.util.find_spec(_PACKAGE)) is not None:
         places += map(Path, package.submodule_search_locations or ())
     return next((place / model for place in places if (place / model / "model_index.json").is_file()), None)
