@@ -136,12 +136,12 @@ TORCH ?= torch
 	$(PYTHON) -m venv .venv/comfyui
 	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.19.4 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
 	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt \
-		-r $(COMFYUI_DIR)/requirements.txt .
+		-r $(COMFYUI_DIR)/requirements.txt . ./src/ledits/models
 	touch $@
 
 .venv/invokeai/ready: .venv/torch.txt
 	$(PYTHON) -m venv .venv/invokeai
-	.venv/invokeai/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt invokeai==6.14.2 .
+	.venv/invokeai/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt invokeai==6.14.2 . ./src/ledits/models
 	touch $@
 
 clean:

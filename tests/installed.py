@@ -16,7 +16,6 @@ import threading
 import urllib.request
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 BESIDE = Path(sys.executable).parent / ("ledits.exe" if sys.platform == "win32" else "ledits")
 MISSING = "the small model 'scenes' is not installed: pip install 'ledits[demo]'"
@@ -31,8 +30,9 @@ def ledits(*arguments: str, code: int = 0) -> str:
 
 
 def library() -> None:
-    import ledits as package
     from PIL import Image
+
+    import ledits as package
 
     assert "site-packages" in str(package.__file__), package.__file__
     assert "torch" not in sys.modules
@@ -70,7 +70,8 @@ def demo() -> None:
     found = recognise(image.read(Path("panda.png")).rgb, meadow, near=SAMPLES["cat"].objects[0])[0].name
     assert found == "panda", found
     # The other small model, and many pictures.
-    ledits("edit", "demo/cat.png", "cat->dog", "--source", "a cat on a meadow", "-o", "flow.png", "--model", "scenes-flow")
+    swap = ("edit", "demo/cat.png", "cat->dog", "--source", "a cat on a meadow")
+    ledits(*swap, "-o", "flow.png", "--model", "scenes-flow")
     ledits("batch", "demo/cat.png", "demo/panda.png", "--edit", "+sunglasses", "-o", "edited")
     assert len(list(Path("edited/demo").glob("*.png"))) == 2
 
@@ -104,7 +105,7 @@ def serve() -> None:
     with Running("serve", "--port", "0", "--store", "store") as at:
         assert [model["id"] for model in json.loads(get(f"{at}/v1/models"))["data"]] == ["scenes"]
         picture = "data:image/png;base64," + base64.b64encode(Path("demo/cat.png").read_bytes()).decode()
-        asked: dict[str, Any] = {"images": [{"image_url": picture}], "prompt": "make the cat a dog", "source": "a cat on a meadow"}
+        asked = {"images": [{"image_url": picture}], "prompt": "make the cat a dog", "source": "a cat on a meadow"}
         request = urllib.request.Request(
             f"{at}/v1/images/edits", json.dumps(asked).encode(), {"Content-Type": "application/json"}
         )
@@ -119,7 +120,7 @@ def serve() -> None:
             assert get(f"{at}/{name}")
         for _ in range(300):
             about = json.loads(get(f"{at}/studio.json"))
-            if "loading" not in about:
+            if not about["loading"]:
                 break
             threading.Event().wait(1)
         assert list(about["models"]) == ["scenes"]

@@ -70,7 +70,7 @@ def test_the_command_line_says_what_to_install(command, missing, monkeypatch, ca
     ids=["edit", "Editor", "load"],
 )
 def test_python_says_what_to_install(ask, missing):
-    with pytest.raises(ValueError) as said:
+    with pytest.raises(ValueError, match="not installed") as said:
         ask()
     assert str(said.value) == SENTENCE
 
