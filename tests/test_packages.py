@@ -78,9 +78,10 @@ def test_the_library_is_every_file_of_its_packages_and_no_weights(library):
     assert not [name for name in library.wheel | library.sdist if name.endswith((".safetensors", ".pyc", ".so"))]
 
 
-def test_the_librarys_sdist_is_the_repository_without_the_small_models(library):
-    left_out = ("src/ledits/models/", ".ci/", ".github/")
-    assert library.sdist - {"PKG-INFO"} == {name for name in tracked(ROOT) if not name.startswith(left_out)}
+def test_the_librarys_sdist_is_the_repository_without_weights(library):
+    files = {name for name in tracked(ROOT) if not name.startswith((".ci/", ".github/"))}
+    weights = {name for name in files if name.endswith(".safetensors")} | {"src/ledits/models/pyproject.toml"}
+    assert library.sdist - {"PKG-INFO"} == files - weights
 
 
 def test_the_small_models_are_theirs_alone(small_models):

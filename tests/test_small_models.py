@@ -10,8 +10,6 @@ import ledits
 from ledits import backbones, cli, editor
 from ledits.files import checkpoints
 
-from conftest import BUNDLED_FOLDER
-
 SENTENCE = (
     "the small model 'scenes' is not installed: pip install 'ledits[demo]' brings it, or name a model of your own, a "
     "folder or a hub id"
@@ -90,10 +88,15 @@ def test_the_package_of_the_extra_is_found(missing, monkeypatch):
     """A checkout's own come first; without them those of the package, which nothing has to import."""
     monkeypatch.setattr(checkpoints, "_PACKAGE", "ledits_scenes_here")
     package = missing / "site/ledits_scenes_here"
-    shutil.copytree(BUNDLED_FOLDER / "tokenizer", package / "scenes/tokenizer")
-    shutil.copy(BUNDLED_FOLDER / "model_index.json", package / "scenes")
+    (package / "scenes/unet").mkdir(parents=True)
+    (package / "scenes/unet/weights.safetensors").touch()
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(missing / "site")
     assert checkpoints.find("scenes") == package / "scenes"
-    monkeypatch.setattr(checkpoints, "_CHECKOUT", BUNDLED_FOLDER.parent)
-    assert checkpoints.find("scenes") == BUNDLED_FOLDER
+    here = missing / "src/models"
+    shutil.copytree(package, here)
+    monkeypatch.setattr(checkpoints, "_CHECKOUT", here)
+    assert checkpoints.find("scenes") == here / "scenes"
+    # An sdist's folder has no weights.
+    (here / "scenes/unet/weights.safetensors").unlink()
+    assert checkpoints.find("scenes") == package / "scenes"
