@@ -39,12 +39,12 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-import ledits
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
 from ledits.cpu import packed, precision
+from ledits.files import checkpoints
 
-SCENES = Path(ledits.__file__).parent / "models/scenes"
+SCENES = checkpoints.find("scenes")
 SCHEDULER = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
     "steps_offset": 1, "algorithm_type": "sde-dpmsolver++", "solver_order": 2, "final_sigmas_type": "sigma_min",
