@@ -391,6 +391,8 @@ LATER: list[tuple[str, list[str] | None]] = [
     ("Hide the hat behind the cat", None),
     ("draw attention to the cat", None),
     ("cut out the cat", None),
+    ("Add sunglasses to both cats", ["+sunglasses"]),
+    ("Remove the hats from all cats", ["-hats"]),
     ("remove color", None),
     ("remove the cat and fill with grass", None),
     ("remove the cat and fill in the background", None),

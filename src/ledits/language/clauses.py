@@ -24,7 +24,7 @@ WHOLE = (
 _THE = r"(?:the|his|her|its|their|my|your|our|this|that|these|those)"
 # What gets another look: an article by itself is nothing.
 _LOOKED_AT = rf"(?:{DETERMINER}\ (?!{DETERMINER}\ )\S.*?|(?!{DETERMINER}\ )\S.*?)(?<!\ a)(?<!\ an)(?<!\ the)"
-_OWNED = rf"(?:{_THE}\ [^,]+|{_PRONOUN})"
+_OWNED = rf"(?:(?:{_THE}|both|all|each|every)\ [^,]+|{_PRONOUN})"
 _BEFORE = words(
     "on in at with of to by under over above below beside behind before near from around against inside through "
     "between without into onto like for wearing holding next_to in_front_of out off as"
