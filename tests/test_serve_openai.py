@@ -296,6 +296,8 @@ def test_an_address_holds_the_very_picture_for_a_short_time_and_needs_no_key(tmp
         with server.client() as http:
             assert len(set(addresses)) == 3
             assert all(each.startswith(f"{server.address}/pictures/") for each in addresses)
+            head = http.head(addresses[2])
+            assert (head.status_code, head.headers["content-type"], head.content) == (200, "image/jpeg", b"")
             assert [http.get(each).status_code for each in addresses] == [404, 200, 200]
             shown = http.get(addresses[2])
             assert (shown.content, shown.headers["content-type"]) == (base64.b64decode(itself.b64_json), "image/jpeg")

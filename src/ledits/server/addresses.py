@@ -55,6 +55,7 @@ def router(addresses: Addresses) -> APIRouter:
     """Where the pictures are found."""
     routes = APIRouter(tags=["OpenAI"])
 
+    @routes.head("/pictures/{name}", include_in_schema=False)  # some programs ask what it is before they fetch it
     @routes.get("/pictures/{name}")
     async def picture(name: str) -> Response:
         """A picture of an answer with `response_format=url`; no key is needed."""
