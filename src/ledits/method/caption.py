@@ -24,6 +24,9 @@ from ledits.method.told import Told
 # scenes (docs/log). What a thing is shows at the less noisy levels.
 _STRIDE = 2
 _RARELY = 3
+# An edit takes a place whose prediction it moves by two thirds of how far the caption's own one is from the picture:
+# 0.4 of both together. One that takes more than half of the picture so is of all of it, as of a background or a style.
+_TAKEN = 0.4
 # The share of an edit's steps in which the picture does not show yet what the other edits do.
 _EARLY = 0.35
 
@@ -102,7 +105,8 @@ def locate(
 ) -> list[Concept]:  # fmt: skip
     """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
 
-    A threshold is the share of the given region left alone; None finds it by Otsu's method. Where two regions meet, the
+    A threshold is the share of the given region left alone; None finds it: by Otsu's method, or what is `taken` where
+    that is most of the picture, for then no part of it is still, and no split is between still and changed. Where two regions meet, the
     smaller one has the place to itself: an object that changes on a background that does. What guides nothing (scale 0,
     or the caption itself) has no region.
 
@@ -120,6 +124,7 @@ def locate(
     _ask(denoise, inversion, levels, [prompt for prompt in asked if prompt != base], known.often)
     # Means of plain differences: the noisiest levels, where most is undecided, count most.
     like = inversion.x[-1][:, 0].float()
+    error = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
     apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
     found, allowed = list[Tensor](), list[Tensor]()
     for concept, captions in pairs:
@@ -139,6 +144,10 @@ def locate(
                 kept = otsu(apart[captions.clear], torch.ones_like(values))[:, None]
                 free = free * torch.where(_same(captions.clear, base, values), 1, 1 - kept)
             region = otsu(values, free[:, 0])[:, None]
+            if captions.clear not in clear:  # what comes beside something is a thing
+                whole = taken(known.often[captions.target], error)[:, None] * (free > 0)
+                most = whole.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True)
+                region = torch.where(most, whole, region)
             region = torch.where(_same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
@@ -180,6 +189,18 @@ def _ask(
         predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
         apart = (predicted - inversion.base_denoised[levels].float()).abs().sum(3)
         known.update(zip(prompts, apart, strict=True))
+
+
+def taken(apart: Tensor, error: Tensor) -> Tensor:
+    """1 where an edit moves a prediction far, (b h w), of how far it does and how wrong the caption's own is (l b h w).
+
+    Where much is undecided a prediction moves much, though nothing there is to change: a thing's details beside another
+    background. How wrong it is at that level says how much that is. A background shows at the noisiest levels, a style
+    at the least noisy ones, so each third of the levels is asked, and the one that says most counts.
+    """
+    share = apart / (apart + error).clamp(min=torch.finfo(apart.dtype).tiny)
+    thirds = torch.stack([part.mean(0) for part in share.tensor_split(3) if len(part)])
+    return (core.smooth(thirds.amax(0)[:, None])[:, 0] > _TAKEN).to(apart)
 
 
 def _same(one: Hashable, other: Hashable, like: Tensor) -> Tensor:
