@@ -431,7 +431,7 @@ def _pictures(found: Results, rows: Sequence[Row], shown: Sequence[str], column:
     ours = sorted(mine, key=lambda row: (-row["worth"], row["twin_rms"]))
     side = _side(folder)
     figures: list[Figure] = []
-    for title, group in (("best", ours[:SHOWN]), ("worst", ours[-SHOWN:][::-1])):
+    for title, group in (("best", ours[:SHOWN]), ("worst", ours[-SHOWN:][::-1])) if ours else ():
         columns: list[NDArray[np.uint8]] = []
         for row in group:
             case = by_id[row["case"]]

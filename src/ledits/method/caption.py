@@ -53,12 +53,12 @@ def edit(
     """
     base = inversion.base_prompt
     told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
-    located = locate(denoise, inversion, concepts, told, known)
+    located, whole = _located(denoise, inversion, concepts, told, known)
     directions, of = list[Concept](), list[int]()
     for k, (concept, captions) in enumerate(zip(located, told, strict=True)):
         if captions.target == base:
             continue  # it asks for what is there
-        for direction in spans(concept, captions, inversion, drop_source_late=drop_source_late):
+        for direction in spans(concept, captions, inversion, whole[k], drop_source_late=drop_source_late):
             directions.append(direction)
             of.append(k)
     regions = [concept.region for concept in located if concept.region is not None]
@@ -81,8 +81,14 @@ def edit(
             return
 
 
-def spans(concept: Concept, told: Told, inversion: Inversion, *, drop_source_late: bool = False) -> list[Concept]:
-    """The directions of one edit, which take turns: each says what it moves towards and away from in its steps."""
+def spans(
+    concept: Concept, told: Told, inversion: Inversion, whole: Sequence[bool] = (), *, drop_source_late: bool = False
+) -> list[Concept]:  # fmt: skip
+    """The directions of one edit, which take turns: each says what it moves towards and away from in its steps.
+
+    `whole` says of which pictures it takes the most: there, once the picture shows it, nothing is left that it would
+    have to be told apart from, and a scale would only burn what stands in it. It is drawn as its caption says.
+    """
     base, n = inversion.base_prompt, len(inversion.schedule)
     first, end = concept.warmup, n if concept.cooldown is None else min(concept.cooldown, n)
     late = first + math.ceil(max(1.0, _EARLY * (n - first)))
@@ -91,6 +97,9 @@ def spans(concept: Concept, told: Told, inversion: Inversion, *, drop_source_lat
     result = list[Concept]()
     for start, stop in zip(cuts, cuts[1:], strict=False):
         towards, away = (told.late, told.away) if start >= late else (told.early, base)
+        if start >= late and any(whole):
+            pairs = zip(whole, _each(towards, whole), _each(away, whole), strict=True)
+            away = towards if all(whole) else tuple(new if most else old for most, new, old in pairs)
         away = towards if start >= dropped else None if away == base else away
         if result and (result[-1].prompt, result[-1].away) == (towards, away):
             result[-1] = replace(result[-1], cooldown=stop)
@@ -106,7 +115,7 @@ def locate(
     """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
 
     A threshold is the share of the given region left alone; None finds it: by Otsu's method, or what is `taken` where
-    that is most of the picture, for then no part of it is still, and no split is between still and changed. Where two regions meet, the
+    that is most of the picture, for then nothing is still that a split could be from. Where two regions meet, the
     smaller one has the place to itself: an object that changes on a background that does. What guides nothing (scale 0,
     or the caption itself) has no region.
 
@@ -114,8 +123,16 @@ def locate(
     thing each is left what that thing's own caption predicts better than those of all others do, changed or not.
     `known` remembers what the network was asked, so that it is asked once.
     """
+    return _located(denoise, inversion, concepts, told, known)[0]
+
+
+def _located(
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None,
+    known: Known | None,
+) -> tuple[list[Concept], list[list[bool]]]:  # fmt: skip
+    """As `locate`, and of which pictures each edit takes the most."""
     if not concepts:
-        return []
+        return [], []
     known, base = known or Known(), inversion.base_prompt
     told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
     levels, pairs = list(range(0, len(inversion.schedule), _STRIDE)), list(zip(concepts, told, strict=True))
@@ -126,12 +143,13 @@ def locate(
     like = inversion.x[-1][:, 0].float()
     error = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
     apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
-    found, allowed = list[Tensor](), list[Tensor]()
+    found, allowed, whole = list[Tensor](), list[Tensor](), list[list[bool]]()
     for concept, captions in pairs:
         free = torch.ones_like(like)[:, None]
         if concept.region is not None:
             free = F.interpolate(concept.region.to(like), like.shape[-2:], mode="area").expand_as(free)
         still = _same(captions.target, base, like)
+        whole.append([False] * len(like))
         if concept.scale == 0 or bool(still.all()):
             allowed.append(free * 0)
             found.append(free * 0)
@@ -145,9 +163,10 @@ def locate(
                 free = free * torch.where(_same(captions.clear, base, values), 1, 1 - kept)
             region = otsu(values, free[:, 0])[:, None]
             if captions.clear not in clear:  # what comes beside something is a thing
-                whole = taken(known.often[captions.target], error)[:, None] * (free > 0)
-                most = whole.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True)
-                region = torch.where(most, whole, region)
+                all_over = taken(known.often[captions.target], error)[:, None] * (free > 0)
+                most = all_over.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True)
+                region = torch.where(most, all_over, region)
+                whole[-1] = most.flatten().tolist()
             region = torch.where(_same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
@@ -159,7 +178,7 @@ def locate(
         wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}
         found = _shared_out(found, allowed, own, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
-    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)]
+    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)], whole
 
 
 def _shared_out(
@@ -189,6 +208,10 @@ def _ask(
         predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
         apart = (predicted - inversion.base_denoised[levels].float()).abs().sum(3)
         known.update(zip(prompts, apart, strict=True))
+
+
+def _each(prompt: Prompt, pictures: Sequence[object]) -> Sequence[Prompt]:
+    return prompt if isinstance(prompt, tuple) else (prompt,) * len(pictures)
 
 
 def taken(apart: Tensor, error: Tensor) -> Tensor:
