@@ -37,9 +37,12 @@ def perform(
     """Do the trips that the folder does not hold yet; yields a line as each method is done."""
     with alone(folder, "ledits bench"):
         begin(backbone, folder, command, about)
-        journeys: list[tuple[str, Way]] = [("ours", "kept")] if "ours" in methods else []
-        anew: Way = "anew"
-        journeys += [(name, anew) for name in methods if not METHODS[name].composite]
+        journeys = list[tuple[str, Way]]()
+        if "ours" in methods:
+            journeys.append(("ours", "kept"))
+        for name in methods:
+            if not METHODS[name].composite:
+                journeys.append((name, "anew"))
         done = {(row["method"], row["way"], row["case"]) for row in results(folder) if row["trip"] == trips}
         for method, way in journeys:
             left = [case for case in cases if (method, way, case.id) not in done]
