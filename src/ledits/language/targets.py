@@ -89,11 +89,14 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
     left, right = _key(before, -1), _key(after, 0)
     if denied := {left, given[begin].key} & {"without", "no", "not"}:
         raise Unsure(f"{min(denied)!r} says that {phrase!r} is not there")
-    if not names and any(word.key in words.PRONOUNS for word in after[1:3]):
+    if not names and any(_stands_for_a_thing(after, i) for i in (1, 2)):
         raise Unsure(f"{phrase!r} stands between a thing and what is said of it")
     if left == "with" and words.is_participle(right):  # "a man with a backpack walking": the man walks
         return _tidy([*before[:-1], *after])
-    if right and not (right in words.JOINS or right in words.PREPOSITIONS or right in _MARKS):
+    # "A cat with a bow is on a bed": the cat is.
+    about_another = right in {"is", "are"} and (left == "with" or words.is_participle(left) or _is_relative(before))
+    known = right in words.JOINS or right in words.PREPOSITIONS or right in _MARKS or words.begins_with_relation(after)
+    if right and not known and not about_another:
         raise Unsure(f"what follows {phrase!r} may be about it")
     if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or names or _objects(before)):
         return _listed(before, after[1:], given[begin:end], with_and=right != ",")
@@ -108,7 +111,7 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
         return _without(before, 1, after, phrase)  # "a man holding an umbrella": nothing is held any more
     if (relation := words.ends_in_relation(before)) and len(before) > relation:
         return _without(before, relation, after, phrase)
-    if _key(before, -2) in words.RELATIVES and left not in words.PREPOSITIONS | words.AUXILIARIES and len(before) > 2:
+    if _is_relative(before):
         return _without(before, 2, after, phrase)  # "a cat that wears a hat"
     if left in words.PREPOSITIONS and not names:
         if left in {"of", "between"} or len(before) < 2:
@@ -313,6 +316,20 @@ def _check_noun_phrase(found: Sequence[Word], phrase: str) -> None:
         len(found) > len(words.split(phrase)) and any(words.is_plural([Word(key)]) for key in inner)
     ):
         raise Unsure(f"what stands before {phrase!r} may need it")
+
+
+def _is_relative(before: Sequence[Word]) -> bool:
+    """Whether what follows is all that a thing is said to do: "a cat that wears"."""
+    verb = _key(before, -1)
+    return (
+        len(before) > 2 and _key(before, -2) in words.RELATIVES and verb not in words.PREPOSITIONS | words.AUXILIARIES
+    )
+
+
+def _stands_for_a_thing(given: Sequence[Word], i: int) -> bool:
+    """Whether the i-th word is a pronoun; "one" before a noun is a number."""
+    counted = _key(given, i) == "one" and _key(given, i + 1).isalpha() and not _ends_before_a_noun(_key(given, i + 1))
+    return _key(given, i) in words.PRONOUNS and not (counted and _key(given, i + 1) not in words.AUXILIARIES)
 
 
 def _names_the_picture(before: Sequence[Word]) -> bool:

@@ -53,12 +53,12 @@ def edit(
     """
     base = inversion.base_prompt
     told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
-    located, whole = _located(denoise, inversion, concepts, told, known)
+    located, looks = _located(denoise, inversion, concepts, told, known)
     directions, of = list[Concept](), list[int]()
     for k, (concept, captions) in enumerate(zip(located, told, strict=True)):
         if captions.target == base:
             continue  # it asks for what is there
-        for direction in spans(concept, captions, inversion, whole[k], drop_source_late=drop_source_late):
+        for direction in spans(concept, captions, inversion, looks[k], drop_source_late=drop_source_late):
             directions.append(direction)
             of.append(k)
     regions = [concept.region for concept in located if concept.region is not None]
@@ -82,12 +82,12 @@ def edit(
 
 
 def spans(
-    concept: Concept, told: Told, inversion: Inversion, whole: Sequence[bool] = (), *, drop_source_late: bool = False
+    concept: Concept, told: Told, inversion: Inversion, looks: Sequence[bool] = (), *, drop_source_late: bool = False
 ) -> list[Concept]:  # fmt: skip
     """The directions of one edit, which take turns: each says what it moves towards and away from in its steps.
 
-    `whole` says of which pictures it takes the most: there, once the picture shows it, nothing is left that it would
-    have to be told apart from, and a scale would only burn what stands in it. It is drawn as its caption says.
+    `looks` says in which pictures it changes how all of it looks. There it begins late: what stands where is decided in
+    the first steps, and is to stay.
     """
     base, n = inversion.base_prompt, len(inversion.schedule)
     first, end = concept.warmup, n if concept.cooldown is None else min(concept.cooldown, n)
@@ -97,9 +97,11 @@ def spans(
     result = list[Concept]()
     for start, stop in zip(cuts, cuts[1:], strict=False):
         towards, away = (told.late, told.away) if start >= late else (told.early, base)
-        if start >= late and any(whole):
-            pairs = zip(whole, _each(towards, whole), _each(away, whole), strict=True)
-            away = towards if all(whole) else tuple(new if most else old for most, new, old in pairs)
+        if start < late < end and any(looks):
+            pairs = zip(looks, _each(base, looks), _each(towards, looks), strict=True)
+            towards = tuple(old if look else new for look, old, new in pairs)
+            if all(looks):
+                continue
         away = towards if start >= dropped else None if away == base else away
         if result and (result[-1].prompt, result[-1].away) == (towards, away):
             result[-1] = replace(result[-1], cooldown=stop)
@@ -130,7 +132,7 @@ def _located(
     denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None,
     known: Known | None,
 ) -> tuple[list[Concept], list[list[bool]]]:  # fmt: skip
-    """As `locate`, and of which pictures each edit takes the most."""
+    """As `locate`, and in which pictures each edit changes how all of it looks."""
     if not concepts:
         return [], []
     known, base = known or Known(), inversion.base_prompt
@@ -143,13 +145,13 @@ def _located(
     like = inversion.x[-1][:, 0].float()
     error = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
     apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
-    found, allowed, whole = list[Tensor](), list[Tensor](), list[list[bool]]()
+    found, allowed, looks = list[Tensor](), list[Tensor](), list[list[bool]]()
     for concept, captions in pairs:
         free = torch.ones_like(like)[:, None]
         if concept.region is not None:
             free = F.interpolate(concept.region.to(like), like.shape[-2:], mode="area").expand_as(free)
         still = _same(captions.target, base, like)
-        whole.append([False] * len(like))
+        looks.append([False] * len(like))
         if concept.scale == 0 or bool(still.all()):
             allowed.append(free * 0)
             found.append(free * 0)
@@ -163,10 +165,13 @@ def _located(
                 free = free * torch.where(_same(captions.clear, base, values), 1, 1 - kept)
             region = otsu(values, free[:, 0])[:, None]
             if captions.clear not in clear:  # what comes beside something is a thing
-                all_over = taken(known.often[captions.target], error)[:, None] * (free > 0)
-                most = all_over.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True)
-                region = torch.where(most, all_over, region)
-                whole[-1] = most.flatten().tolist()
+                ever, late = (each[:, None] * (free > 0) for each in taken(known.often[captions.target], error))
+                most, look = (
+                    each.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True)
+                    for each in (ever, late)
+                )
+                region = torch.where(most, ever, region)
+                looks[-1] = look.flatten().tolist()
             region = torch.where(_same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
@@ -178,7 +183,7 @@ def _located(
         wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}
         found = _shared_out(found, allowed, own, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
-    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)], whole
+    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)], looks
 
 
 def _shared_out(
@@ -214,16 +219,20 @@ def _each(prompt: Prompt, pictures: Sequence[object]) -> Sequence[Prompt]:
     return prompt if isinstance(prompt, tuple) else (prompt,) * len(pictures)
 
 
-def taken(apart: Tensor, error: Tensor) -> Tensor:
-    """1 where an edit moves a prediction far, (b h w), of how far it does and how wrong the caption's own is (l b h w).
+def taken(apart: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """1 where an edit moves a prediction far, (b h w), of how far it does and how wrong the caption's own is (l b h w);
+    and 1 where it does so at the least noisy levels.
 
     Where much is undecided a prediction moves much, though nothing there is to change: a thing's details beside another
-    background. How wrong it is at that level says how much that is. A background shows at the noisiest levels, a style
-    at the least noisy ones, so each third of the levels is asked, and the one that says most counts.
+    background. How wrong it is at that level says how much that is. A background shows at the noisiest levels, so each
+    third of the levels is asked, and the one that says most counts. What the least noisy ones still change, with all
+    that stands there in plain sight, is how it looks.
     """
     share = apart / (apart + error).clamp(min=torch.finfo(apart.dtype).tiny)
     thirds = torch.stack([part.mean(0) for part in share.tensor_split(3) if len(part)])
-    return (core.smooth(thirds.amax(0)[:, None])[:, 0] > _TAKEN).to(apart)
+    plain = thirds[-1] if len(thirds) == 3 else thirds[-1] * 0  # of fewer levels none is so much less noisy
+    ever, late = (core.smooth(each[:, None])[:, 0] > _TAKEN for each in (thirds.amax(0), plain))
+    return ever.to(apart), late.to(apart)
 
 
 def _same(one: Hashable, other: Hashable, like: Tensor) -> Tensor:
