@@ -491,7 +491,7 @@ def _say(rng: np.random.Generator, scene: Scene, things: Sequence[Told], pattern
         if place not in behind:  # "the background is blue"
             place = scene.background
     elif pattern.where == "nowhere":
-        place = "" if things else noun
+        place = "" if things else re.sub("^(a|an|the) ", "", noun)
     opening = OPENINGS[pattern.opening]
     if things and things[0].several and pattern.where != "frame":
         opening = opening.replace(" is ", " are ")
