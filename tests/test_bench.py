@@ -324,7 +324,16 @@ def test_an_error_is_a_row_of_its_own_and_exit_code_1(stub, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "words", [["--methods", "magic"], ["--quick", "--count", "3"], ["--count", "0"], ["--count", "9999"]]
+    "words",
+    [
+        ["--methods", "magic"],
+        ["--quick", "--count", "3"],
+        ["--count", "0"],
+        ["--count", "9999"],
+        ["--input", "magic"],
+        ["--seed", "3"],
+        ["--split", "exam", "--seed", "-1"],
+    ],  # fmt: skip
 )
 def test_bad_options_are_one_sentence(words, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
@@ -332,6 +341,22 @@ def test_bad_options_are_one_sentence(words, tmp_path, capsys):
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+def test_an_exam_says_its_seed_and_goes_on_with_it(stub, tmp_path, capsys):
+    said = list[str]()
+    for _ in range(2):
+        with pytest.raises(SystemExit) as end:
+            cli.main(
+                ["bench", "scenes", "--split", "exam", "--count", "1", "--methods", "ours", "--out", str(tmp_path)]
+            )
+        assert end.value.code == 0
+        said += re.findall(r"exam of seed (\d+)", capsys.readouterr().err)
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert said == [str(about["seed"])] * 2
+    assert len(about["commands"]) == 1
+    assert [row["case"] for row in run.results(tmp_path) if row["method"] == "ours"] == [f"exam-{said[0]}-swap-000"]
+    assert f"an exam of seed {said[0]}" in (tmp_path / "report.md").read_text()
 
 
 def test_a_report_of_no_results_is_one_sentence(tmp_path):
