@@ -378,6 +378,7 @@ def test_an_inversion_takes_all_that_the_editor_takes(server: Served, http: http
     own = Editor(server.backbone).invert(png(1), **options).edit("+hat")  # pyright: ignore[reportArgumentType]
     made = inverted(http, **{name: str(value) for name, value in options.items()})
     assert made["mode"] == "words"
+    assert {name: made[name] for name in options} == options
     got = http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": ["+hat"]}).json()
     assert np.array_equal(decoded(got["image"]), own.rgb)
     assert got["targets"] == [None]

@@ -88,9 +88,10 @@ def covered(at: Place, size: tuple[int, int], shape: Sequence[int]) -> NDArray[n
     width, height = size
     x = at.left + at.width * (np.arange(width) + 0.5) / width
     y = at.top + at.height * (np.arange(height)[:, None] + 0.5) / height
-    # Resampling looks three pixels far. A picture that lies on the other one to the edge needs no margin.
-    margin_x = 0 if abs(at.left) + abs(at.width - 1) < 0.05 / width else 3 / shape[1]
-    margin_y = 0 if abs(at.top) + abs(at.height - 1) < 0.05 / height else 3 / shape[0]
+    # The outermost pixel is mixed with the edge repeated. A picture that lies on the other one to the edge needs no
+    # margin.
+    margin_x = 0 if abs(at.left) + abs(at.width - 1) < 0.05 / width else 1 / shape[1]
+    margin_y = 0 if abs(at.top) + abs(at.height - 1) < 0.05 / height else 1 / shape[0]
     return (x > margin_x) & (x < 1 - margin_x) & (y > margin_y) & (y < 1 - margin_y)
 
 
@@ -127,6 +128,9 @@ def clipped(rgb: Floats) -> NDArray[np.bool_]:
 def _refined(before: Floats, after: Floats, found: Place, tint: Colours, changed: Floats | None) -> Place | None:
     """A better place, at the size of `before` (H W 3); None where there is none near."""
     height, width, _ = before.shape
+    # Resampling draws sharp edges over a pixel or two, each filter in its own way. Blurred alike, edges fit that lie
+    # in one place, and only those.
+    before = blurred(before)
     down, across = np.gradient(before, axis=(0, 1))
     slope = np.asarray(np.hypot(down, across).mean(2))
     if changed is not None:
@@ -140,7 +144,7 @@ def _refined(before: Floats, after: Floats, found: Place, tint: Colours, changed
     x, y = ((columns + 0.5) / width)[:, None], ((rows + 0.5) / height)[:, None]
     wanted = before[rows, columns].astype(np.float64)
     # As many pixels as are asked for, so that each of them is the mean of those that it stands for.
-    after = _resized(after, (max(8, round(width / found.width)), max(8, round(height / found.height))))
+    after = blurred(_resized(after, (max(8, round(width / found.width)), max(8, round(height / found.height)))))
     gain, offset = np.ones(3), np.zeros(3)
     # A picture may say little of one of these. They are then taken to be as they mostly are, by so much.
     doubt = np.array([1.0, 1.0, 0.02, 0.005, *[0.2] * 3, *[0.1] * 3])
@@ -187,6 +191,16 @@ def _deviation(residual: NDArray[np.floating]) -> float:
 def _tukey(residual: NDArray[np.floating], deviation: float) -> NDArray[np.float64]:
     """The weight of each residual (>= 0): 1 where it is usual, 0 where it is no chance."""
     return (1 - np.minimum(residual / (_TUKEY * deviation), 1).astype(np.float64) ** 2) ** 2
+
+
+def blurred(rgb: Floats) -> Floats:
+    """Each pixel's mean with its neighbours, of binomial weights over 5 x 5: a Gaussian of one pixel."""
+    for axis in (0, 1):
+        padding = [(2, 2) if axis == k else (0, 0) for k in range(3)]
+        padded, length = np.pad(rgb, padding, mode="edge"), rgb.shape[axis]
+        parts = [weight * padded.take(range(k, k + length), axis) for k, weight in enumerate((1, 4, 6, 4, 1))]
+        rgb = np.asarray(np.sum(parts, 0, dtype=np.float32) / 16, np.float32)
+    return rgb
 
 
 def _resized(rgb: Floats, size: tuple[int, int]) -> Floats:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ledits.asked import regions
 from ledits.picture import align, image
@@ -110,7 +110,7 @@ def keep(before: Any, after: Any, mask: Any = None) -> Kept:
         if given is None:
             weight = _found(coarse, laid, tint, align.covered(at, size, other.rgb.shape))
     assert weight is not None
-    apart, plain = _residual(coarse, tint(laid), align.SAME), np.sqrt(((coarse - coarse.mean((0, 1))) ** 2).mean(2))
+    apart, plain = _size(_apart(coarse, tint(laid), align.SAME)), np.sqrt(((coarse - coarse.mean((0, 1))) ** 2).mean(2))
     if given is None and np.median(apart) > max(0.5 * float(np.median(plain)), _SEEN):
         raise ValueError(
             "the two pictures don't lie on each other: pass the original first, then what was made of it, or give a "
@@ -129,11 +129,12 @@ def keep(before: Any, after: Any, mask: Any = None) -> Kept:
 
 def _found(before: Floats, after: Floats, tint: Colours, covered: NDArray[np.bool_]) -> Floats:
     """How much of `after`, which lies on `before`, each pixel takes: what changed on purpose (H W) in 0..1."""
-    residual = np.where(covered, _residual(before, after, tint), 0)
+    apart = np.where(covered[..., None], _apart(before, after, tint), 0)
+    residual = _size(apart)
     # Where all else fits to a grey value or two the edge of a change is known to the pixel. Where an editor has drawn
     # everything anew it isn't, and a seam would show.
     unsure = float(((np.quantile(residual, 0.75) * 255 - 2.2) / 2).clip(0, 1))
-    changed = _changed(residual, np.minimum(_most(_slope(before)), 2 * _most(_slope(tint(after)))), unsure) & covered
+    changed = _changed(apart, np.minimum(_most(_slope(before)), 2 * _most(_slope(tint(after)))), unsure) & covered
     return (((1 - unsure) * changed + unsure * _soft(changed, grow=True)) * covered).astype(np.float32)
 
 
@@ -144,42 +145,53 @@ def _misfit(before: Floats, after: Floats, at: Place, region: Floats | None) -> 
     tint = align.colours(before, laid, None if region is None else region > 0)
     slope = _slope(before) if region is None else np.where(region > 0, 0, _slope(before))
     steep = slope >= max(float(np.quantile(slope, 0.9)), 1e-6)
-    return float(np.median(_residual(before, laid, tint)[steep])) if steep.any() else 0.0
+    return float(np.median(_size(_apart(before, laid, tint))[steep])) if steep.any() else 0.0
 
 
-def _residual(before: Floats, after: Floats, tint: Colours) -> Floats:
-    """How far the colours of the two are apart (H W), root mean square of the channels."""
+def _apart(before: Floats, after: Floats, tint: Colours) -> Floats:
+    """How far the colours of the two are apart (H W 3), but for what may be so because they were cut off."""
     apart = tint(after) - before
     cut = align.clipped(after) & ((apart < 0) == (after > 0.5))
-    return np.sqrt((np.where(cut, 0, apart) ** 2).mean(2))
+    return np.where(cut, 0, apart)
 
 
-def _changed(residual: Floats, slope: Floats, unsure: float) -> NDArray[np.bool_]:
-    """Where two pictures differ (H W) by more than they do where they fit.
+def _size(apart: Floats) -> Floats:
+    """Root mean square of the channels (H W)."""
+    return np.sqrt((apart**2).mean(2))
+
+
+def _changed(apart: Floats, slope: Floats, unsure: float) -> NDArray[np.bool_]:
+    """Where two pictures differ, by (H W 3), more than they do where they fit.
 
     Of what fits, edges differ most: a pixel's place is known no better there than anywhere. `slope` is how steep they
     are, `unsure` from 0 to 1 how much an editor drew anew.
     """
+    # Resampled once more, a sharp edge gets too bright on one side and too dark on the other: blurred, that is gone.
+    smooth, residual = _size(align.blurred(apart)), _size(apart)
     very, rather = (exact + unsure * (anew - exact) for exact, anew in (_SURE, _LIKELY))
     usual, steep = np.median(residual), slope > np.quantile(slope, 0.75)
     floor = max(1.4826 * float(usual), 1 / 255)
     # Of what is steep much may have changed: the better quarter says how far from its place a pixel is.
-    off = residual[steep] / np.maximum(slope[steep], 1e-6) if steep.any() else np.zeros(1)
+    off = smooth[steep] / np.maximum(slope[steep], 1e-6) if steep.any() else np.zeros(1)
     share = min(4 * float(np.quantile(off, 0.25)), 0.5)
-    surprise = (residual / np.sqrt(floor**2 + (share * slope) ** 2)).astype(np.float32)
+    surprise = (smooth / np.sqrt(floor**2 + (share * slope) ** 2)).astype(np.float32)
     side = max(residual.shape)
     near = max(1, round(side / 256))
-    sure = (_blurred(surprise, 2 * near) > very) & (_blurred(residual, 2 * near) > _SEEN)
+    sure = (_blurred(surprise, 2 * near) > very) & (_blurred(smooth, 2 * near) > _SEEN)
     if not sure.any():
         return sure
     likely = (_blurred(surprise, max(1, near // 2)) > rather) & (residual > _SEEN / 2)
     changed = _spread(likely & _spread(sure, 6 * near), near)
     # Resampling draws a sharp edge over a pixel or two. At the rim, what differs by much less than its neighbours do
     # lies outside.
-    rim = _spread(~changed, near + 4)
-    within = changed & (~rim | _closed(likely & (residual > 0.25 * _most(_most(residual))), 4))
+    rim, most = _spread(~changed, near + 6), residual
+    for _ in range(near + 3):
+        most = _most(most)
+    own = likely & (residual > 0.17 * most)
+    own &= ~_spread(~own, 1) | (residual > 0.4 * _most(residual))
+    within = changed & (~rim | own)
     # What the new thing has in common with the old one, within it, is part of it.
-    return _closed(within, max(4, side // 40))
+    return _filled(_closed(within, near + round(unsure * side / 40)))
 
 
 def _soft(changed: NDArray[np.bool_], *, grow: bool) -> Floats:
@@ -211,7 +223,15 @@ def _spread(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 def _closed(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     """A mask with its gaps filled that are no wider than twice `radius`."""
-    return ~_spread(~_spread(np.pad(mask, radius), radius), radius)[radius:-radius, radius:-radius]
+    height, width = mask.shape
+    return ~_spread(~_spread(np.pad(mask, radius), radius), radius)[radius : radius + height, radius : radius + width]
+
+
+def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask with its holes: what no way that is free of it joins to the picture's edge."""
+    free = Image.fromarray(np.pad(np.where(mask, 0, 255).astype(np.uint8), 1, constant_values=255)).copy()
+    ImageDraw.floodfill(free, (0, 0), 128)
+    return np.asarray(free)[1:-1, 1:-1] != 128
 
 
 def _blurred(values: Floats, radius: int) -> Floats:

@@ -60,6 +60,9 @@ class Entry:
     network_evaluations: int
     seconds: float
     suits: bool = True  # False: of a picture that a model of a small world can't draw
+    source_scale: float = 0.0
+    negative: str = ""
+    size: int | None = None  # worked at no more than size x size pixels; None: at the picture's own
 
     def shown(self) -> dict[str, Any]:
         """What the caller sees."""
@@ -92,7 +95,7 @@ class Store:
             try:
                 if path.stat().st_size > _LONGEST:
                     raise ValueError(f"it has more than {_LONGEST:,} bytes")
-                entry = checked(Entry, {"suits": True, **json.loads(path.read_bytes())}, "entry")
+                entry = checked(Entry, json.loads(path.read_bytes()), "entry")
                 if not entry.source.isprintable() and re.search("[\ud800-\udfff]", entry.source):
                     raise ValueError("its source holds half a character")
                 if entry.id != path.stem or not _ID.fullmatch(entry.id):
@@ -137,7 +140,8 @@ class Store:
                 id=id, owner=owner, created=time.time(), bytes=size, model=inversion.editor.backbone.name,
                 width=frame.width, height=frame.height, source=s.source, mode=s.mode, steps=s.steps, skip=s.skip,
                 seed=s.seed, network_evaluations=inversion.network_evaluations, seconds=round(seconds, 3),
-                suits=inversion.suits,
+                suits=inversion.suits, source_scale=s.source_scale, negative=s.negative,
+                size=None if s.area is None else math.isqrt(s.area),
             )  # fmt: skip
             self._shrink(size)
             with atomic.written(about, overwrite=False) as temporary:
