@@ -159,6 +159,20 @@ def test_an_edit_of_most_of_the_picture_takes_all_that_it_moves():
     assert not described.taken(torch.zeros_like(error), torch.zeros_like(error))[0].any()
 
 
+def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model, monkeypatch):
+    """Once one of a batch that put a thing beside another kept the others from taking a whole background."""
+    everywhere = torch.ones(1, 16, 16)
+    monkeypatch.setattr(described, "taken", lambda apart, _: (everywhere.expand_as(apart[0]),) * 2)
+    model, base = random_model(), ("a cat", "a cat")
+    inversion = inverted(model, 2, base)
+    said = [Told(*[("b", "c")] * 3, base, ("a cat", ""), base)]
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        ((both,), looks) = described._located(denoise, inversion, [Concept(("b", "c"), 2.0, None)], said, None)
+    assert bool((both.region[0] == 1).all())
+    assert not bool((both.region[1] == 1).all())
+    assert looks == [[True, False]]
+
+
 @pytest.mark.parametrize(("looks", "first"), [([False], 0), ([True], 2)])
 def test_a_style_begins_late_and_a_thing_at_once(random_model, looks, first):
     inversion = inverted(random_model())

@@ -164,14 +164,14 @@ def _located(
                 kept = otsu(apart[captions.clear], torch.ones_like(values))[:, None]
                 free = free * torch.where(_same(captions.clear, base, values), 1, 1 - kept)
             region = otsu(values, free[:, 0])[:, None]
-            if captions.clear not in clear:  # what comes beside something is a thing
-                ever, late = (each[:, None] * (free > 0) for each in taken(known.often[captions.target], error))
-                most, look = (
-                    each.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True)
-                    for each in (ever, late)
-                )
-                region = torch.where(most, ever, region)
-                looks[-1] = look.flatten().tolist()
+            ever, late = (each[:, None] * (free > 0) for each in taken(known.often[captions.target], error))
+            alone = _same(captions.clear, base, values)  # what comes beside something is a thing
+            most, look = (
+                alone & (each.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True))
+                for each in (ever, late)
+            )
+            region = torch.where(most, ever, region)
+            looks[-1] = look.flatten().tolist()
             region = torch.where(_same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
