@@ -5,7 +5,8 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 # Where there is a checkout of ComfyUI already: make test-hosts COMFYUI_DIR=/path/to/it
 COMFYUI_DIR ?= $(CURDIR)/.venv/comfyui/app
 
-.PHONY: demo test combinations test-hosts test-oldest test-newest check gpu docs pictures clean
+.PHONY: demo test combinations test-hosts test-gimp test-gradio test-oldest test-newest packages test-packages check gpu docs \
+	pictures clean
 
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
@@ -22,9 +23,19 @@ combinations: .venv/dev
 # The node packs in the real ComfyUI and InvokeAI, on the CPU. Each has an environment of its own, of 2 to 3 GB.
 # torchvision and torchaudio must come from where PyTorch does: with a CPU build of it, PIP_EXTRA_INDEX_URL=
 # https://download.pytorch.org/whl/cpu
-test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
-	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python \
+test-hosts: .venv/dev .venv/comfyui/ready .venv/comfy-cli/ready .venv/invokeai/ready
+	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python COMFY_CLI=$(CURDIR)/.venv/comfy-cli/bin/comfy \
 		INVOKEAI_VENV=$(CURDIR)/.venv/invokeai OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
+
+# The Space of gradio's kind, in an environment of its own and in chromium.
+test-gradio: .venv/dev .venv/gradio/ready
+	GRADIO_PYTHON=$(CURDIR)/.venv/gradio/bin/python OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_gradio_space.py
+
+# The plug-in in the real GIMP 3, without a screen. Where it is started in another way, such as in another root that sees this
+# folder and /tmp under their own names: make test-gimp GIMP="chroot /opt/trixie gimp-console-3.0"
+GIMP ?= gimp-console-3.0
+test-gimp: .venv/dev
+	GIMP="$(GIMP)" OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_gimp.py
 
 # The lowest versions that pyproject.toml allows, and the newest that the registry has: the bundled models, tiny ones of
 # every family, the command line and a server. A newer version may have something new to warn of, which fails nothing here.
@@ -36,6 +47,38 @@ test-oldest: .venv/oldest/ready
 
 test-newest: .venv/newest/ready
 	OMP_WAIT_POLICY=passive .venv/newest/bin/python -m pytest -q -W default $(VERSIONS)
+
+# What is uploaded, into dist/: the library and the small models, each as a wheel made of its sdist. REPOSITORY_URL is
+# where the links of the page on PyPI lead. Checked for what PyPI refuses; tests/test_packages.py knows what is in them.
+packages: .venv/packages/ready
+	rm -rf dist
+	.venv/packages/bin/python -m build -q -o dist .
+	.venv/packages/bin/python -m build -q -o dist src/ledits/models
+	.venv/packages/bin/python -m twine check --strict dist/*
+	.venv/packages/bin/validate-pyproject pyproject.toml src/ledits/models/pyproject.toml
+	ls -l dist
+
+.venv/packages/ready: Makefile
+	$(PYTHON) -m venv .venv/packages
+	.venv/packages/bin/python -m pip --disable-pip-version-check install -q build==1.6.1 twine==7.0.0 \
+		'validate-pyproject[all]==0.27'
+	touch $@
+
+# The wheels of dist/ and what they bring, in an empty environment and an empty folder, first without the small models.
+# With another Python: make test-packages PYTHON=python3.14
+INSTALLED = $(CURDIR)/.venv/installed
+INSTALL = $(INSTALLED)/bin/python -m pip --disable-pip-version-check install -q --find-links dist
+TRY = cd $(INSTALLED)/empty && $(INSTALLED)/bin/python $(CURDIR)/tests/installed.py
+test-packages: .venv/torch.txt
+	rm -rf $(INSTALLED)
+	$(PYTHON) -m venv $(INSTALLED)
+	mkdir $(INSTALLED)/empty
+	$(INSTALL) -r .venv/torch.txt dist/ledits-*.whl
+	$(TRY) library
+	$(INSTALL) 'ledits[demo]'
+	$(TRY) demo
+	$(INSTALL) 'ledits[serve]'
+	$(TRY) serve
 
 # Everything that needs a GPU to be seen; without one, the same at small sizes.
 gpu: .venv/dev
@@ -96,20 +139,32 @@ TORCH ?= torch
 	touch $@
 
 # The versions that the packs were written for. PyTorch's is ours, which pip has already; the hosts choose the others.
-.venv/torch.txt: .venv/ready
+.venv/torch.txt: constraints.txt
+	mkdir -p .venv
 	grep '^torch==' constraints.txt > $@
 
 .venv/comfyui/ready: .venv/torch.txt
 	$(PYTHON) -m venv .venv/comfyui
 	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.19.4 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
 	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt \
-		-r $(COMFYUI_DIR)/requirements.txt .
+		-r $(COMFYUI_DIR)/requirements.txt . ./src/ledits/models
+	touch $@
+
+# The program of ComfyUI's registry, which reads a pack as the registry does.
+.venv/comfy-cli/ready: .venv/ready
+	$(PYTHON) -m venv .venv/comfy-cli
+	.venv/comfy-cli/bin/python -m pip --disable-pip-version-check install -q comfy-cli==1.23.0
+	touch $@
+
+.venv/gradio/ready: .venv/torch.txt
+	$(PYTHON) -m venv .venv/gradio
+	.venv/gradio/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt gradio==6.31.0 spaces . ./src/ledits/models
 	touch $@
 
 .venv/invokeai/ready: .venv/torch.txt
 	$(PYTHON) -m venv .venv/invokeai
-	.venv/invokeai/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt invokeai==6.14.2 .
+	.venv/invokeai/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt invokeai==6.14.2 . ./src/ledits/models
 	touch $@
 
 clean:
-	rm -rf .venv demo build
+	rm -rf .venv demo build dist
