@@ -6,13 +6,13 @@ A run is a number of steps, with a t where it is thrifty; differences are to the
 """
 
 import argparse
-from dataclasses import replace
 
 import numpy as np
 
 from ledits import Editor
 from ledits.picture import image
 from ledits.scenes.samples import SIDE
+from ledits_bench.asked import asked
 from ledits_bench.cases import PLAIN, SIZES, suite
 from ledits_bench.score import score
 
@@ -27,10 +27,9 @@ def main() -> None:
     for run in args.runs:
         rows = list[tuple[float, float, float]]()
         for case in suite("tuning", args.count, PLAIN):
-            source, picture = case.source.caption(), image.Picture(case.source.render(SIDE), None, "")
-            inversion = editor.invert(picture, source=source, steps=int(run.removesuffix("t")), seed=case.seed)
-            edits = [replace(edit, scale=None) for edit in case.described()]
-            done = inversion.edit(*edits, drop_source_late=run.endswith("t"))
+            told, picture = asked(case, "target", None), image.Picture(case.source.render(SIDE), None, "")
+            inversion = editor.invert(picture, source=told.source, steps=int(run.removesuffix("t")), seed=case.seed)
+            done = inversion.edit(*told.edits, drop_source_late=run.endswith("t"))
             result, rebuilt = done.rgb, np.asarray(done.reconstruction)
             judged = score(case, result, rebuilt, None)
             rows.append(

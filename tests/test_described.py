@@ -142,6 +142,54 @@ def test_otsu_splits_where_the_values_do():
     assert described.otsu(torch.ones(1, 4, 4), torch.ones(1, 4, 4)).all()  # nothing to tell apart
 
 
+def test_an_edit_of_most_of_the_picture_takes_all_that_it_moves():
+    """A background changes, and of a thing before it little is certain: there a prediction moves too."""
+    level = torch.linspace(1.0, 0.1, 9)[:, None, None, None]
+    thing = torch.zeros(1, 1, 16, 16)
+    thing[..., 5:11, 5:11] = 1
+    error = level * (0.3 + 3 * thing)
+    background = level**2 * (1 + 0.2 * thing)
+    ever, late = described.taken(background, error)
+    assert ever[0, :4].all()
+    assert not ever[0, 6:10, 6:10].any()
+    assert not late.any()
+    style, look = described.taken(torch.ones_like(error), error)  # as much at each level
+    assert look[0, :4].all()
+    assert style[0, :4].all()
+    assert not described.taken(torch.zeros_like(error), torch.zeros_like(error))[0].any()
+
+
+def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model, monkeypatch):
+    """Once one of a batch that put a thing beside another kept the others from taking a whole background."""
+    everywhere = torch.ones(1, 16, 16)
+    monkeypatch.setattr(described, "taken", lambda apart, _: (everywhere.expand_as(apart[0]),) * 2)
+    model, base = random_model(), ("a cat", "a cat")
+    inversion = inverted(model, 2, base)
+    said = [Told(*[("b", "c")] * 3, base, ("a cat", ""), base)]
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        ((both,), looks) = described._located(denoise, inversion, [Concept(("b", "c"), 2.0, None)], said, None)
+    assert bool((both.region[0] == 1).all())
+    assert not bool((both.region[1] == 1).all())
+    assert looks == [[True, False]]
+
+
+@pytest.mark.parametrize(("looks", "first"), [([False], 0), ([True], 2)])
+def test_a_style_begins_late_and_a_thing_at_once(random_model, looks, first):
+    inversion = inverted(random_model())
+    said = Told("b", "b", "b", "a cat", "a cat", "a cat")
+    spans = described.spans(Concept("b", 2.0), said, inversion, looks)
+    assert [(c.prompt, c.warmup, c.cooldown) for c in spans] == [("b", first, STEPS)]
+    (early,) = described.spans(Concept("b", 2.0, cooldown=1), said, inversion, looks)  # there is no later step
+    assert (early.warmup, early.cooldown) == (0, 1)
+
+
+def test_a_style_of_one_picture_of_two_leaves_the_other_alone(random_model):
+    inversion = inverted(random_model(), 2, ("a cat", "a cat"))
+    said = Told(("b", "c"), ("b", "c"), ("b", "c"), *[("a cat", "a cat")] * 3)
+    early, late = described.spans(Concept(("b", "c"), 2.0), said, inversion, [True, False])
+    assert (early.prompt, late.prompt) == (("a cat", "c"), ("b", "c"))
+
+
 def between(values: torch.Tensor, cut: float) -> float:
     low, high = values[values < cut], values[values >= cut]
     return float(len(low) * len(high) * (low.mean() - high.mean()) ** 2)

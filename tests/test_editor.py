@@ -334,6 +334,7 @@ def test_what_can_not_be_is_said_before_the_picture_is_inverted(editor, name, mo
         (["-sunglasses"], "wearing sunglasses", [""]),
         (["cat->dog", "+sunglasses"], "a cat", ["a dog", "a cat wearing sunglasses"]),
         (["top hat->crown"], "wearing a top hat", ["wearing a crown"]),
+        (["frog wearing a crown->frog wearing a hat"], "a frog wearing a crown", ["a frog wearing a hat"]),
         (["+a crown", "+in the snow"], "", ["wearing a crown", "in the snow"]),
         (["crown->cat"], "a crown", ["a cat"]),
         # ... and where everything is, which a place's new words may say.

@@ -24,10 +24,12 @@ from ledits.cli import app
 from ledits.cli.invert_options import OPTIONS
 from ledits.editor import Inversion
 from ledits.picture import image
+from ledits.scenes import suits
 from ledits.scenes.samples import draw
 from ledits.server.schemas import InversionIn
 from ledits.testing import ToyBackbone
 from ledits_bench import cases, methods
+from ledits_bench.asked import asked
 from ledits_bench.settings import Settings
 from serving import decoded, png, served
 
@@ -82,13 +84,14 @@ def test_batches_of_captions_are_each_alone():
 def test_the_benchmark_is_the_editor(bundled):
     """The same case, by the benchmark's method and by the editor: the same latents and as many evaluations."""
     case = next(c for c in cases.suite("tuning", 11 * 12) if c.kind == "three")
+    told = asked(case, "typed", suits.world("scenes"))
     side, settings = round(bundled.area**0.5), Settings(steps=6, skip=0.05, scale=2.0)
     shown = case.source.render(side)
-    inversion = Editor(bundled).invert(shown, source=case.source.caption(), steps=6, skip=0.05, seed=case.seed)
+    inversion = Editor(bundled).invert(shown, source=told.source, steps=6, skip=0.05, seed=case.seed)
     x0 = bundled.encode(torch.from_numpy(shown[None]).permute(0, 3, 1, 2).float() / 127.5 - 1)
     with torch.inference_mode():
-        done = methods.METHODS["ours"].run(bundled, [case], x0, settings)
-    replay = inversion.steps(*(replace(edit, scale=2.0) for edit in case.described()))
+        done = methods.METHODS["ours"].run(bundled, [told], x0, settings)
+    replay = inversion.steps(*(replace(edit, scale=2.0) for edit in told.edits))
     *_, last = replay
     assert torch.equal(last.step.x, done.x)
     assert done.evaluations == inversion.network_evaluations + last.network_evaluations

@@ -73,7 +73,7 @@ def test_a_caption_names_every_object_as_often_as_it_is_there_with_what_it_wears
 
 def test_a_caption_has_the_scene_s_style_and_background_or_none():
     for rng, scene in drawn(2, 1500):
-        text, pattern = captions.told(rng, scene)
+        text, pattern, *_ = captions.told(rng, scene)
         told = [s for s, word in zip(STYLES, ("pencil", "black and white", "pixel art"), strict=True) if word in text]
         assert told == [scene.style] * bool(scene.style), text
         assert bool(pattern.style) == bool(scene.style)
@@ -85,6 +85,22 @@ def test_a_caption_has_the_scene_s_style_and_background_or_none():
         if pattern.where != "nowhere" or not scene.objects:
             behind = re.search("background is|background$|behind", text)
             assert said or behind or scene.background in text.replace("grey", "gray"), text
+
+
+def test_a_caption_says_what_it_calls_each_thing_and_the_place():
+    for held_out in (False, True):
+        for rng, scene in drawn(7, 400):
+            told = captions.told(rng, scene, held_out=held_out)
+            text = told.text.replace("grey", "gray")
+            for thing in told.things:
+                placed = scene.objects[thing.which[0]]
+                assert thing.text in text
+                if not thing.several:
+                    assert thing.name in thing.text
+                    assert bool(thing.worn) == bool(placed.wearing)
+                    assert thing.worn in thing.text
+            assert told.place in told.text
+            assert bool(told.place) == (told.pattern.where != "nowhere" or not scene.objects), told.text
 
 
 def says(text: str, place: str) -> bool:
@@ -102,7 +118,7 @@ def test_left_right_and_middle_are_true():
     for rng, scene in drawn(3, 4000):
         if any(placed.wearing for placed in scene.objects):
             continue
-        text, pattern = captions.told(rng, scene)
+        text, pattern, *_ = captions.told(rng, scene)
         at = {placed.name: placed.x for placed in scene.objects}
         if len(at) < len(scene.objects):
             continue

@@ -56,6 +56,21 @@ def test_ordinary_captions_are_right_or_refused():
         ("sunglasses->bow", "a cat wearing sunglasses", "a cat wearing a bow"),
         ("bow->sunglasses", "a cat wearing a bow", "a cat wearing sunglasses"),
         ("->a dog", "a cat", "a dog"),
+        # Each of two has its own place.
+        ("-cat", "a cat on the left and a dog on the right", "a dog on the right"),
+        ("-dog", "a cat on the left and a dog on the right", "a cat on the left"),
+        # Verbs of one thing say nothing of what it has.
+        ("-hat", "a man with a hat is next to a car", "a man is next to a car"),
+        ("-hat", "a dog that wears a hat", "a dog"),
+        ("-hat", "a dog that is wearing a hat on a bed", "a dog on a bed"),
+        ("hat->gloves", "a man with a hat is on a horse", "a man with gloves is on a horse"),
+        ("gloves->hat", "there is a man with gloves", "there is a man with a hat"),
+        ("owl->owl wearing glasses", "there is an owl on a branch", "there is an owl wearing glasses on a branch"),
+        ("-dog", "a dog is next to a cat", "a cat"),
+        ("-cat", "a dog is to the left of a cat", "a dog"),
+        ("-cat", "a dog together with a cat", "a dog"),
+        ("-dog", "a dog as well as a cat", "a cat"),
+        ("-dog", "one dog, one cat and one fox", "one cat and one fox"),
     ],
 )
 def test_certain(edit, source, expected):

@@ -1,14 +1,16 @@
-"""The scenes suite: a fixed list of edits whose answers are known, for scoring, and a separate one for tuning.
+"""The scenes suite: edits whose answers are known, in three splits.
 
-A case is drawn from its own seed, so the lists never depend on each other, and a prefix of a list is a smaller suite
-with the same mix of kinds. There is no kind for sizes: the generator can draw them, but the bundled model has no words
-for them. VERSION changes whenever a case would; the cases of the kinds of version 1 are still those of version 1.
+Settings are chosen on `tuning`. `development` is for looking at failures, as often as anybody likes. An `exam` is drawn
+from a seed that is chosen when it is run, so that nothing can have been fitted to it. A case is drawn from its own
+seed, so the lists never depend on each other, and a prefix of a list is a smaller suite with the same mix of kinds.
+There is no kind for sizes: the generator can draw them, but the bundled model has no words for them. VERSION changes
+whenever a case would; the scenes of the kinds of version 1 are still those of version 1.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from ledits.backbones.texts import Prompts
 from ledits.scenes import ACCESSORIES, BACKGROUNDS, COLOURED, HEADS, OBJECTS, SIDE, Mask, Placed, Scene
 from ledits.scenes.style import STYLES
 
-VERSION = 2
+VERSION = 3
 Kind = Literal[
     "swap", "colour", "add", "remove", "background", "two", "three",
     "accessory add", "accessory remove", "accessory swap", "style",
@@ -26,10 +28,10 @@ Kind = Literal[
 # What a model of plain scenes can be asked for, and what only one that knows accessories and styles can.
 PLAIN: tuple[Kind, ...] = ("swap", "colour", "add", "remove", "background", "two", "three")
 KINDS: tuple[Kind, ...] = (*PLAIN, "accessory add", "accessory remove", "accessory swap", "style")
-Split = Literal["scored", "tuning"]
-SIZES: dict[Split, int] = {"scored": 80, "tuning": 12}  # of each kind
+Split = Literal["development", "tuning", "exam"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+SIZES: dict[Split, int] = {"development": 80, "tuning": 12, "exam": 80}  # of each kind
 QUICK = 6  # of each kind
-OBJECTS_SHARE = 0.2  # of a picture, about; the threshold of an edit of the background
 # In turn: nothing held out twice as often as a pair of objects, and as an object on a background.
 HELD_OUT = ("", "objects", "", "background")
 
@@ -40,9 +42,10 @@ class Case:
 
     id: str
     kind: Kind
+    number: int  # among its kind
     seed: int  # of whatever noise a method draws
     source: Scene
-    edits: tuple[Edit, ...]
+    edits: tuple[Edit, ...]  # as a person types them, each thing by its own name
     twin: Scene  # what the edited picture must look like
     held_out: str  # "objects" or "background": a pair that training never saw takes part; "": none does
 
@@ -64,32 +67,6 @@ class Case:
             return f"{self.edits[0].new} {scenes.where(self.twin.background)}"
         return self.twin.caption()
 
-    def described(self) -> tuple[Edit, ...]:
-        """The edits for a method that knows the source's caption: the caption after each of them alone.
-
-        A background or a style is told by what the whole picture becomes, as in "->a cat at night", and with the share
-        of it that is to stay.
-        """
-        if self.kind in ("add", "remove", "accessory add", "accessory remove", "accessory swap"):
-            return (Edit("become", new=self.target()),)
-        if self.kind == "style":
-            return (Edit("become", new=self.target(), threshold=0.0),)
-        if self.source.background == self.twin.background:
-            return self.edits
-        moved = self.source.move(self.twin.background).caption()
-        return (*self.edits[:-1], Edit("become", new=moved, threshold=OBJECTS_SHARE))
-
-    def said(self) -> tuple[Edit, ...]:
-        """The edits by words alone, each one change: what goes with what is there in its place, and of a background or
-        a style how much of the picture stays.
-        """
-        if self.kind in ("remove", "accessory remove"):
-            return (Edit("swap", old=self.edits[0].old, new=self.edits[1].new),)
-        if self.kind == "style":
-            return (replace(self.edits[0], threshold=0.0),)
-        moved = self.source.background != self.twin.background
-        return (*self.edits[:-1], replace(self.edits[-1], threshold=OBJECTS_SHARE)) if moved else self.edits
-
     def wanted(self) -> list[Placed]:
         """The objects that the edit asks for."""
         there = {_bare(placed) for placed in self.source.objects}
@@ -110,10 +87,14 @@ class Case:
         return [placed for placed in self.twin.objects if _bare(placed) in there]
 
 
-def suite(split: Split = "scored", count: int | None = None, kinds: Sequence[Kind] = KINDS) -> list[Case]:
-    """The first `count` cases of a split (None: all), kinds in turn."""
+def suite(
+    split: Split = "development", count: int | None = None, kinds: Sequence[Kind] = KINDS, seed: int | None = None
+) -> list[Case]:
+    """The first `count` cases of a split (None: all), kinds in turn; `seed` says which exam."""
     count = checked(split, count, kinds)
-    return [_case(split, kinds[i % len(kinds)], i // len(kinds)) for i in range(count)]
+    if (seed is not None) != (split == "exam"):
+        raise ValueError(f"seed {seed}: the exam has one, and the {split} split is one fixed list")
+    return [_case(split, kinds[i % len(kinds)], i // len(kinds), seed) for i in range(count)]
 
 
 def checked(split: Split, count: int | None, kinds: Sequence[Kind] = KINDS) -> int:
@@ -130,8 +111,9 @@ def kinds_of(prompts: Prompts) -> tuple[Kind, ...]:
     return KINDS if known else PLAIN
 
 
-def _case(split: Split, kind: Kind, number: int) -> Case:
-    rng = np.random.default_rng([1, list(SIZES).index(split), KINDS.index(kind), number])
+def _case(split: Split, kind: Kind, number: int, seed: int | None) -> Case:
+    drawn = [2, seed] if seed is not None else [1, SPLITS.index(split)]
+    rng = np.random.default_rng([*drawn, KINDS.index(kind), number])
     draw: Callable[[np.random.Generator], tuple[Scene, tuple[Edit, ...], Scene]] = {
         "swap": _swap, "colour": _colour, "add": _add, "remove": _remove, "background": _background, "two": _two,
         "three": _three, "accessory add": _wear, "accessory remove": _take_off, "accessory swap": _change,
@@ -141,9 +123,9 @@ def _case(split: Split, kind: Kind, number: int) -> Case:
         source, edits, twin = draw(rng)
         held_out = _held_out(source, edits, twin)
         if held_out == HELD_OUT[number % len(HELD_OUT)]:
-            prefix = "tuning-" if split == "tuning" else ""
+            prefix = {"development": "", "tuning": "tuning-", "exam": f"exam-{seed}-"}[split]
             name = f"{prefix}{kind.replace(' ', '-')}-{number:03d}"
-            return Case(name, kind, int(rng.integers(2**31)), source, edits, twin, held_out)
+            return Case(name, kind, number, int(rng.integers(2**31)), source, edits, twin, held_out)
 
 
 def _held_out(source: Scene, edits: tuple[Edit, ...], twin: Scene) -> str:
@@ -179,9 +161,7 @@ def _add(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
 
 def _remove(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
     source = _scene(rng, _names(rng, int(rng.choice([1, 2]))))
-    twin = source.remove(0)
-    # What should be there is named too, as the README advises: rivals are told it as well.
-    return source, (Edit("remove", old=source.objects[0].name), Edit("add", new=twin.caption())), twin
+    return source, (Edit("remove", old=source.objects[0].name),), source.remove(0)
 
 
 def _background(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
@@ -213,17 +193,23 @@ def _three(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
 
 def _wear(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
     source, accessory = _animal(rng), str(rng.choice(ACCESSORIES))
-    return source, (Edit("add", new=_put_on(accessory)),), source.wear(0, accessory)
+    twin = source.wear(0, accessory)
+    if sum(placed.name in HEADS for placed in source.objects) > 1:  # then it must be said who wears it
+        return source, (_redressed(source, twin),), twin
+    return source, (Edit("add", new=_put_on(accessory)),), twin
 
 
 def _take_off(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
     twin, accessory = _animal(rng), str(rng.choice(ACCESSORIES))
-    return twin.wear(0, accessory), (Edit("remove", old=accessory), Edit("add", new=twin.caption())), twin
+    source = twin.wear(0, accessory)
+    edit = _redressed(source, twin) if _has(source, accessory) else Edit("remove", old=accessory)
+    return source, (edit,), twin
 
 
 def _change(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
     bare, (old, new) = _animal(rng), map(str, rng.choice(ACCESSORIES, 2, replace=False))
-    return bare.wear(0, old), (Edit("swap", old=old, new=new),), bare.wear(0, new)
+    source, twin = bare.wear(0, old), bare.wear(0, new)
+    return source, (_redressed(source, twin) if _has(source, old) else Edit("swap", old=old, new=new),), twin
 
 
 def _style(rng: np.random.Generator) -> tuple[Scene, tuple[Edit, ...], Scene]:
@@ -245,6 +231,15 @@ def _put_on(accessory: str) -> str:
     return scenes.wearing(accessory) if accessory in OBJECTS else accessory
 
 
+def _redressed(source: Scene, twin: Scene) -> Edit:
+    """The first thing with what it wears, as one: "cat->cat wearing a bow", where a single word means two things."""
+    return Edit("swap", old=source.objects[0].words(), new=twin.objects[0].words())
+
+
+def _has(scene: Scene, name: str) -> bool:
+    return any(placed.name == name for placed in scene.objects)
+
+
 def _bare(placed: Placed) -> Placed:
     return placed._replace(wearing="")
 
@@ -262,13 +257,10 @@ def _second(
 def _moved(
     rng: np.random.Generator, source: Scene, edits: tuple[Edit, ...], twin: Scene
 ) -> tuple[Scene, tuple[Edit, ...], Scene]:
-    """With another background too.
-
-    What is asked for is the whole caption: "snow" alone is a picture of snow without the cat that is to stay.
-    """
+    """With another background too."""
     new = str(rng.choice([name for name in BACKGROUNDS if name != source.background]))
-    twin = twin.move(new)
-    return source, (*edits, Edit("swap", old=scenes.noun(source.background), new=twin.caption())), twin
+    edit = Edit("swap", old=scenes.noun(source.background), new=scenes.noun(new))
+    return source, (*edits, edit), twin.move(new)
 
 
 def _exchange(scene: Scene, index: int, new: str) -> Edit:

@@ -1,6 +1,7 @@
 """`ledits bench`: scenes with known answers, and public suites. Everything heavy is imported when one runs."""
 
 import json
+import secrets
 import shlex
 import sys
 from collections.abc import Iterable
@@ -22,7 +23,8 @@ from ledits.cli.options import (
 
 if TYPE_CHECKING:
     from ledits.backbones.network import NetworkBackbone
-    from ledits_bench.run import Job
+    from ledits_bench.asked import Column
+    from ledits_bench.run import Job, Row
 
 
 class MaskPolicy(StrEnum):
@@ -39,12 +41,30 @@ class Edits(StrEnum):
     none = "none"
 
 
+class Split(StrEnum):
+    development = "development"
+    exam = "exam"
+
+
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 
 FolderOption = Annotated[
     Path, typer.Option("--out", help="Where results are kept; a run that was stopped goes on from there.")
 ]
 MethodsOption = Annotated[str | None, typer.Option("--methods", help="Some only, such as ours,sdedit. [default: all]")]
+InputOption = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        help="What is told: typed (a caption and edits, as people type them), target (the captions before and after) "
+        "or words (the edits alone); several by commas, each its own column.",
+    ),
+]
+SplitOption = Annotated[
+    Split, typer.Option("--split", help="The cases that may be looked at, or an exam that is drawn from a seed.")
+]
+SeedOfExamOption = Annotated[int | None, typer.Option("--seed", help="Of the exam. [default: a new one]", min=0)]
+CountOption = Annotated[int | None, typer.Option("--count", help="The first so many cases. [default: all]")]
 ScenesModelOption = Annotated[
     str | None, typer.Option("--model", help="A model that knows the scenes. [default: the bundled one]")
 ]
@@ -58,8 +78,11 @@ def about() -> None:
 @app.command("scenes")
 def scenes_command(
     out: FolderOption = Path("bench-scenes"),
+    columns: InputOption = "typed",
+    split: SplitOption = Split.development,
+    seed: SeedOfExamOption = None,
     quick: Annotated[bool, typer.Option("--quick", help="6 cases of each kind, and ours alone unless told.")] = False,
-    count: Annotated[int | None, typer.Option("--count", help="The first so many cases. [default: all]")] = None,
+    count: CountOption = None,
     methods: MethodsOption = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Run every setting of the curves too.")] = False,
     model: ScenesModelOption = None,
@@ -73,25 +96,61 @@ def scenes_command(
     _check_folder(out)
     if quick and count is not None:
         raise ValueError("--quick is a --count of its own: leave one of them out")
+    from ledits.scenes import suits
     from ledits_bench import cases, run
 
-    cases.checked("scored", count)  # at best, before a model is loaded
+    cases.checked(split.value, count)  # at best, before a model is loaded
+    told = _columns(columns)
     flow = _is_flow(model)
     names = ["ours"] if quick and methods is None else _names(methods, flow=flow)
+    seed = _seed(out, split, seed)
     backbone = _backbone(model, device, dtype, names)
-    kinds = cases.kinds_of(backbone.prompts)
-    suite = cases.suite("scored", cases.QUICK * len(kinds) if quick else count, kinds)
-    jobs = run.plan(suite, names, flow=flow) + (run.sweep(suite, names) if sweep else [])
-    errors = _perform(backbone, out, jobs, run.stamp_of_settings(flow=flow))
+    kinds, world = cases.kinds_of(backbone.prompts), suits.world(backbone.name)
+    suite = cases.suite(split.value, cases.QUICK * len(kinds) if quick else count, kinds, seed)
+    jobs = run.plan(suite, names, told, world, flow=flow)
+    jobs += run.sweep(suite, names, told, world) if sweep else []
+    errors = _perform(backbone, out, jobs, run.measured(split.value, seed, flow=flow))
     _report(out)
     if errors:
         raise typer.Exit(1)
 
 
+@app.command("trips")
+def trips_command(
+    out: FolderOption = Path("bench-scenes"),
+    split: SplitOption = Split.development,
+    seed: SeedOfExamOption = None,
+    count: Annotated[int, typer.Option("--count", help="The first so many swaps of the split.", min=1)] = 10,
+    trips: Annotated[int, typer.Option("--trips", help="There and back so often.", min=1)] = 10,
+    methods: MethodsOption = None,
+    model: ScenesModelOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+) -> None:
+    """Edit there and back, again and again, and measure what is left of the first picture: ledits bench trips
+
+    Ours twice: from the inversion that was kept, and from each result anew, as the others do it.
+    """
+    _check_folder(out)
+    from ledits_bench import cases, run
+    from ledits_bench import trips as journeys
+
+    flow = _is_flow(model)
+    names = [name for name in _names(methods, flow=flow) if methods or not run.METHODS[name].by_words]
+    cases.checked(split.value, count, ("swap",))
+    seed = _seed(out, split, seed)
+    backbone = _backbone(model, device, dtype, names)
+    suite = cases.suite(split.value, count, ("swap",), seed)
+    about = run.measured(split.value, seed, flow=flow)
+    for line in journeys.perform(backbone, out, suite, names, trips, _command(), about):
+        typer.echo(line, err=True)
+    _report(out)
+
+
 @app.command("tune")
 def tune_command(
     out: FolderOption = Path("bench-tune"),
-    count: Annotated[int | None, typer.Option("--count", help="The first so many cases. [default: all]")] = None,
+    count: CountOption = None,
     methods: MethodsOption = None,
     model: ScenesModelOption = None,
     device: DeviceOption = None,
@@ -99,45 +158,52 @@ def tune_command(
 ) -> None:
     """Try every setting of every method on the tuning split, and write the best of each to FOLDER/settings.json.
 
-    The best has the highest mean worth over all kinds of edits.
+    Each method has as many settings and the same cases, as typed, and the best has the highest mean worth over all
+    kinds of edits. The file is written once all methods are done, which may be one after another.
 
     Copied to src/ledits_bench/settings.json, of a flow to settings_flow.json, they are what `ledits bench scenes` runs
     with.
     """
     _check_folder(out)
     from ledits.files.atomic import written
+    from ledits.scenes import suits
     from ledits_bench import cases, run
-    from ledits_bench.settings import merged
 
     cases.checked("tuning", count)
     flow = _is_flow(model)
     names = _names(methods, flow=flow)
     backbone = _backbone(model, device, dtype, names)
     suite = cases.suite("tuning", count, cases.kinds_of(backbone.prompts))
-    jobs = [
-        run.Job(case, name, settings, False)
-        for name in names
-        if not run.METHODS[name].composite  # it has the settings of what it is laid on
-        for settings in run.METHODS[name].grid
-        for case in suite
-    ]
-    errors = _perform(backbone, out, jobs, "tuning")
-    with written(out / "settings.json", overwrite=True) as path:
-        path.write_text(json.dumps(merged(run.tuned(run.results(out)), flow=flow), indent=1) + "\n")
-    typer.echo(out / "settings.json")
+    # A composite has the settings of what it is laid on.
+    tried = [name for name in names if not run.METHODS[name].composite]
+    jobs = run.trials(suite, tried, suits.world(backbone.name))
+    errors = _perform(backbone, out, jobs, {"split": "tuning"})
+    found, waiting = run.tuned(run.results(out), _names(None, flow=flow), {case.id for case in suite})
+    if waiting:
+        typer.echo(f"no settings.json yet: {', '.join(waiting)} have not been tried on the same cases", err=True)
+    else:
+        with written(out / "settings.json", overwrite=True) as path:
+            path.write_text(json.dumps(found, indent=1) + "\n")
+        typer.echo(out / "settings.json")
     if errors:
         raise typer.Exit(1)
 
 
 @app.command("report")
 def report_command(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of results.")],
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="A folder of results, or the rows of a report.")],
     beside: Annotated[
         Path | None, typer.Option("--beside", help="Results of another model, for a table of both, case by case.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where the report goes. [default: where the results are]")
+    ] = None,
 ) -> None:
-    """Write FOLDER/report.md and FOLDER/report.html: tables, curves, best and worst cases."""
-    _report(folder, beside)
+    """Write report.md, report.html and rows.jsonl.gz: tables, curves, best and worst cases, and what they are made of.
+
+    From the rows alone anybody can make the tables again: ledits bench report rows.jsonl.gz --out again
+    """
+    _report(results, beside, out)
 
 
 @app.command("editeval", help="EditEval_v1: 50 pictures, seven kinds of edits.")
@@ -199,14 +265,41 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"--out {folder} is a file, and results need a folder: choose another name")
 
 
-def _report(folder: Path, beside: Path | None = None) -> None:
-    for each in (folder, beside):
-        if each is not None and not (each / "run.json").is_file():
-            raise ValueError(f"{each} holds no results of `ledits bench scenes`: name a folder that has run.json")
+def _report(results: Path, beside: Path | None = None, out: Path | None = None) -> None:
+    for each in (results, beside):
+        if each is not None and not each.is_file() and not (each / "run.json").is_file():
+            raise ValueError(
+                f"{each} holds no results of `ledits bench scenes`: name a folder that has run.json, or a rows.jsonl.gz"
+            )
     from ledits_bench.report import write
 
-    for path in write(folder, beside):
+    for path in write(results, beside, out):
         typer.echo(path)
+
+
+def _columns(said: str) -> "tuple[Column, ...]":
+    from ledits_bench.asked import COLUMNS
+
+    names = [name.strip() for name in said.split(",")]
+    if unknown := [name for name in names if name not in COLUMNS]:
+        raise ValueError(f"--input {', '.join(unknown)}: {', '.join(COLUMNS)} are known, several by commas")
+    return tuple(column for column in COLUMNS if column in names)
+
+
+def _seed(out: Path, split: Split, seed: int | None) -> int | None:
+    """The seed of an exam: the one that is given, that of the results which are there, or a new one, which is said."""
+    if split is not Split.exam:
+        if seed is not None:
+            raise ValueError("--seed is of an exam: add --split exam, or leave it out")
+        return None
+    from ledits_bench.run import about_of
+
+    if seed is None and (out / "run.json").is_file():
+        seed = about_of(out).get("seed")
+    if seed is None:
+        seed = secrets.randbelow(2**31)
+    typer.echo(f"exam of seed {seed}", err=True)
+    return seed
 
 
 def _is_flow(model: str | None) -> bool:
@@ -253,11 +346,15 @@ def _backbone(model: str | None, device: str | None, dtype: str | None, names: l
     return backbone
 
 
-def _perform(backbone: "NetworkBackbone", folder: Path, jobs: "list[Job]", stamp: str) -> int:
+def _command() -> str:
+    return f"ledits {shlex.join(sys.argv[1:])}"
+
+
+def _perform(backbone: "NetworkBackbone", folder: Path, jobs: "list[Job]", about: "Row") -> int:
     """Run the jobs under a progress bar; how many rows of them are errors."""
     from ledits_bench import run
 
-    steps: Iterable[tuple[int, int]] = run.perform(backbone, folder, jobs, f"ledits {shlex.join(sys.argv[1:])}", stamp)
+    steps: Iterable[tuple[int, int]] = run.perform(backbone, folder, jobs, _command(), about)
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn

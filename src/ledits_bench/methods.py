@@ -1,7 +1,8 @@
 """The methods that are compared: ours, and its rivals on the same network, the same latents and the same cases.
 
-Each is a function of a backbone, cases, their latents x0 (b c h w) and settings. Rivals that are told a whole picture
-get its caption where ours gets the words of the edit. Noise is each case's own, so that batches don't matter.
+Each is a function of a backbone, cases as a column tells them, their latents x0 (b c h w) and settings. All are told
+the same words. Rivals that need the captions before and after get those that ours makes of the words. Noise is each
+case's own, so that batches don't matter.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +15,7 @@ from torch import Tensor
 
 from ledits import editor
 from ledits.asked import settings as asked_settings
-from ledits.asked.plan import Plan, by_words
-from ledits.asked.recipe import Edit
+from ledits.asked.plan import by_words
 from ledits.backbones.latent_unet import LatentUNet
 from ledits.backbones.network import NetworkBackbone
 from ledits.language import several
@@ -25,7 +25,7 @@ from ledits.method.core import Concept, Denoiser, Prompt, Schedule
 from ledits.method.told import for_pictures
 from ledits.scenes import suits
 from ledits_bench import attention_control, reference
-from ledits_bench.cases import Case
+from ledits_bench.asked import Asked
 from ledits_bench.settings import Settings
 
 
@@ -38,7 +38,7 @@ class Outcome:
     evaluations: int
 
 
-Run = Callable[[NetworkBackbone, Sequence[Case], Tensor, Settings], Outcome]
+Run = Callable[[NetworkBackbone, Sequence[Asked], Tensor, Settings], Outcome]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Method:
     grid: tuple[Settings, ...]  # what tuning chooses from: as many settings for each method
     masks: tuple[Settings, ...] = ()  # each threshold of its masks at the model's own scales
     composite: bool = False  # the result is laid onto the source's own pixels
+    by_words: bool = False  # it is told no caption: it has no place for one
     own_attention: bool = False  # it puts attention of its own into a UNet, and runs on no other network
     flows: bool = False  # it is of flows alone
 
@@ -60,32 +61,14 @@ class Method:
         return self.grid + tuple(replace(s, steps=steps) for steps in (10, 50) for s in few)
 
 
-def ours(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
-    """Edits of a described picture as `ledits edit --source` makes them."""
-    return _located(backbone, cases, x0, [_plan(case.described(), case.source.caption(), settings) for case in cases])
-
-
-def ours_by_words(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
-    """Edits by words as `ledits edit --mask located` makes them: with the caption that they imply."""
-    return _located(backbone, cases, x0, [_plan(case.said(), "", settings) for case in cases])
-
-
-def _plan(edits: Sequence[Edit], source: str, settings: Settings) -> Plan:
-    """Edits with the settings' scale, and their threshold where an edit has none of its own."""
-    threshold = settings.threshold
-    asked = tuple(
-        replace(e, scale=settings.scale, threshold=threshold if e.threshold is None else e.threshold) for e in edits
-    )
-    inverted = asked_settings.Settings(steps=settings.steps, skip=settings.skip, source=source)
-    return Plan(
-        edits=asked, masks=(None,) * len(asked), settings=inverted, mask=None if source else "located",
-        composite=False, drop_source_late=False,
-    )  # fmt: skip
-
-
-def _located(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, plans: Sequence[Plan]) -> Outcome:
-    """What `Editor` does with each plan, many pictures at once."""
-    world, settings = suits.world(backbone.name), plans[0].settings
+def ours(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings) -> Outcome:
+    """What `Editor` does with each case, many pictures at once: with a caption, or with the one that edits imply."""
+    inverted = asked_settings.Settings(steps=settings.steps, skip=settings.skip)
+    edits = [
+        tuple(replace(e, scale=settings.scale, threshold=settings.threshold) for e in case.edits) for case in cases
+    ]
+    plans = [replace(case, edits=asked).plan(inverted) for case, asked in zip(cases, edits, strict=True)]
+    world = suits.world(backbone.name)
     said = [cast("Implied", plan.captions(backbone.defaults, world)) for plan in plans]
     base = tuple(each.source for each in said)
     concepts = [[c for group in plan.grouped(backbone.defaults, world) for c in group] for plan in plans]
@@ -97,7 +80,7 @@ def _located(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, plans
         return Outcome(steps[-1].x, steps[-1].masks.amax(0), denoise.evaluations)
 
 
-def words(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def words(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings) -> Outcome:
     """LEDITS++ of the paper, told the edits' words alone, as this package does it."""
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
@@ -110,18 +93,18 @@ def words(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings
     return Outcome(steps[-1].x, acted, evaluations)
 
 
-def installed(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def installed(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings) -> Outcome:
     """LEDITS++ as diffusers does it, with the scheduler its pipeline makes of a Stable Diffusion checkpoint's."""
     return _diffusers(backbone, cases, x0, settings, "zero")
 
 
-def mended(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def mended(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings) -> Outcome:
     """The same with a schedule that ends at the smallest noise instead of none, which makes its inversion exact."""
     return _diffusers(backbone, cases, x0, settings, "sigma_min")
 
 
 def _diffusers(
-    backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings, final_sigma: str
+    backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings, final_sigma: str
 ) -> Outcome:
     assert isinstance(backbone, LatentUNet)
     done: list[tuple[Tensor, Tensor, int]] = []
@@ -136,7 +119,7 @@ def _diffusers(
                 concepts,
                 steps=settings.steps,
                 skip=settings.skip,
-                seed=case.seed,
+                seed=case.case.seed,
                 final_sigma=final_sigma,
             )  # fmt: skip
         )
@@ -144,13 +127,13 @@ def _diffusers(
     return Outcome(torch.cat(x), torch.cat(acted), sum(evaluations))
 
 
-def edit_friendly(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def edit_friendly(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings) -> Outcome:
     """Edit-friendly DDPM inversion (Huberman-Spiegelglas et al. 2023): the source's noise maps under the target.
 
     The source's caption guides the inversion by 3.5, as published.
     """
     schedule = replace(backbone.schedule(settings.steps, settings.skip), order=1)
-    sources, targets = _captions(cases)
+    sources, targets = _captions(backbone, cases)
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), source=sources, source_scale=3.5)
         x = inversion.x[0]
@@ -159,28 +142,30 @@ def edit_friendly(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, 
         return Outcome(x, None, denoise.evaluations)
 
 
-def sdedit(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def sdedit(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings) -> Outcome:
     """SDEdit (Meng et al. 2022): noise the picture, then sample the target from there (DDIM)."""
     schedule = backbone.schedule(settings.steps, settings.skip)
     x = schedule.alpha[0] * x0 + schedule.sigma[0] * _noise(schedule, cases, x0)[0]
     with backbone.denoiser(schedule, maps=False) as denoise:
-        return Outcome(_ddim(denoise, schedule, x, cases, settings), None, denoise.evaluations)
+        targets = _captions(backbone, cases)[1]
+        return Outcome(_ddim(denoise, schedule, x, targets, settings), None, denoise.evaluations)
 
 
-def ddim(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def ddim(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings) -> Outcome:
     """DDIM inversion of the source's caption (Song et al. 2021), then DDIM for the target's with guidance."""
     schedule = backbone.schedule(settings.steps, settings.skip)
+    sources, targets = _captions(backbone, cases)
     with backbone.denoiser(schedule, maps=False) as denoise:
-        x = _ddim_inverse(denoise, schedule, x0, cases)
-        return Outcome(_ddim(denoise, schedule, x, cases, settings), None, denoise.evaluations)
+        x = _ddim_inverse(denoise, schedule, x0, sources)
+        return Outcome(_ddim(denoise, schedule, x, targets, settings), None, denoise.evaluations)
 
 
-def prompt_to_prompt(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def prompt_to_prompt(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings) -> Outcome:
     """Attention control in the way of Prompt-to-Prompt (Hertz et al. 2022), after DDIM inversion."""
     schedule = backbone.schedule(settings.steps, settings.skip)
-    sources, targets = _captions(cases)
+    sources, targets = _captions(backbone, cases)
     with backbone.denoiser(schedule, maps=False) as denoise:
-        x = _ddim_inverse(denoise, schedule, x0, cases)
+        x = _ddim_inverse(denoise, schedule, x0, sources)
         evaluations = denoise.evaluations
     share = 0.8 if settings.threshold is None else settings.threshold
     assert isinstance(backbone, LatentUNet)
@@ -190,7 +175,7 @@ def prompt_to_prompt(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tenso
     return Outcome(x, None, evaluations + more)
 
 
-def flowedit(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, settings: Settings) -> Outcome:
+def flowedit(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings: Settings) -> Outcome:
     """FlowEdit (Kulikov et al. 2024, arXiv 2412.08629, Algorithm 1): from the source to the target with no inversion.
 
     In each step new noise, the source with it, and the edited picture with it; their velocities' difference moves the
@@ -198,7 +183,7 @@ def flowedit(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, setti
     13.5).
     """
     schedule = backbone.schedule(settings.steps, settings.skip)
-    (sources, targets), noise, x = _captions(cases), _noise(schedule, cases, x0), x0
+    (sources, targets), noise, x = _captions(backbone, cases), _noise(schedule, cases, x0), x0
     scale = _scale(settings)
     with backbone.denoiser(schedule, maps=False) as denoise:
         for i in range(len(schedule)):
@@ -211,7 +196,7 @@ def flowedit(backbone: NetworkBackbone, cases: Sequence[Case], x0: Tensor, setti
         return Outcome(x, None, denoise.evaluations)
 
 
-def _concepts(backbone: NetworkBackbone, cases: Sequence[Case], settings: Settings) -> list[Concept]:
+def _concepts(backbone: NetworkBackbone, cases: Sequence[Asked], settings: Settings) -> list[Concept]:
     """What LEDITS++ is asked for by words."""
     return _together(
         [
@@ -232,13 +217,16 @@ def _together(asked: Sequence[Sequence[Concept]]) -> list[Concept]:
     return [replace(group[0], prompt=tuple(c.prompt for c in group)) for group in zip(*asked, strict=True)]
 
 
-def _noise(schedule: Schedule, cases: Sequence[Case], x0: Tensor) -> Tensor:
+def _noise(schedule: Schedule, cases: Sequence[Asked], x0: Tensor) -> Tensor:
     """Noise (n b c h w), each picture's drawn from its case's own seed."""
-    return torch.cat([editor.noise(len(schedule), x0.shape[1:], case.seed) for case in cases], 1).to(x0.device)
+    return torch.cat([editor.noise(len(schedule), x0.shape[1:], case.case.seed) for case in cases], 1).to(x0.device)
 
 
-def _captions(cases: Sequence[Case]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return tuple(case.source.caption() for case in cases), tuple(case.target() for case in cases)
+def _captions(backbone: NetworkBackbone, cases: Sequence[Asked]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The captions before and after all edits."""
+    world = suits.world(backbone.name)
+    sources, targets = zip(*(case.before_and_after(world) for case in cases), strict=True)
+    return sources, targets
 
 
 def _scale(settings: Settings) -> float:
@@ -251,8 +239,7 @@ def _guided(denoise: Denoiser, x: Tensor, i: int, targets: Prompt, scale: float)
     return null + scale * (target - null)
 
 
-def _ddim(denoise: Denoiser, schedule: Schedule, x: Tensor, cases: Sequence[Case], settings: Settings) -> Tensor:
-    targets = _captions(cases)[1]
+def _ddim(denoise: Denoiser, schedule: Schedule, x: Tensor, targets: Prompt, settings: Settings) -> Tensor:
     for i in range(len(schedule)):
         x0 = _guided(denoise, x, i, targets, _scale(settings))
         eps = (x - schedule.alpha[i] * x0) / schedule.sigma[i]
@@ -260,9 +247,8 @@ def _ddim(denoise: Denoiser, schedule: Schedule, x: Tensor, cases: Sequence[Case
     return x
 
 
-def _ddim_inverse(denoise: Denoiser, schedule: Schedule, x: Tensor, cases: Sequence[Case]) -> Tensor:
+def _ddim_inverse(denoise: Denoiser, schedule: Schedule, x: Tensor, sources: Prompt) -> Tensor:
     """From the picture up to level 0; each step takes the noise to be what the network sees at the noisier level."""
-    sources = _captions(cases)[0]
     for i in reversed(range(len(schedule))):
         seen = denoise(x[None], [i], [sources])[0][0, 0]
         eps = (x - schedule.alpha[i] * seen) / schedule.sigma[i]
@@ -289,10 +275,13 @@ _PLAIN = _grid((0.1, 0.25, 0.4), (2.0, 3.5, 5.0, 7.5))
 METHODS = {
     "ours": Method("ours", ours, 25, _OURS, REGIONS),
     "ours-composite": Method("ours, composite", ours, 25, _OURS, composite=True),
-    "ours-words": Method("ours, by words", ours_by_words, 25, _OURS),
-    "words": Method("LEDITS++ by words, this package", words, 25, _MASKED, MASKS),
-    "diffusers": Method("LEDITS++ in diffusers, as installed", installed, 1, _MASKED, own_attention=True),
-    "diffusers-mended": Method("LEDITS++ in diffusers, final sigma mended", mended, 1, _MASKED, own_attention=True),
+    "words": Method("LEDITS++ by words, this package", words, 25, _MASKED, MASKS, by_words=True),
+    "diffusers": Method(
+        "LEDITS++ in diffusers, as installed", installed, 1, _MASKED, by_words=True, own_attention=True
+    ),
+    "diffusers-mended": Method(
+        "LEDITS++ in diffusers, final sigma mended", mended, 1, _MASKED, by_words=True, own_attention=True
+    ),
     "edit-friendly": Method("edit-friendly DDPM inversion", edit_friendly, 16, _PLAIN),
     "sdedit": Method("SDEdit", sdedit, 16, _PLAIN),
     "ddim": Method("DDIM inversion", ddim, 16, _PLAIN),

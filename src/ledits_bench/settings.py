@@ -1,7 +1,6 @@
 """What a method of the comparison can be set to, and what tuning chose: settings.json, made by `ledits bench tune`."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -37,14 +36,9 @@ def chosen(method: str, *, flow: bool = False) -> Settings:
     return Settings(**_chosen(flow)[method.removesuffix("-composite")]["settings"])
 
 
-def tuned_on(method: str, *, flow: bool = False) -> int:
-    """The number of tuning cases that a method's choice was made on; 0: it was set by hand."""
-    return _chosen(flow)[method.removesuffix("-composite")]["cases"]
-
-
-def merged(tuned: Mapping[str, Any], *, flow: bool = False) -> dict[str, Any]:
-    """The present choices with those of a new tuning, which may be of some methods only."""
-    return {name: tuned.get(name, present) for name, present in _chosen(flow).items()}
+def tuned_on(*, flow: bool = False) -> dict[str, int]:
+    """On how many tuning cases the choice of each method was made; 0: it was set by hand."""
+    return {name: each["cases"] for name, each in _chosen(flow).items()}
 
 
 @cache

@@ -60,7 +60,10 @@ def _in_a_place(new: str, world: World) -> tuple[str, str]:
 
 def _is_worn(edit: Edit, world: World) -> bool:
     """Whether an edit is of something worn: "a top hat" that becomes "a crown" is no crown by itself."""
-    return all(world.is_worn(part) and not words.related(words.split(part)) for part in (edit.old, edit.new) if part)
+    named = [words.split(part) for part in (edit.old, edit.new) if part]
+    # "A cat wearing a hat" is no hat.
+    alone = all(len(words.head(each)) == len(each) and not words.related(each) for each in named)
+    return alone and all(world.is_worn(words.join(each)) for each in named)
 
 
 def _named(said: str) -> str:

@@ -78,17 +78,25 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
     if len(found) != 1:
         raise Unsure(f"{phrase!r} is there {len(found)} times")
     begin, end = _noun_phrase(given, found[0], found[0] + len(sought))
-    before, after = given[:begin], given[end:]
-    left, right = _key(before, -1), _key(after, 0)
-    names = _names_the_picture(before)
     _check_noun_phrase(given[begin:end], phrase)
+    before, after = given[:begin], given[end:]
+    names = _names_the_picture(before)
+    # "A cat on the left and a dog on the right": each has its own place. "A cat is on a bed" says where it is.
+    if not before or names or words.ends_in_position(before[:-1]):
+        after = after[words.begins_with_position(after) :]
+    if (not before or names) and _key(after, 0) in {"is", "are"} and _key(after, 1) in words.PREPOSITIONS:
+        after = after[1:]
+    left, right = _key(before, -1), _key(after, 0)
     if denied := {left, given[begin].key} & {"without", "no", "not"}:
         raise Unsure(f"{min(denied)!r} says that {phrase!r} is not there")
-    if not names and any(word.key in words.PRONOUNS for word in after[1:3]):
+    if not names and any(_stands_for_a_thing(after, i) for i in (1, 2)):
         raise Unsure(f"{phrase!r} stands between a thing and what is said of it")
     if left == "with" and words.is_participle(right):  # "a man with a backpack walking": the man walks
         return _tidy([*before[:-1], *after])
-    if right and not (right in words.JOINS or right in words.PREPOSITIONS or right in _MARKS):
+    # "A cat with a bow is on a bed": the cat is.
+    about_another = right in {"is", "are"} and (left == "with" or words.is_participle(left) or _is_relative(before))
+    known = right in words.JOINS or right in words.PREPOSITIONS or right in _MARKS or words.begins_with_relation(after)
+    if right and not known and not about_another:
         raise Unsure(f"what follows {phrase!r} may be about it")
     if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or names or _objects(before)):
         return _listed(before, after[1:], given[begin:end], with_and=right != ",")
@@ -103,6 +111,8 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
         return _without(before, 1, after, phrase)  # "a man holding an umbrella": nothing is held any more
     if (relation := words.ends_in_relation(before)) and len(before) > relation:
         return _without(before, relation, after, phrase)
+    if _is_relative(before):
+        return _without(before, 2, after, phrase)  # "a cat that wears a hat"
     if left in words.PREPOSITIONS and not names:
         if left in {"of", "between"} or len(before) < 2:
             raise Unsure(f"{phrase!r} is part of a larger name")
@@ -189,18 +199,22 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
             )
         before = before[:-1]
     new, determiner = _cased(new, phrase, before), _key(before, -1)
-    many, before_many = words.is_plural(new), words.is_plural(phrase)
+    many, before_many = words.is_plural(words.head(new)), words.is_plural(words.head(phrase))
     following = {word.key for word in after}
     numbers = all(words.is_determiner(word.key) for word in phrase) and not (words.count(phrase) and words.count(new))
     if numbers or following & {"his", "her"} or determiner in words.GENDERED:
         raise _unfitting(edit)
     if many != before_many:
         counted = {word.key for word in (*before[-2:], *phrase[:-1])} & (words.OF_MANY if before_many else words.OF_ONE)
+        # Verbs agree with what does something, and not with what it has: "a cat with a bow is on a bed".
+        first = _noun_phrase(given, begin, begin + len(phrase))[0]
+        had = _key(given[:first], -1)
+        is_object = (had in words.PREPOSITIONS - {"of"} or words.is_participle(had)) and not following & words.RELATIVES
         verbs = _AGREES & (following | {word.key for word in before})
-        if verbs or not _stands_alone(after) or (counted and not words.is_determiner(new[0].key)):
+        if (not is_object and (verbs or not _stands_alone(after))) or (counted and not words.is_determiner(new[0].key)):
             raise _unfitting(edit)
     if before_many and not many and not words.is_determiner(new[0].key):
-        if words.is_participle(determiner):  # "wearing glasses" is "wearing a hat" then
+        if words.is_participle(determiner) or determiner == "with":  # "wearing glasses" is "wearing a hat" then
             new = [Word(words.article(words.spoken(new)), new[0].space), new[0]._replace(space=" "), *new[1:]]
         elif determiner:
             raise _unfitting(edit)
@@ -209,7 +223,7 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
         before = before[:-1]
     elif determiner in words.ARTICLES and not words.is_determiner(new[0].key):
         own = before.pop()
-        if words.is_plural(new) and not words.is_plural(phrase):
+        if many and not before_many:
             new = [new[0]._replace(space=own.space), *new[1:]]
         else:
             fitting = words.article(words.spoken(new))
@@ -304,6 +318,20 @@ def _check_noun_phrase(found: Sequence[Word], phrase: str) -> None:
         raise Unsure(f"what stands before {phrase!r} may need it")
 
 
+def _is_relative(before: Sequence[Word]) -> bool:
+    """Whether what follows is all that a thing is said to do: "a cat that wears"."""
+    verb = _key(before, -1)
+    return (
+        len(before) > 2 and _key(before, -2) in words.RELATIVES and verb not in words.PREPOSITIONS | words.AUXILIARIES
+    )
+
+
+def _stands_for_a_thing(given: Sequence[Word], i: int) -> bool:
+    """Whether the i-th word is a pronoun; "one" before a noun is a number."""
+    counted = _key(given, i) == "one" and _key(given, i + 1).isalpha() and not _ends_before_a_noun(_key(given, i + 1))
+    return _key(given, i) in words.PRONOUNS and not (counted and _key(given, i + 1) not in words.AUXILIARIES)
+
+
 def _names_the_picture(before: Sequence[Word]) -> bool:
     """Whether all that stands before is "a photo of" or the like."""
     return _key(before, -1) == "of" and _key(before, -2) in words.PICTURES and not any(
@@ -357,10 +385,15 @@ def _without(before: Sequence[Word], gone: int, after: Sequence[Word], phrase: s
         raise Unsure(f"what follows {phrase!r} may be about it")
     if right == "and" and words.is_participle(_key(after, 1)):  # "riding a bike and wearing a hat"
         after = after[1:]
-    if verb in words.AUXILIARIES or verb in {"not", "that", "who", "which"} or words.is_past_participle(verb):
+    relative = verb in words.AUXILIARIES and _key(left, -2) in words.RELATIVES
+    if relative and words.is_participle(_key(before, -gone)):  # "a cat that is wearing a hat"
+        return _tidy([*left[:-2], *after])
+    if verb in {"is", "are"} and gone == words.ends_in_relation(before):  # "a cat is to the left of a dog"
+        return _tidy([*left[:-1], *after])
+    if verb in words.AUXILIARIES or verb in {"not", *words.RELATIVES} or words.is_past_participle(verb):
         # "a bird perched on a branch", "a girl is eating an apple": the verb was about it.
         meant = left[:-1]
-        while _key(meant, -1) in {*words.AUXILIARIES, "that", "who", "which"}:
+        while _key(meant, -1) in words.AUXILIARIES | words.RELATIVES:
             meant = meant[:-1]
         raise Unsure(f"{verb!r} may be about {phrase!r}", _tidy([*meant, *after]) if meant else "")
     return _tidy([*left, *after])

@@ -30,8 +30,14 @@ PREPOSITIONS = frozenset({
 RELATIONS = (
     ("to", "the", "left", "of"), ("to", "the", "right", "of"), ("on", "the", "left", "of"),
     ("on", "the", "right", "of"), ("in", "front", "of"), ("next", "to"), ("close", "to"), ("beside",), ("near",),
-    ("behind",), ("by",),
+    ("behind",), ("by",), ("together", "with"), ("along", "with"), ("as", "well", "as"),
 )  # fmt: skip
+# Where one thing is in the picture.
+_PLACED = (
+    ("on", "the", "left"), ("on", "the", "right"), ("on", "the", "left", "side"), ("on", "the", "right", "side"),
+    ("in", "the", "middle"), ("in", "the", "center"), ("in", "the", "centre"),
+)  # fmt: skip
+RELATIVES = frozenset({"who", "that", "which"})
 COLOURS = frozenset({
     "black", "white", "red", "green", "yellow", "blue", "brown", "purple", "pink", "orange", "grey", "gray",
 })  # fmt: skip
@@ -127,6 +133,28 @@ def begins_with_relation(given: Sequence[Word]) -> int:
     """How many of the first words say that what precedes them is beside something; 0 where none do."""
     there = tuple(keys(given))
     return max((len(relation) for relation in RELATIONS if there[: len(relation)] == relation), default=0)
+
+
+def begins_with_position(given: Sequence[Word]) -> int:
+    """How many of the first words say where in the picture a thing is; 0 where none do."""
+    there = tuple(keys(given))
+    found = max((len(place) for place in _PLACED if there[: len(place)] == place), default=0)
+    if found and there[found : found + 2] == ("of", "the") and there[found + 2 : found + 3] in {(p,) for p in PICTURES}:
+        return found + 3
+    return 0 if there[found : found + 1] == ("of",) else found
+
+
+def ends_in_position(given: Sequence[Word]) -> bool:
+    """Whether the last words say where in the picture a thing is."""
+    return any(begins_with_position(given[i:]) == len(given) - i for i in range(len(given)))
+
+
+def head(phrase: Sequence[Word]) -> Sequence[Word]:
+    """What a phrase names, without what is said of it: "an owl" of "an owl wearing sunglasses"."""
+    said = (
+        i for i, word in enumerate(phrase) if i and (word.key in PREPOSITIONS | RELATIVES or is_participle(word.key))
+    )
+    return phrase[: next(said, len(phrase))]
 
 
 def is_number(key: str) -> bool:

@@ -24,6 +24,9 @@ from ledits.method.told import Told
 # scenes (docs/log). What a thing is shows at the less noisy levels.
 _STRIDE = 2
 _RARELY = 3
+# An edit takes a place whose prediction it moves by two thirds of how far the caption's own one is from the picture:
+# 0.4 of both together. One that takes more than half of the picture so is of all of it, as of a background or a style.
+_TAKEN = 0.4
 # The share of an edit's steps in which the picture does not show yet what the other edits do.
 _EARLY = 0.35
 
@@ -50,12 +53,12 @@ def edit(
     """
     base = inversion.base_prompt
     told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
-    located = locate(denoise, inversion, concepts, told, known)
+    located, looks = _located(denoise, inversion, concepts, told, known)
     directions, of = list[Concept](), list[int]()
     for k, (concept, captions) in enumerate(zip(located, told, strict=True)):
         if captions.target == base:
             continue  # it asks for what is there
-        for direction in spans(concept, captions, inversion, drop_source_late=drop_source_late):
+        for direction in spans(concept, captions, inversion, looks[k], drop_source_late=drop_source_late):
             directions.append(direction)
             of.append(k)
     regions = [concept.region for concept in located if concept.region is not None]
@@ -78,8 +81,14 @@ def edit(
             return
 
 
-def spans(concept: Concept, told: Told, inversion: Inversion, *, drop_source_late: bool = False) -> list[Concept]:
-    """The directions of one edit, which take turns: each says what it moves towards and away from in its steps."""
+def spans(
+    concept: Concept, told: Told, inversion: Inversion, looks: Sequence[bool] = (), *, drop_source_late: bool = False
+) -> list[Concept]:  # fmt: skip
+    """The directions of one edit, which take turns: each says what it moves towards and away from in its steps.
+
+    `looks` says in which pictures it changes how all of it looks. There it begins late: what stands where is decided in
+    the first steps, and is to stay.
+    """
     base, n = inversion.base_prompt, len(inversion.schedule)
     first, end = concept.warmup, n if concept.cooldown is None else min(concept.cooldown, n)
     late = first + math.ceil(max(1.0, _EARLY * (n - first)))
@@ -88,6 +97,11 @@ def spans(concept: Concept, told: Told, inversion: Inversion, *, drop_source_lat
     result = list[Concept]()
     for start, stop in zip(cuts, cuts[1:], strict=False):
         towards, away = (told.late, told.away) if start >= late else (told.early, base)
+        if start < late < end and any(looks):
+            pairs = zip(looks, _each(base, looks), _each(towards, looks), strict=True)
+            towards = tuple(old if look else new for look, old, new in pairs)
+            if all(looks):
+                continue
         away = towards if start >= dropped else None if away == base else away
         if result and (result[-1].prompt, result[-1].away) == (towards, away):
             result[-1] = replace(result[-1], cooldown=stop)
@@ -102,7 +116,8 @@ def locate(
 ) -> list[Concept]:  # fmt: skip
     """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
 
-    A threshold is the share of the given region left alone; None finds it by Otsu's method. Where two regions meet, the
+    A threshold is the share of the given region left alone; None finds it: by Otsu's method, or what is `taken` where
+    that is most of the picture, for then nothing is still that a split could be from. Where two regions meet, the
     smaller one has the place to itself: an object that changes on a background that does. What guides nothing (scale 0,
     or the caption itself) has no region.
 
@@ -110,8 +125,16 @@ def locate(
     thing each is left what that thing's own caption predicts better than those of all others do, changed or not.
     `known` remembers what the network was asked, so that it is asked once.
     """
+    return _located(denoise, inversion, concepts, told, known)[0]
+
+
+def _located(
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None,
+    known: Known | None,
+) -> tuple[list[Concept], list[list[bool]]]:  # fmt: skip
+    """As `locate`, and in which pictures each edit changes how all of it looks."""
     if not concepts:
-        return []
+        return [], []
     known, base = known or Known(), inversion.base_prompt
     told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
     levels, pairs = list(range(0, len(inversion.schedule), _STRIDE)), list(zip(concepts, told, strict=True))
@@ -120,13 +143,15 @@ def locate(
     _ask(denoise, inversion, levels, [prompt for prompt in asked if prompt != base], known.often)
     # Means of plain differences: the noisiest levels, where most is undecided, count most.
     like = inversion.x[-1][:, 0].float()
+    error = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
     apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
-    found, allowed = list[Tensor](), list[Tensor]()
+    found, allowed, looks = list[Tensor](), list[Tensor](), list[list[bool]]()
     for concept, captions in pairs:
         free = torch.ones_like(like)[:, None]
         if concept.region is not None:
             free = F.interpolate(concept.region.to(like), like.shape[-2:], mode="area").expand_as(free)
         still = _same(captions.target, base, like)
+        looks.append([False] * len(like))
         if concept.scale == 0 or bool(still.all()):
             allowed.append(free * 0)
             found.append(free * 0)
@@ -139,6 +164,14 @@ def locate(
                 kept = otsu(apart[captions.clear], torch.ones_like(values))[:, None]
                 free = free * torch.where(_same(captions.clear, base, values), 1, 1 - kept)
             region = otsu(values, free[:, 0])[:, None]
+            ever, late = (each[:, None] * (free > 0) for each in taken(known.often[captions.target], error))
+            alone = _same(captions.clear, base, values)  # what comes beside something is a thing
+            most, look = (
+                alone & (each.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True))
+                for each in (ever, late)
+            )
+            region = torch.where(most, ever, region)
+            looks[-1] = look.flatten().tolist()
             region = torch.where(_same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
@@ -150,7 +183,7 @@ def locate(
         wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}
         found = _shared_out(found, allowed, own, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
-    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)]
+    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)], looks
 
 
 def _shared_out(
@@ -180,6 +213,26 @@ def _ask(
         predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
         apart = (predicted - inversion.base_denoised[levels].float()).abs().sum(3)
         known.update(zip(prompts, apart, strict=True))
+
+
+def _each(prompt: Prompt, pictures: Sequence[object]) -> Sequence[Prompt]:
+    return prompt if isinstance(prompt, tuple) else (prompt,) * len(pictures)
+
+
+def taken(apart: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """1 where an edit moves a prediction far, (b h w), of how far it does and how wrong the caption's own is (l b h w);
+    and 1 where it does so at the least noisy levels.
+
+    Where much is undecided a prediction moves much, though nothing there is to change: a thing's details beside another
+    background. How wrong it is at that level says how much that is. A background shows at the noisiest levels, so each
+    third of the levels is asked, and the one that says most counts. What the least noisy ones still change, with all
+    that stands there in plain sight, is how it looks.
+    """
+    share = apart / (apart + error).clamp(min=torch.finfo(apart.dtype).tiny)
+    thirds = torch.stack([part.mean(0) for part in share.tensor_split(3) if len(part)])
+    plain = thirds[-1] if len(thirds) == 3 else thirds[-1] * 0  # of fewer levels none is so much less noisy
+    ever, late = (core.smooth(each[:, None])[:, 0] > _TAKEN for each in (thirds.amax(0), plain))
+    return ever.to(apart), late.to(apart)
 
 
 def _same(one: Hashable, other: Hashable, like: Tensor) -> Tensor:

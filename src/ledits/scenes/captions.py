@@ -141,6 +141,8 @@ class Told(NamedTuple):
     text: str
     several: bool
     which: tuple[int, ...]  # of the scene's objects
+    name: str = ""  # of one alone: its adjectives and noun, "cute kitten" ...
+    worn: str = ""  # ... and what it wears, "a red bow"
 
 
 def _always(scene: Scene, told: Sequence[Told]) -> bool:
@@ -267,6 +269,15 @@ class Pattern(NamedTuple):
         return zlib.crc32(f"2 {self.id}".encode()) % 5 == 0  # with 2, the plainest are seen
 
 
+class Written(NamedTuple):
+    """A caption, how it was made, and what it calls the things and the place that it names."""
+
+    text: str
+    pattern: Pattern
+    things: Sequence[Told]
+    place: str  # "on green grass", "a sandy beach"; "" where none is named
+
+
 def _possible(pattern: Pattern) -> bool:
     arrangement = ARRANGEMENTS[pattern.arrangement]
     if pattern.style in STYLE_OPENINGS and pattern.opening != "bare":
@@ -315,7 +326,7 @@ def training(rng: np.random.Generator, scene: Scene) -> Lesson:
         text, placed = short(rng, scene)
         plain = _plain(scene, range(len(scene.objects)), placed=False) if not placed else scene.backdrop()
         return Lesson(text, "" if several or _says_size(text) else plain)
-    text, pattern, things = _drawn(rng, scene, held_out=False)
+    text, pattern, things, _ = told(rng, scene)
     if several or _says_size(text) or not ARRANGEMENTS[pattern.arrangement].plain:
         return Lesson(text, "")
     order = [i for one in things for i in one.which]
@@ -340,15 +351,11 @@ def _plain(scene: Scene, order: Sequence[int], form: str = "list", *, placed: bo
 
 def written(rng: np.random.Generator, scene: Scene, *, held_out: bool = False) -> str:
     """A caption in a pattern drawn at random, of those that training sees or of those that are held out."""
-    return told(rng, scene, held_out=held_out)[0]
+    return told(rng, scene, held_out=held_out).text
 
 
-def told(rng: np.random.Generator, scene: Scene, *, held_out: bool = False) -> tuple[str, Pattern]:
-    """As `written`, with the pattern."""
-    return _drawn(rng, scene, held_out=held_out)[:2]
-
-
-def _drawn(rng: np.random.Generator, scene: Scene, *, held_out: bool) -> tuple[str, Pattern, Sequence[Told]]:
+def told(rng: np.random.Generator, scene: Scene, *, held_out: bool = False) -> Written:
+    """As `written`, with how it was made."""
     while True:
         things = _told(rng, scene)
         arrangement = _chosen(rng, _arrangements(len(things)))
@@ -358,12 +365,12 @@ def _drawn(rng: np.random.Generator, scene: Scene, *, held_out: bool) -> tuple[s
         if not choice:
             continue
         pattern = _chosen(rng, choice)
-        text = _say(rng, scene, things, pattern)
+        text, place = _say(rng, scene, things, pattern)
         if rng.random() < 0.3:
-            text = text.replace("gray", "grey")
+            text, place = text.replace("gray", "grey"), place.replace("gray", "grey")
         count = len(text.split())
         if SHORTEST <= count <= LONGEST and count + text.count(",") <= MOST_TOKENS:
-            return text, pattern, things
+            return Written(text, pattern, things, place)
 
 
 def edited(rng: np.random.Generator, scene: Scene) -> str:
@@ -454,7 +461,8 @@ def _patterns(arrangement: str, styled: bool, held_out: bool, bare: bool) -> tup
     )
 
 
-def _say(rng: np.random.Generator, scene: Scene, things: Sequence[Told], pattern: Pattern) -> str:
+def _say(rng: np.random.Generator, scene: Scene, things: Sequence[Told], pattern: Pattern) -> tuple[str, str]:
+    """The caption, and what it calls the place: "" where it names none."""
     arrangement = ARRANGEMENTS[pattern.arrangement]
     noun = _chosen(rng, NOUNS[scene.background])
     what = arrangement.text
@@ -475,16 +483,22 @@ def _say(rng: np.random.Generator, scene: Scene, things: Sequence[Told], pattern
     if pattern.where == "last":
         what = f"{what} {place}"
     elif pattern.where == "frame":
-        what = f"{noun} with {what}"
+        what, place = f"{noun} with {what}", noun
     elif pattern.where == "behind":
-        what = f"{what}{_behind(rng, scene.background)}"
+        place = NOUNS[scene.background][0]
+        behind = _behind(rng, scene.background)
+        what = f"{what}{behind}"
+        if place not in behind:  # "the background is blue"
+            place = scene.background
+    elif pattern.where == "nowhere":
+        place = "" if things else re.sub("^(a|an|the) ", "", noun)
     opening = OPENINGS[pattern.opening]
     if things and things[0].several and pattern.where != "frame":
         opening = opening.replace(" is ", " are ")
     what = opening.format(what)
     if pattern.where == "first":
         what = f"{place}{',' if pattern.opening == 'bare' or rng.random() < 0.5 else ''} {what}"
-    return STYLED[scene.style][pattern.style].format(what) if scene.style else what
+    return (STYLED[scene.style][pattern.style].format(what) if scene.style else what), place
 
 
 def _behind(rng: np.random.Generator, background: str) -> str:
@@ -506,23 +520,26 @@ def _told(rng: np.random.Generator, scene: Scene) -> list[Told]:
     things: list[Told] = []
     for which in kinds.values():
         if len(which) == 1:
-            things.append(Told(_single(rng, scene, which[0], article), False, tuple(which)))
+            things.append(_single(rng, scene, which[0], article))
         elif (text := _several(rng, scene, which, alone=len(kinds) == 1)) and rng.random() < 0.85:
             things.append(Told(text, True, tuple(which)))
         else:
-            first, *others = ((i, _single(rng, scene, i, "a")) for i in which)
-            things.append(Told(first[1], False, (first[0],)))
-            things += [Told(re.sub("^an? ", "another ", text), False, (i,)) for i, text in others]
+            first, *others = (_single(rng, scene, i, "a") for i in which)
+            things.append(first)
+            things += [one._replace(text=re.sub("^an? ", "another ", one.text)) for one in others]
     return things
 
 
-def _single(rng: np.random.Generator, scene: Scene, i: int, article: str) -> str:
+def _single(rng: np.random.Generator, scene: Scene, i: int, article: str) -> Told:
     placed = scene.objects[i]
     name = _noun(rng, placed.name)
     adjectives = _size(rng, scene, i) + _looks(rng, placed, scene.style)
     name = " ".join([*adjectives, name])
     text = scenes.a(name) if article == "a" else f"{article} {name}".strip()
-    return f"{text} {_wears(rng, placed.wearing, scene.style)}" if placed.wearing else text
+    if not placed.wearing:
+        return Told(text, False, (i,), name)
+    worn, how = _wears(rng, placed.wearing, scene.style)
+    return Told(f"{text} {how.format(worn)}", False, (i,), name, worn)
 
 
 def _several(rng: np.random.Generator, scene: Scene, which: Sequence[int], *, alone: bool) -> str:
@@ -561,13 +578,14 @@ def _looks(rng: np.random.Generator, placed: Placed, style: str) -> list[str]:
     return [_chosen(rng, ADJECTIVES[placed.name])] if placed.name in ADJECTIVES and rng.random() < 0.1 else []
 
 
-def _wears(rng: np.random.Generator, accessory: str, style: str) -> str:
+def _wears(rng: np.random.Generator, accessory: str, style: str) -> tuple[str, str]:
+    """What a worn thing is called, and how it is said to be worn."""
     nouns = _clothes(accessory, style)
     noun = nouns[0] if rng.random() < 0.5 else _chosen(rng, nouns)
     forms = [form for form in WEARING if "head" not in form or accessory != "sunglasses"]
     # Nobody is said to be in a bow.
     forms = [form for form in forms if form != "in {}" or accessory in ("sunglasses", "top hat")]
-    return (forms[0] if rng.random() < 0.35 else _chosen(rng, forms)).format(noun)
+    return noun, forms[0] if rng.random() < 0.35 else _chosen(rng, forms)
 
 
 def _clothes(accessory: str, style: str) -> list[str]:
