@@ -385,6 +385,15 @@ def test_a_strength_is_taken_from_the_sheet(dog: Page) -> None:
     assert dog.locator(".card output").first.inner_text() == "3.0"
 
 
+def test_a_sheet_counts_what_is_made(dog: Page, server: Served) -> None:
+    server.backbone.delay = 0.05
+    dog.click("#sheet-button")
+    dog.wait_for_selector("#sheet-made >> text=0 of 15")
+    server.backbone.delay = 0
+    until(dog, "document.querySelector('#sheet-made').textContent === ''")
+    dog.keyboard.press("Escape")
+
+
 def test_four_variations_differ_and_one_is_taken(dog: Page) -> None:
     before = pixels(dog, "#after")
     dog.click("#variations-button")
@@ -407,6 +416,8 @@ def test_a_result_becomes_the_new_start_and_that_can_be_undone(dog: Page) -> Non
     until(dog, "document.querySelector('#before').complete")
     np.testing.assert_array_equal(pixels(dog, "#before"), result)
     assert dog.locator(".card").count() == 0
+    dog.wait_for_selector(".toast >> text=The result is the picture now")
+    until(dog, "document.activeElement.id === 'instruction'")
     dog.click("#undo")
     assert dog.locator(".card").count() == 1
     np.testing.assert_array_equal(pixels(dog, "#after"), result)
@@ -414,6 +425,13 @@ def test_a_result_becomes_the_new_start_and_that_can_be_undone(dog: Page) -> Non
 
 def test_the_history_says_what_each_result_is(dog: Page) -> None:
     assert dog.inner_text("#history .earlier") == "cat→dog"
+    before = shown(dog)
+    dog.fill("#instruction", "add sunglasses")
+    dog.keyboard.press("Enter")
+    changed(dog, before)
+    label = "#history .earlier >> nth=0 >> span"
+    dog.wait_for_selector(f"{label} >> text=sunglasses")
+    assert dog.eval_on_selector(label, "(span) => span.scrollHeight <= span.clientHeight && span.scrollWidth <= span.clientWidth")
 
 
 def test_before_and_after_are_exported_as_one_picture_and_as_a_video(dog: Page) -> None:
@@ -474,6 +492,74 @@ def test_a_click_selects_what_looks_alike(cat: Page) -> None:
     assert region[-region.shape[0] // 6 :].mean() < 5  # the meadow
 
 
+def test_a_click_on_a_thing_selects_what_lies_within_it_with_a_soft_edge(cat: Page) -> None:
+    cat.fill("#instruction", "cat->dog")
+    cat.keyboard.press("Enter")
+    before = changed(cat, "")
+    cat.click("text=Paint where")
+    assert cat.is_visible("text='Size'")
+    cat.click("[data-tool=wand]")
+    assert cat.is_visible("text='Tolerance'")
+    box = cat.locator("#paper").bounding_box()
+    cat.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])  # the cat's nose bridge
+    changed(cat, before)
+    region = pixels(cat, "[alt='Region of this edit']")[..., 0]
+    height, width = region.shape
+    for x, y in [(0.5, 0.5), (0.385, 0.58), (0.6, 0.58), (0.5, 0.68)]:  # brow, eyes, mouth
+        assert region[round(y * height), round(x * width)] > 200, (x, y)
+    assert region[:, :4].max() < 5
+    assert ((region > 40) & (region < 215)).any()
+    cat.click("#region-done")
+
+
+def test_what_is_shown_while_painting_is_not_called_the_result(dog: Page) -> None:
+    dog.click("text=Paint where")
+    assert dog.is_hidden("[data-view=after]")
+    dog.click("#region-done")
+    assert dog.is_visible("[data-view=after]")
+
+
+def test_escape_closes_a_menu(dog: Page) -> None:
+    for menu in ("menu-button", "save"):
+        dog.click(f"#{menu}")
+        assert dog.locator(".menu:popover-open").count() == 1
+        dog.keyboard.press("Escape")
+        until(dog, "!document.querySelector(':popover-open')")
+
+
+def test_nothing_but_the_welcome_is_there_while_the_model_is_loaded(browser: Any, server: Served) -> None:
+    context = browser.new_context(**PHONE)
+    page = context.new_page()
+    page.route("**/studio.json", lambda route: route.fulfill(json={"loading": True}))
+    page.goto(server.address)
+    page.wait_for_selector("#loading:visible")
+    assert page.is_hidden("#panel")
+    context.close()
+
+
+def test_why_an_edit_was_refused_is_in_sight(dog: Page) -> None:
+    """... however many edits there are."""
+    for words in ("+hat", "+sunglasses", "star->sunflower"):
+        dog.fill("#instruction", words)
+        dog.keyboard.press("Enter")
+    dog.wait_for_selector("#stack-note:visible >> text=star")
+    until(
+        dog,
+        """(() => { const note = document.querySelector('#stack-note').getBoundingClientRect();
+            return note.bottom <= innerHeight && note.top >= 0 &&
+                document.elementFromPoint(note.x + 4, note.y + 4).closest('#stack-note') !== null; })()""",
+    )
+
+
+def test_the_command_for_photographs_is_not_cut(browser: Any, server: Served) -> None:
+    context = browser.new_context(**PHONE)
+    page = context.new_page()
+    page.goto(server.address)
+    page.wait_for_selector("#small-model:visible")
+    assert page.eval_on_selector("#small-model code", "(code) => code.scrollWidth <= code.clientWidth")
+    context.close()
+
+
 def test_where_the_server_sees_it_describes_a_picture_and_selects_the_thing_under_a_click(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -532,7 +618,7 @@ TEXTS = {path.stem: json.loads(path.read_text()) for path in (studio.STATIC / "t
 
 def test_every_language_says_everything_and_nothing_is_said_by_nobody() -> None:
     code = "".join(path.read_text() for path in studio.STATIC.iterdir() if path.suffix in (".js", ".html"))
-    assert len(TEXTS) == 5
+    assert len(TEXTS) == 6
     for language, texts in TEXTS.items():
         assert texts.keys() == TEXTS["en"].keys(), language
         for name, text in texts.items():

@@ -99,8 +99,10 @@ function listen() {
   engine.addEventListener("busy", ({ detail }) => progress(detail));
   engine.addEventListener("failed", ({ detail }) => {
     // What is wrong with the edits is said beside them, until they are others.
-    if (detail.status === 400) Object.assign($("stack-note"), { textContent: detail.message, hidden: false });
-    else toast(detail.message, { error: true });
+    if (detail.status === 400) {
+      Object.assign($("stack-note"), { textContent: detail.message, hidden: false });
+      $("stack-note").scrollIntoView({ block: "nearest" });
+    } else toast(detail.message, { error: true });
     say(detail.message);
   });
   engine.addEventListener("blocked", () => {
@@ -160,14 +162,18 @@ function listen() {
     event.preventDefault();
     instruct($("instruction").value);
   });
-  $("continue").addEventListener("click", () => files.goOn());
+  $("continue").addEventListener("click", async () => {
+    await files.goOn();
+    toast(t("went_on"));
+    $(work.picture.caption ? "instruction" : "caption").focus();
+  });
   $("link").addEventListener("click", async () => {
     await remember();
     await navigator.clipboard.writeText(location.href);
     toast(t("link_copied"));
   });
   for (const place of document.querySelectorAll(".command")) {
-    Object.assign(place.querySelector("code"), { textContent: COMMAND, tabIndex: 0 });
+    Object.assign(place.querySelector("code"), { textContent: COMMAND });
     place.querySelector("button").addEventListener("click", async () => {
       await navigator.clipboard.writeText(COMMAND);
       toast(t("command_copied"));

@@ -111,7 +111,7 @@ function build(key) {
     onchange: () => target.value.trim() && set({ kind: "become", old: "", new: target.value.trim() }),
     onkeydown: (event) => event.key === "Enter" && event.target.blur(),
   });
-  const caption = el("div", { class: "line caption" }, el("span", { "aria-hidden": "true" }, "⇒"), target);
+  const caption = el("div", { class: "line caption" }, el("span", { class: "label", "aria-hidden": "true" }, t("result")), target);
   const note = el("p", { class: "note", role: "alert", hidden: true });
   const idle = el("p", { class: "note", role: "alert", hidden: true });
 

@@ -157,6 +157,7 @@ class Stage extends EventTarget {
     if (!$("overlay").hidden) this.#drawMasks();
     if (view === "rebuilt") this.#showRebuilt();
     else if ($("after").dataset.url) this.#source($("after").dataset.url);
+    $("view-bar").classList.toggle("painting", Boolean(this.tool));
     this.#clip();
     this.dispatchEvent(new Event("view"));
   }
