@@ -87,6 +87,8 @@ function samples() {
 
 async function openSample(sample) {
   await files.addPicture(await api.blob(sample.url), `${sample.name}.png`, sample.caption);
+  // The button that had the focus is gone: the keyboard goes on at the picture.
+  $("stage").focus({ preventScroll: true });
 }
 
 function listen() {

@@ -61,6 +61,7 @@ class Stage extends EventTarget {
   /** Show another picture. */
   open(url, width, height) {
     $("before").src = url;
+    this.#after(null, false); // what is there is another picture's
     Object.assign(this, { width, height });
     $("welcome").hidden = true;
     $("stage").hidden = $("view-bar").hidden = false;
