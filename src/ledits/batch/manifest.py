@@ -216,8 +216,8 @@ def _needs_picture(names: Sequence[str], where: str) -> None:
         hints = "".join(f": column {name[:60]!r}{hint}" for name in names if "'picture'" in (hint := _hint(name)))
         there = ", ".join(repr(name[:60]) for name in names)[:200]
         raise ValueError(
-            f"{where} has no column 'picture'{hints[:200]}: its first line has {there or 'nothing'}; name the column of "
-            "pictures picture and the column of edits edits"
+            f"{where} has no column 'picture'{hints[:200]}: its first line has {there or 'nothing'}; name the "
+            "column of pictures picture and the column of edits edits"
         )
 
 

@@ -9,9 +9,10 @@ import * as sheet from "./sheet.js";
 import * as stack from "./stack.js";
 import { stage } from "./stage.js";
 import * as strips from "./strips.js";
+import * as targets from "./targets.js";
 import * as texts from "./texts.js";
 import * as words from "./words.js";
-import { work } from "./work.js";
+import { whole, work } from "./work.js";
 
 const { t } = texts;
 // For photographs: the same in the README.
@@ -102,8 +103,8 @@ function listen() {
   engine.addEventListener("failed", ({ detail }) => {
     // What is wrong with the edits is said beside them, until they are others.
     if (detail.status === 400) {
-      Object.assign($("stack-note"), { textContent: detail.message, hidden: false });
-      $("stack-note").scrollIntoView({ block: "nearest" });
+      Object.assign($("stack-note"), { textContent: missing() ?? detail.message, hidden: false });
+      $("stack-note").scrollIntoView({ block: "nearest", behavior: "smooth" }); // in place of the new card, which may still be moving
     } else toast(detail.message, { error: true });
     say(detail.message);
   });
@@ -192,6 +193,14 @@ function listen() {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close("no"));
   }
   window.addEventListener("hashchange", () => location.hash.slice(1) !== written && location.reload());
+}
+
+/** In plain words, that an edit names a thing which the caption doesn't; null where that is not what is wrong. */
+function missing() {
+  const caption = work.picture.caption.trim();
+  const said = (edit) => caption.toLowerCase().includes(edit.old.trim().toLowerCase());
+  const edit = caption && work.now.edits.find((one) => whole(one) && !one.muted && ["remove", "swap"].includes(one.kind) && !said(one) && targets.of(one) === null);
+  return edit ? t("not_in_caption", { word: edit.old.trim(), caption, field: t("caption") }) : null;
 }
 
 async function save(what) {
