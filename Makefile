@@ -5,7 +5,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 # Where there is a checkout of ComfyUI already: make test-hosts COMFYUI_DIR=/path/to/it
 COMFYUI_DIR ?= $(CURDIR)/.venv/comfyui/app
 
-.PHONY: demo test combinations test-hosts test-oldest test-newest check gpu docs pictures clean
+.PHONY: demo test combinations test-hosts test-oldest test-newest packages test-packages check gpu docs pictures clean
 
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
@@ -30,12 +30,44 @@ test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
 # every family, the command line and a server. A newer version may have something new to warn of, which fails nothing here.
 VERSIONS = tests/test_versions.py tests/test_families.py tests/test_backbones.py tests/test_bundled.py tests/test_cli.py
 # Tiny tokenizers of Qwen, Gemma and Mistral can be made by transformers 5 alone, which also reads our folder by itself.
-MADE_BY_5 = z_image or qwen_image or flux_2 or sana or lumina_2 or processor or template or distilled or stock_diffusers
+MADE_BY_5 = z_image or qwen_image or krea_2 or ernie or flux_2 or sana or lumina_2 or processor or template or distilled or stock_diffusers
 test-oldest: .venv/oldest/ready
 	OMP_WAIT_POLICY=passive .venv/oldest/bin/python -m pytest -q -W default -k 'not ($(MADE_BY_5))' $(VERSIONS)
 
 test-newest: .venv/newest/ready
 	OMP_WAIT_POLICY=passive .venv/newest/bin/python -m pytest -q -W default $(VERSIONS)
+
+# What is uploaded, into dist/: the library and the small models, each as a wheel made of its sdist. REPOSITORY_URL is
+# where the links of the page on PyPI lead. Checked for what PyPI refuses; tests/test_packages.py knows what is in them.
+packages: .venv/packages/ready
+	rm -rf dist
+	.venv/packages/bin/python -m build -q -o dist .
+	.venv/packages/bin/python -m build -q -o dist src/ledits/models
+	.venv/packages/bin/python -m twine check --strict dist/*
+	.venv/packages/bin/validate-pyproject pyproject.toml src/ledits/models/pyproject.toml
+	ls -l dist
+
+.venv/packages/ready: Makefile
+	$(PYTHON) -m venv .venv/packages
+	.venv/packages/bin/python -m pip --disable-pip-version-check install -q build==1.6.1 twine==7.0.0 \
+		'validate-pyproject[all]==0.27'
+	touch $@
+
+# The wheels of dist/ and what they bring, in an empty environment and an empty folder, first without the small models.
+# With another Python: make test-packages PYTHON=python3.14
+INSTALLED = $(CURDIR)/.venv/installed
+INSTALL = $(INSTALLED)/bin/python -m pip --disable-pip-version-check install -q --find-links dist
+TRY = cd $(INSTALLED)/empty && $(INSTALLED)/bin/python $(CURDIR)/tests/installed.py
+test-packages: .venv/torch.txt
+	rm -rf $(INSTALLED)
+	$(PYTHON) -m venv $(INSTALLED)
+	mkdir $(INSTALLED)/empty
+	$(INSTALL) -r .venv/torch.txt dist/ledits-*.whl
+	$(TRY) library
+	$(INSTALL) 'ledits[demo]'
+	$(TRY) demo
+	$(INSTALL) 'ledits[serve]'
+	$(TRY) serve
 
 # Everything that needs a GPU to be seen; without one, the same at small sizes.
 gpu: .venv/dev
@@ -96,20 +128,21 @@ TORCH ?= torch
 	touch $@
 
 # The versions that the packs were written for. PyTorch's is ours, which pip has already; the hosts choose the others.
-.venv/torch.txt: .venv/ready
+.venv/torch.txt: constraints.txt
+	mkdir -p .venv
 	grep '^torch==' constraints.txt > $@
 
 .venv/comfyui/ready: .venv/torch.txt
 	$(PYTHON) -m venv .venv/comfyui
 	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.19.4 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
 	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt \
-		-r $(COMFYUI_DIR)/requirements.txt .
+		-r $(COMFYUI_DIR)/requirements.txt . ./src/ledits/models
 	touch $@
 
 .venv/invokeai/ready: .venv/torch.txt
 	$(PYTHON) -m venv .venv/invokeai
-	.venv/invokeai/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt invokeai==6.14.2 .
+	.venv/invokeai/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt invokeai==6.14.2 . ./src/ledits/models
 	touch $@
 
 clean:
-	rm -rf .venv demo build
+	rm -rf .venv demo build dist

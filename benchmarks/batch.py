@@ -31,6 +31,7 @@ from ledits.batch.on_ray import OnRay
 from ledits.batch.places import Folder
 from ledits.batch.planning import Finished, Group, Planning
 from ledits.batch.run import Counts, Options, run
+from ledits.files import checkpoints
 from ledits.scenes.samples import SIDE
 
 RECIPES = ("cat->dog", "+hat", "-cat", "cat->fox", "+sun")
@@ -133,7 +134,7 @@ def finish(path: Path, output: Path) -> None:
 
     backbone = load()
     model = Model(
-        name=BUNDLED, fingerprint=fingerprint(Path(scenes.__file__).parent.parent / "models" / BUNDLED),
+        name=BUNDLED, fingerprint=fingerprint(checkpoints.find(BUNDLED)),
         defaults=backbone.defaults, area=backbone.area, dtype="auto",
     )  # fmt: skip
     place = Folder(output)

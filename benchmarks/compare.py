@@ -2,6 +2,7 @@
 
     python benchmarks/compare.py [--quick] [--model scenes|sd15|sdxl] [--size 512] [--dtype float32] [--repeats 2]
     python benchmarks/compare.py --model sd15 --also float32 bfloat16   # and ours as it runs by itself, A B C D A B C D
+    python benchmarks/compare.py --also float32 bfloat16 --captions     # and ours with a caption, as diffusers has none
 
 Networks of sd15 and sdxl have the real shapes and random weights. An inversion is timed once a turn, and every edit
 after it; a first edit is both. For each case: seconds (medians), their ratio, network evaluations, TFLOP, the share of
@@ -38,17 +39,19 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-import ledits
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
 from ledits.cpu import packed, precision
+from ledits.files import checkpoints
 
-SCENES = Path(ledits.__file__).parent / "models/scenes"
+SCENES = checkpoints.find("scenes")
 SCHEDULER = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
     "steps_offset": 1, "algorithm_type": "sde-dpmsolver++", "solver_order": 2, "final_sigmas_type": "sigma_min",
 }  # fmt: skip
 WORDS = ["dog", "red heart", "snow", "crown"]
+CAPTION = "a cat and a star on grass"  # and it after each edit
+AFTER = ["a dog and a star on grass", "a cat and a red heart on grass", "a cat and a star on snow"]
 
 
 class Counting:
@@ -273,6 +276,16 @@ class Contender:
             ).images.float()
         )  # fmt: skip
 
+    def captioned(self, shown: list[Image.Image], steps: int, count: int) -> Measured:
+        """Inversion and edit with a caption, at the number of steps that a caption has by itself."""
+        generator = torch.Generator().manual_seed(0)
+
+        def run() -> torch.Tensor:
+            self.pipe.invert(image=shown, caption=CAPTION, num_inversion_steps=steps, generator=generator)
+            return self.pipe(editing_prompt=AFTER[:count], output_type="pt").images.float()
+
+        return self.meter(run)
+
     def both(self, shown: list[Image.Image], steps: int, count: int = 1) -> Measured:
         # diffusers' SDXL crashes on a batch: it gets one picture after the other.
         groups = [[each] for each in shown] if self.xl and not self.ours else [shown]
@@ -345,6 +358,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2, help="of each, in turns")
     parser.add_argument("--edits", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--pictures", type=int, default=4, help="of the case with several; 1 leaves it out")
+    parser.add_argument(
+        "--captions", action="store_true", help="ours with a caption too, beside diffusers' as many edits by words"
+    )
     parser.add_argument("--quick", action="store_true", help="one edit, one picture, once")
     parser.add_argument("--out", type=Path, help="append the rows to this file, as JSON lines")
     args = parser.parse_args()
@@ -372,6 +388,12 @@ def main() -> None:
                     edits[key] = one.edit(*key)
                 result = together(inverted, edits[key]) if case.first else edits[key]
                 found.setdefault((case.name, one.name), []).append(result)
+            for count in (1, 2, 3) if args.captions else ():
+                # diffusers has no captions: as many edits by words stand in their place.
+                result = (
+                    one.captioned(pictures[:1], args.steps, count) if one.ours else together(inverted, one.edit(count))
+                )
+                found.setdefault((f"{count} with a caption", one.name), []).append(result)
             if args.pictures > 1:
                 found.setdefault((several, one.name), []).append(one.both(pictures, args.steps))
             if not one.ours:  # which leaves its own attention behind

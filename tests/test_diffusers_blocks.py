@@ -8,6 +8,7 @@ import torch
 import tiny_families
 from ledits import (
     LEditsPPPipelineFlux,
+    LEditsPPPipelineQwenImage,
     LEditsPPPipelineStableDiffusion,
     LEditsPPPipelineStableDiffusion3,
     LEditsPPPipelineStableDiffusionXL,
@@ -23,6 +24,7 @@ PIPES = {
     "sdxl": lambda: tiny(LEditsPPPipelineStableDiffusionXL, scheduler()),
     "sd3": lambda: LEditsPPPipelineStableDiffusion3(**tiny_families.make("sd3").components),
     "flux": lambda: LEditsPPPipelineFlux(**tiny_families.make("flux").components),
+    "qwen": lambda: LEditsPPPipelineQwenImage(**tiny_families.make("qwen_image").components),
 }
 
 
@@ -57,5 +59,5 @@ def test_blocks_say_what_they_need():
     made = blocks("sdxl")
     assert {spec.name for spec in made.expected_components} >= {"unet", "vae", "text_encoder_2", "scheduler"}
     assert {"image", "editing_prompt"} <= set(made.required_inputs)
-    with pytest.raises(ValueError, match="family 'wan': sd, sdxl, sd3, flux are known"):
+    with pytest.raises(ValueError, match="family 'wan': sd, sdxl, sd3, flux, qwen are known"):
         blocks("wan")

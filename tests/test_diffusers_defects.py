@@ -19,6 +19,7 @@ from PIL import Image
 import ledits
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
+from ledits.files import checkpoints
 from ledits.method import core
 
 from conftest import SCHEDULER, picture, random_parts, random_xl_parts, relative, scheduler, seeded, tiny
@@ -481,7 +482,7 @@ def test_row_11_the_smoothing_is_the_published_codes():
 
 def test_row_12_latents_of_any_width():
     """diffusers repeats masks to 4 channels; the bundled model's latents have 8."""
-    folder = Path(ledits.__file__).parent / "models/scenes"
+    folder = checkpoints.find("scenes")
     made = []
     for cls in (TheirsSD, OursSD):
         extra = {"map_scale": 1} if cls is OursSD else {}

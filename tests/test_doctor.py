@@ -12,10 +12,9 @@ from ledits import Editor
 from ledits.cli import main
 from ledits.doctor import examine
 from ledits.doctor.page import page
+from ledits.files import checkpoints
 
-from conftest import BUNDLED_FOLDER, random_parts, scheduler, tiny
-
-FLOW = BUNDLED_FOLDER.parent / "scenes-flow"
+from conftest import random_parts, scheduler, tiny
 
 
 def rewrite(path, **changes):
@@ -62,16 +61,17 @@ DAMAGE = {
 }
 
 
-def found(folder, tmp_path=None, change=None):
+def found(model, tmp_path=None, change=None):
+    folder = checkpoints.find(model)
     if change is not None:
         folder = shutil.copytree(folder, tmp_path / "model")
         change(folder)
     return examine(Editor(str(folder), device="cpu", dtype="float32"))
 
 
-@pytest.mark.parametrize("folder", [BUNDLED_FOLDER, FLOW], ids=["scenes", "scenes-flow"])
-def test_a_whole_model_is_healthy(folder):
-    report = found(folder)
+@pytest.mark.parametrize("model", ["scenes", "scenes-flow"])
+def test_a_whole_model_is_healthy(model):
+    report = found(model)
     assert report.healthy, report.to_json()
     verdicts = {check.name: check.verdict for check in report.checks}
     for name in ("weights", "autoencoder", "what it predicts", "what it reads", "attention", "reconstruction"):
@@ -84,7 +84,7 @@ def test_a_whole_model_is_healthy(folder):
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_found_and_named(damage, tmp_path):
     change, name, says = DAMAGE[damage]
-    report = found(BUNDLED_FOLDER, tmp_path, change)
+    report = found("scenes", tmp_path, change)
     check = next(check for check in report.checks if check.name == name)
     assert (check.verdict, says in check.says) == ("wrong", True), report.to_json()
     assert not report.healthy
@@ -93,7 +93,7 @@ def test_damage_is_found_and_named(damage, tmp_path):
 @pytest.mark.parametrize("damage", ["scale of the autoencoder", "a block of zeros", "another text encoder"])
 def test_damage_of_a_flow_is_found_and_named(damage, tmp_path):
     change, name, says = DAMAGE[damage]
-    report = found(FLOW, tmp_path, change)
+    report = found("scenes-flow", tmp_path, change)
     check = next(check for check in report.checks if check.name == name)
     assert (check.verdict, says in check.says) == ("wrong", True), report.to_json()
 

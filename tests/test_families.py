@@ -1,6 +1,7 @@
 """Flow transformers in the real layouts, of random weights, from disk: one contract for all of them."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from ledits import Editor
 from ledits.backbones import chat, load
 from ledits.backbones.attention import Layout, token_maps
 from ledits.backbones.transformer import LatentTransformer, pack, unpack
+from ledits.files import families as known
 
 from conftest import relative
 
@@ -55,6 +57,7 @@ def noise(n, x0):
 
 
 DIFFUSIONS = ("deepfloyd_if", "pixart")
+UNSHUFFLED = ("flux_2_klein", "flux_2_dev", "ernie_image")
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in DIFFUSIONS])
@@ -66,16 +69,19 @@ def test_one_forward_is_that_of_diffusers_own_pipeline(name, loaded):
     x = torch.randn(1, 4, 16, 32, generator=torch.Generator().manual_seed(2))
     with backbone.denoiser(backbone.schedule(1, 0.0, 32, 64), maps=False) as denoise:
         found = denoise(x[None], [0], ["a cat"])[0][0, 0]
-    packed = name in ("flux", "chroma", "qwen_image")
+    packed = name in ("flux", "chroma", "qwen_image", "krea_2")
     told = {
         "qwen_image": {"true_cfg_scale": 1.0}, "z_image": {"guidance_scale": 0.0}, "flux": {"guidance_scale": 1.5},
         "flux_2_dev": {"guidance_scale": 1.5}, "sana": {"guidance_scale": 1.0, "use_resolution_binning": False},
+        "krea_2": {"guidance_scale": 0.0},
     }  # fmt: skip
-    latents = pack(x) if packed else F.pixel_unshuffle(x, 2) if name.startswith("flux_2") else x.clone()
+    latents = pack(x) if packed else F.pixel_unshuffle(x, 2) if name in UNSHUFFLED else x.clone()
     given = {"latents": latents, "height": 32, "width": 64, "num_inference_steps": 1}
     out = pipe(prompt="a cat", output_type="latent", **given, **told.get(name, {"guidance_scale": 1.0})).images
     if name == "flux_2_klein":  # it returns them as its autoencoder takes them
         found = backbone.codec._outward(backbone.codec.vae, found)
+    if name == "ernie_image":
+        out = F.pixel_shuffle(out, 2)
     assert relative(found, unpack(out, 16, 32) if packed or name == "flux_2_dev" else out) < 1e-5
 
 
@@ -293,3 +299,26 @@ def test_one_token_does_for_all_the_zeros_of_a_t5_that_was_left_out(tmp_path):
         assert relative(one, all_of_them) < 1e-5
     lengths = [len(backbone.prompts.embed("a cat").states) for backbone in (merged, plain)]
     assert lengths[1] - lengths[0] == 255
+
+
+@pytest.mark.skipif("krea_2" not in FAMILIES, reason="needs a newer diffusers")
+def test_a_distilled_krea_2_has_a_fixed_shift_and_its_own_defaults(folders, tmp_path):
+    """Its pipeline says so, and which layers its texts are read from; no part does."""
+    copy = shutil.copytree(folders("krea_2"), tmp_path / "krea")
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps({**index, "is_distilled": True}))
+    plain, distilled = (load(str(folder), device="cpu") for folder in (folders("krea_2"), copy))
+    assert (plain.distilled, distilled.distilled) == (False, True)
+    assert plain.schedule(4, 0.0, 64, 64).sigma != plain.schedule(4, 0.0, 1024, 1024).sigma
+    assert distilled.schedule(4, 0.0, 64, 64).sigma == distilled.schedule(4, 0.0, 1024, 1024).sigma
+    shift, even = math.exp(1.15), 0.75
+    assert distilled.schedule(4, 0.0, 64, 64).sigma[1] == pytest.approx(shift * even / (1 + (shift - 1) * even))
+
+
+def test_a_part_that_the_installed_library_does_not_know_is_named(folders, tmp_path, monkeypatch):
+    copy, newer = shutil.copytree(folders("flux"), tmp_path / "flux"), "Flux9Transformer2DModel"
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps({**index, "transformer": ["diffusers", newer]}))
+    monkeypatch.setitem(known.FAMILIES["FluxPipeline"].parts, "transformer", (newer,))
+    with pytest.raises(ValueError, match=f"{newer}, which diffusers .* does not know: pip install -U diffusers"):
+        load(str(copy), device="cpu")

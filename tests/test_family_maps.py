@@ -34,6 +34,8 @@ CASES = {
     # One stream; what mixes it before is put out.
     "lumina_2": Looks("layers.0.attn", "to_k", JOINT, ("noise_refiner.0.attn.to_out.0.weight",
                                                        "context_refiner.0.attn.to_out.0.weight")),
+    "krea_2": Looks("transformer_blocks.0.attn", "to_k", JOINT, ("text_fusion.refiner_blocks.0.attn.to_out.0.weight",)),
+    "ernie_image": Looks("layers.0.self_attention", "to_k", JOINT),
     "pixart": Looks("transformer_blocks.0.attn2", "to_k", TOKENS, ("pos_embed.pos_embed",)),  # across
     "sana": Looks("transformer_blocks.0.attn2", "to_k", TOKENS),
 }  # fmt: skip
@@ -73,7 +75,9 @@ def point(projection: torch.nn.Linear, given: Tensor, where: Tensor, heads: int,
 
 def text(backbone: Any, pipe: Any) -> Text:
     config = backbone.net.config
-    wide = {"lumina_2": 16, "pixart": 32, "sana": 16}.get(pipe) or config.joint_attention_dim
+    wide = {"lumina_2": 16, "pixart": 32, "sana": 16, "krea_2": 32, "ernie_image": 8}.get(
+        pipe
+    ) or config.joint_attention_dim
     states = torch.zeros(TOKENS, wide)
     states[list(WORDS)] = torch.randn(wide, generator=torch.Generator().manual_seed(1))
     words = torch.zeros(TOKENS, dtype=torch.bool)
@@ -110,7 +114,10 @@ def test_the_map_is_the_place_that_the_network_was_made_to_look_at(name):
     queries, keys = heard(layer.to_q, run), heard(layer.get_submodule(case.text_keys), run)
     cells = place().flatten()
     if case.text_keys == "to_k" and len(keys) > TOKENS:  # one stream
-        told, cells = torch.cat([told, torch.zeros(ROWS * COLUMNS)]), torch.cat([torch.zeros(TOKENS), cells])
+        last = backbone.map_layout(TOKENS, ROWS * COLUMNS).image_at > 0
+        others = torch.zeros(ROWS * COLUMNS), torch.zeros(TOKENS)
+        told = torch.cat([told, others[0]] if last else [others[0], told])
+        cells = torch.cat([others[1], cells] if last else [cells, others[1]])
     elif case.text_keys != "to_k":
         torch.nn.init.zeros_(layer.to_k.weight)
         if layer.to_k.bias is not None:

@@ -13,6 +13,7 @@ import tiny_families
 from ledits import (
     Editor,
     LEditsPPPipelineFlux,
+    LEditsPPPipelineQwenImage,
     LEditsPPPipelineStableDiffusion,
     LEditsPPPipelineStableDiffusion3,
     LEditsPPPipelineStableDiffusionXL,
@@ -41,6 +42,7 @@ PIPES = {
     "sdxl": lambda: tiny(XL, scheduler()),
     "sd3": lambda: LEditsPPPipelineStableDiffusion3(**tiny_families.make("sd3").components),
     "flux": lambda: LEditsPPPipelineFlux(**tiny_families.make("flux").components),
+    "qwen_image": lambda: LEditsPPPipelineQwenImage(**tiny_families.make("qwen_image").components),
 }
 
 

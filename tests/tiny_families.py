@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import (
     AutoencoderDC,
@@ -163,10 +164,7 @@ def qwen_image() -> QwenImagePipeline:
         patch_size=2, in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=16, axes_dims_rope=(8, 4, 4),
     )  # fmt: skip
-    autoencoder = AutoencoderKLQwenImage(
-        base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
-        latents_mean=[0.1, -0.1, 0.2, 0.0], latents_std=[1.5, 2.0, 1.0, 1.2],
-    ).eval()  # fmt: skip
+    autoencoder = autoencoder_of_qwen()
     text = {
         "vocab_size": 300, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
         "num_key_value_heads": 2, "rope_scaling": {"type": "default", "mrope_section": [1, 1, 2]},
@@ -309,11 +307,62 @@ def deepfloyd_if() -> IFPipeline:
     )  # fmt: skip
 
 
+def autoencoder_of_qwen() -> AutoencoderKLQwenImage:
+    return AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
+        latents_mean=[0.1, -0.1, 0.2, 0.0], latents_std=[1.5, 2.0, 1.0, 1.2],
+    ).eval()  # fmt: skip
+
+
+def krea_2() -> Any:
+    from transformers import Qwen3VLConfig, Qwen3VLModel
+
+    net = diffusers.Krea2Transformer2DModel(
+        in_channels=16, num_layers=3, attention_head_dim=16, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=32, timestep_embed_dim=16, text_hidden_dim=16, num_text_layers=2, text_num_attention_heads=2,
+        text_num_key_value_heads=2, text_intermediate_size=16, num_layerwise_text_blocks=1, num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    text = {
+        "vocab_size": 300, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 8,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]},
+    }  # fmt: skip
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 8,
+              "out_hidden_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}  # fmt: skip
+    encoder = Qwen3VLModel(Qwen3VLConfig(text_config=text, vision_config=vision)).eval()
+    return diffusers.Krea2Pipeline(
+        transformer=net, vae=autoencoder_of_qwen(), text_encoder=encoder, tokenizer=qwen_tokenizer(),
+        text_encoder_select_layers=(1, 3), patch_size=2,
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, max_image_seq_len=6400
+        ),
+    )  # fmt: skip
+
+
+def ernie_image() -> Any:
+    from transformers import Mistral3Model
+
+    parts = flux_2_parts(2, guidance=False)
+    net = diffusers.ErnieImageTransformer2DModel(
+        hidden_size=32, num_attention_heads=2, num_layers=3, ffn_hidden_size=32, in_channels=16, out_channels=16,
+        text_in_dim=8, rope_axes_dim=(4, 6, 6),
+    )  # fmt: skip
+    vision = {"model_type": "pixtral", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+              "num_attention_heads": 1, "image_size": 16, "patch_size": 8, "head_dim": 8}  # fmt: skip
+    config = Mistral3Config(text_config={"model_type": "mistral", **parts.pop("text")}, vision_config=vision)
+    parts |= {"transformer": net, "scheduler": FlowMatchEulerDiscreteScheduler(shift=4.0)}
+    return diffusers.ErnieImagePipeline(text_encoder=Mistral3Model(config).eval(), **parts)
+
+
 MAKE = {
     "deepfloyd_if": deepfloyd_if, "sd3": sd3, "flux": flux, "chroma": chroma, "z_image": z_image,
     "qwen_image": qwen_image, "flux_2_klein": flux_2_klein, "flux_2_dev": flux_2_dev, "sana": sana, "pixart": pixart,
     "lumina_2": lumina_2,
 }  # fmt: skip
+# Older versions of diffusers know less.
+NEWER = {"krea_2": (krea_2, "Krea2Pipeline"), "ernie_image": (ernie_image, "ErnieImagePipeline")}
+MAKE |= {name: made for name, (made, pipeline) in NEWER.items() if hasattr(diffusers, pipeline)}
 
 
 def make(name: str) -> Any:

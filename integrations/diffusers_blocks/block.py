@@ -22,11 +22,12 @@ _PIPELINES: dict[str, tuple[str, Any]] = {
     "sdxl": ("StableDiffusionXLPipeline", ledits.LEditsPPPipelineStableDiffusionXL),
     "sd3": ("StableDiffusion3Pipeline", ledits.LEditsPPPipelineStableDiffusion3),
     "flux": ("FluxPipeline", ledits.LEditsPPPipelineFlux),
+    "qwen": ("QwenImagePipeline", ledits.LEditsPPPipelineQwenImage),
 }
 
 
 class _Ledits(ModularPipelineBlocks):
-    """A block over the parts of one family: "sd" (1.x and 2.x), "sdxl", "sd3" or "flux"."""
+    """A block over the parts of one family: "sd" (1.x and 2.x), "sdxl", "sd3", "flux" or "qwen"."""
 
     def __init__(self, family: str = "sdxl") -> None:
         super().__init__()

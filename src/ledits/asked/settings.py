@@ -95,7 +95,11 @@ def checked(kind: type[T], value: object, what: str) -> T:
 
     One with a default may be left out: files that were written before there was such a field do.
     """
-    names = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+    # A union is no class, but from Python 3.14 on it has a name, and that is "Union".
+    names = {
+        field.name: field.type.__name__ if isinstance(field.type, type) else str(field.type)
+        for field in fields(kind)  # pyright: ignore[reportArgumentType]
+    }
     needed = {field.name for field in fields(kind) if field.default is MISSING}  # pyright: ignore[reportArgumentType]
     if not isinstance(value, dict) or not needed <= set(value) <= set(names):  # pyright: ignore[reportUnknownArgumentType]
         raise ValueError(

@@ -73,7 +73,7 @@ class Autoencoder:
         frames: bool = False,
     ) -> None:  # fmt: skip
         self.vae, self.device, self._inward, self._outward, self._frames = vae, device, inward, outward, frames
-        self.factor, self._width = _factor(vae), _width(vae)
+        self.factor, self._width = factor(vae), _width(vae)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Autoencoder:
                 self.vae.to(torch.float16)
 
 
-def _factor(vae: Any) -> int:
+def factor(vae: Any) -> int:
     """The picture's side over the latents': each level but one halves it."""
     config = vae.config
     for name in ("block_out_channels", "encoder_block_out_channels", "dim_mult"):  # KL; DC; Qwen's

@@ -41,19 +41,24 @@ def _told(processor: Any) -> tuple[str, str]:
     return chat.around(processor, system=SYSTEM_MESSAGE)
 
 
-def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics(vae: Any, like: Tensor, least: float | None) -> tuple[Tensor, Tensor]:
     mean, variance = (v.float().view(-1, 1, 1).to(like.device) for v in (vae.bn.running_mean, vae.bn.running_var))
-    return mean, (variance + vae.config.batch_norm_eps).sqrt()
+    return mean, (variance + (vae.config.batch_norm_eps if least is None else least)).sqrt()
 
 
-def _inward(vae: Any, z: Tensor) -> Tensor:
-    mean, std = _statistics(vae, z)
+def _inward(vae: Any, z: Tensor, least: float | None) -> Tensor:
+    mean, std = _statistics(vae, z, least)
     return F.pixel_shuffle((F.pixel_unshuffle(z, 2) - mean) / std, 2)
 
 
-def _outward(vae: Any, x: Tensor) -> Tensor:
-    mean, std = _statistics(vae, x)
+def _outward(vae: Any, x: Tensor, least: float | None) -> Tensor:
+    mean, std = _statistics(vae, x, least)
     return F.pixel_shuffle(F.pixel_unshuffle(x, 2) * std + mean, 2)
+
+
+def autoencoder(vae: Any, device: torch.device, *, least: float | None = None) -> Autoencoder:
+    """The codec of FLUX.2's autoencoder. `least` is added to the variances; None: what its configuration says."""
+    return Autoencoder(vae, device, partial(_inward, least=least), partial(_outward, least=least))
 
 
 def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
@@ -71,7 +76,7 @@ def _family(layers: Sequence[int], *, told: bool) -> Family:
     return Family(
         call=call, prompts=partial(Prompts, layers=layers, told=told),
         layers=lambda net: middle(net, "transformer_blocks"), layout=text_first, shift=flux_2_shift,
-        codec=lambda vae, device: Autoencoder(vae, device, _inward, _outward),
+        codec=autoencoder,
         distilled=lambda net, scheduler, index: bool(index.get("is_distilled")),
     )  # fmt: skip
 

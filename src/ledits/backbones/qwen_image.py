@@ -14,11 +14,11 @@ from ledits.backbones.transformer import Family, middle, pack, text_first, unpac
 
 _TOKENS = 1024
 # The prompt that the model was trained with, as its pipeline has it; the first 34 tokens are cut off after encoding.
-_BEFORE = (
+BEFORE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
     "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n"
 )
-_AFTER, _CUT = "<|im_end|>\n<|im_start|>assistant\n", 34
+AFTER, CUT = "<|im_end|>\n<|im_start|>assistant\n", 34
 
 
 class Prompts:
@@ -28,10 +28,10 @@ class Prompts:
     @torch.no_grad()
     def embed(self, text: str) -> Text:
         # The model's card asks for a space where there is no prompt.
-        ids, mask, words = chat.tokens(self.tokenizer, text or " ", _BEFORE, _AFTER, _TOKENS + _CUT)
+        ids, mask, words = chat.tokens(self.tokenizer, text or " ", BEFORE, AFTER, _TOKENS + CUT)
         ids, mask = ids.to(self.device), mask.to(self.device)
         out = self.encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-        return Text(text, out.hidden_states[-1][0, _CUT:], words[_CUT:])
+        return Text(text, out.hidden_states[-1][0, CUT:], words[CUT:])
 
 
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,6 +49,11 @@ def _outward(vae: Any, x: Tensor) -> Tensor:
     return x * std + mean
 
 
+def autoencoder(vae: Any, device: torch.device) -> Autoencoder:
+    """The codec of an autoencoder that knows the mean and the deviation of each of its channels."""
+    return Autoencoder(vae, device, _inward, _outward, frames=True)
+
+
 def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
     r, _, h, w = x.shape
     tokens = net(
@@ -60,5 +65,5 @@ def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) 
 
 FAMILY = Family(
     call=call, prompts=Prompts, layers=lambda net: middle(net, "transformer_blocks"), layout=text_first,
-    codec=lambda vae, device: Autoencoder(vae, device, _inward, _outward, frames=True),
+    codec=autoencoder,
 )  # fmt: skip

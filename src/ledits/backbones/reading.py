@@ -108,18 +108,28 @@ def model(checkpoint: Checkpoint, part: str, dtype: torch.dtype, kind: str | Non
     if quantization is not None:
         how["quantization_config"] = quantization
     if of_text:
-        loader = getattr(transformers, cls)
+        loader = _known(transformers, cls, name)
         check_size(loader, folder, headers, checkpoint)
         if _OLDER and cls.startswith("CLIPTextModel"):
             how["key_mapping"] = _CLIP_NAMES
         loaded, said = loader.from_pretrained(folder, dtype=dtype, trust_remote_code=False, **how)
     else:
-        loaded, said = getattr(diffusers, cls).from_pretrained(folder, torch_dtype=dtype, **how)
+        loaded, said = _known(diffusers, cls, name).from_pretrained(folder, torch_dtype=dtype, **how)
     if of_text:
         check_text(name, part, said)
     else:
         account(name, part, said["missing_keys"], said["unexpected_keys"])
     return loaded.eval().requires_grad_(False)
+
+
+def _known(library: Any, cls: str, name: str) -> Any:
+    """A class of diffusers or transformers; refused where the installed version is older than it."""
+    if not hasattr(library, cls):
+        library_name, version = library.__name__, library.__version__
+        raise Refused(
+            f"model {name!r} has a {cls}, which {library_name} {version} does not know: pip install -U {library_name}"
+        )
+    return getattr(library, cls)
 
 
 def check_text(name: str, part: str, said: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Transformers on latents, flows but for PixArt: what they share. A family's own file says the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -66,6 +66,8 @@ class Family:
     # By the network, its scheduler's config and its pipeline's (model_index.json).
     distilled: Callable[[Any, Mapping[str, Any], Mapping[str, Any]], bool] = lambda net, scheduler, index: False
     defaults: Mapping[str, float] = field(default_factory=dict[str, float])
+    # What else a pipeline's configuration says: fields of this class that are others for it.
+    own: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda index: {}
     # What may be made faster, exactly, in parts that nobody else has.
     settle: Callable[[Mapping[str, Any]], None] = lambda parts: None
 
@@ -75,8 +77,8 @@ class Family:
         max_batch: int | None = None,
     ) -> "LatentTransformer":  # fmt: skip
         return LatentTransformer(
-            self, parts, scheduler, name=name, fingerprint=fingerprint, device=device, index=index, settings=settings,
-            max_batch=max_batch,
+            replace(self, **self.own(index)), parts, scheduler, name=name, fingerprint=fingerprint, device=device,
+            index=index, settings=settings, max_batch=max_batch,
         )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from ledits.files import checkpoints, configs
 
 def models_command(as_json: JsonOption = False) -> None:
     """List the models that are here: the bundled ones, with the words they know, and those in the hub's cache."""
-    bundled = [(name, folder) for name in checkpoints.IN_PACKAGE if (folder := checkpoints.find(name))]
+    bundled = [(name, folder) for name in checkpoints.IN_PACKAGE if (folder := checkpoints.bundled(name))]
     listed = [_said(name, folder) for name, folder in (*bundled, *checkpoints.cached())]
     lines, before = list[str](), None
     for model in listed:
@@ -19,6 +19,8 @@ def models_command(as_json: JsonOption = False) -> None:
             lines.append("    the same small scenes")
         elif before := model["words"]:
             lines.append(f"    small scenes of these words only: {', '.join(model['words'])}")
+    if not bundled:
+        lines.append("The small models, scenes and scenes-flow, are not installed: pip install 'ledits[demo]'")
     lines.append("Any other: ledits edit PICTURE EDIT --model FOLDER, or --model OWNER/NAME of the hub.")
     answer({"models": listed}, "\n".join(lines), as_json=as_json)
 

@@ -11,7 +11,7 @@ import typer
 from ledits.cli.edit_options import AssistantOption
 from ledits.cli.grouped import grouped
 from ledits.cli.more_options import More
-from ledits.cli.options import DeviceOption, DtypeOption, load
+from ledits.cli.options import DeviceOption, DtypeOption, check, load
 
 if TYPE_CHECKING:
     from ledits.editor import Editor
@@ -100,6 +100,8 @@ def loaded(models: Mapping[str, str], device: str | None, dtype: str | None, mor
     OpenMP keeps a team for each thread that ever computed. Once these are more than the cores all of them sleep between
     two loops, and an edit of the small model in the server's own thread took 2.4 times as long.
     """
+    for where in models.values():
+        check(where, device, dtype)  # all of them before the first is loaded
     with ThreadPoolExecutor(1) as apart:
         editors = {name: apart.submit(load, more.loading(where, device, dtype)) for name, where in models.items()}
         return {name: editor.result() for name, editor in editors.items()}

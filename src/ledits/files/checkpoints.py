@@ -1,5 +1,6 @@
 """Where checkpoints lie and what their files say, without torch: folders, the hub's cache, the words they know."""
 
+import importlib.util
 import json
 import os
 import re
@@ -9,12 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from ledits.errors import LeditsError
 from ledits.files import configs, families, single
 from ledits.files.defaults import WHOLE, Defaults
 
-# In the package: the one that is used where none is named, and all of them.
+# The small models: the one that is used where none is named, and all of them.
 BUNDLED = "scenes"
 IN_PACKAGE = (BUNDLED, "scenes-flow")
+# In a checkout they lie in the library's folder; the extra `demo` brings them as a package of their own.
+_CHECKOUT, _PACKAGE = Path(__file__).parents[1] / "models", "ledits_scenes"
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,31 @@ class World:
         return words.rsplit(" ", 1)[-1].lower() in self.worn
 
 
+def bundled(model: str) -> Path | None:
+    """The folder of a small model, by its name; None where the package that brings them is not installed."""
+    places = [_CHECKOUT]
+    if (package := importlib.util.find_spec(_PACKAGE)) is not None:
+        places += map(Path, package.submodule_search_locations or ())
+    # An sdist has their configurations and tokenizers, for the tests, and no weights.
+    return next((place / model for place in places if any((place / model).glob("*/*.safetensors"))), None)
+
+
 def find(model: str) -> Path | None:
     """The folder or the file of a model on this machine; None for a hub id, which may have to be downloaded.
 
-    Raises ValueError for what is none of these.
+    Raises ValueError for what is none of these, and for a small model where the small models are not installed.
     """
     if not model.strip():
         raise ValueError(f"the model's name is empty: give {BUNDLED!r}, a folder, or a hub id such as owner/name")
     if len(model) > 1000:
         raise ValueError(f"the model's name has {len(model)} letters: give a folder, or a hub id such as owner/name")
     if model in IN_PACKAGE:
-        return Path(__file__).parents[1] / "models" / model
+        if (folder := bundled(model)) is None:
+            raise LeditsError(
+                f"the small model {model!r} is not installed",
+                "pip install 'ledits[demo]' brings it, or name a model of your own, a folder or a hub id", given=model,
+            )  # fmt: skip
+        return folder
     try:
         path = Path(model).expanduser()
         if path.is_dir() or (path.is_file() and path.suffix in single.WEIGHTS):

@@ -16,6 +16,10 @@ _T5, _T5_PIECES = ("T5EncoderModel",), ("T5TokenizerFast", "T5Tokenizer")
 _QWEN_WORDS = ("Qwen2TokenizerFast", "Qwen2Tokenizer")
 _GEMMA = ("Gemma2Model", "Gemma2ForCausalLM")
 _GEMMA_PIECES = ("GemmaTokenizerFast", "GemmaTokenizer")
+# Read from tokenizer.json as it stands, which all of these have.
+_ANY_WORDS = (
+    "PreTrainedTokenizerFast", "TokenizersBackend", "LlamaTokenizerFast", "LlamaTokenizer", *_QWEN_WORDS,
+)  # fmt: skip
 
 _SD = {"unet": ("UNet2DConditionModel",), "vae": _KL, "text_encoder": _CLIP, "tokenizer": _CLIP_WORDS}
 _SDXL = {**_SD, "text_encoder_2": _CLIP_PROJECTED, "tokenizer_2": _CLIP_WORDS}
@@ -113,6 +117,20 @@ FAMILIES: Mapping[str, Known] = {
         {
             "transformer": ("Lumina2Transformer2DModel",), "vae": _KL, "text_encoder": _GEMMA,
             "tokenizer": _GEMMA_PIECES,
+        },
+    ),
+    "Krea2Pipeline": Known(
+        "krea_2",
+        {
+            "transformer": ("Krea2Transformer2DModel",), "vae": ("AutoencoderKLQwenImage",),
+            "text_encoder": ("Qwen3VLModel",), "tokenizer": _QWEN_WORDS,
+        },
+    ),
+    "ErnieImagePipeline": Known(
+        "ernie_image",
+        {
+            "transformer": ("ErnieImageTransformer2DModel",), "vae": ("AutoencoderKLFlux2",),
+            "text_encoder": ("Mistral3Model",), "tokenizer": _ANY_WORDS,
         },
     ),
 }  # fmt: skip

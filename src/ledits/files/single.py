@@ -30,6 +30,8 @@ _NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ZImagePipeline", ("cap_pad_token", "layers.0.adaLN_modulation.0.weight")),
     ("Lumina2Pipeline", ("cap_embedder.0.weight", "layers.0.adaLN_modulation.1.weight")),
     ("Lumina2Pipeline", ("time_caption_embed.caption_embedder.1.weight",)),
+    ("Krea2Pipeline", ("text_fusion.projector.weight", "time_mod_proj.weight")),
+    ("ErnieImagePipeline", ("adaLN_modulation.1.weight", "layers.0.self_attention.to_q.weight")),
     ("SanaPipeline", ("blocks.0.cross_attn.q_linear.weight", "attention_y_norm.weight")),
     ("SanaPipeline", ("caption_norm.weight", "transformer_blocks.0.ff.conv_inverted.weight")),
     ("QwenImagePipeline", ("txt_norm.weight", "transformer_blocks.0.attn.add_q_proj.weight", "!text_norm.weight")),

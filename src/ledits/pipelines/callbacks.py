@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ledits.backbones.latent_unet import UNetPrompts
 from ledits.backbones.network import NetworkBackbone
@@ -39,7 +40,8 @@ def call(
     base = [(text.states, text.pooled) for text in prompts[0]]
     for name in _FIELDS.keys() & changed.keys():
         for text, row in zip(_texts(prompts, name), changed[name], strict=True):
-            setattr(text, _FIELDS[name][0], row)
+            field = _FIELDS[name][0]
+            setattr(text, field, row[: len(getattr(text, field))])
     if "latents" in changed:
         return changed["latents"]
     told = zip(prompts[0], base, strict=True)
@@ -64,7 +66,9 @@ def _handed(names: Sequence[str], backbone: NetworkBackbone, x: Tensor, prompts:
             every = [text for prompt in prompts for text in prompt]
             handed[name] = cast("UNetPrompts", backbone.prompts).conditions(every, height, width)["time_ids"].clone()
         else:
-            handed[name] = torch.stack([getattr(text, _FIELDS[name][0]) for text in _texts(prompts, name)])
+            # Texts of unequal length are filled up with zeros, which are cut off again.
+            given = [getattr(text, _FIELDS[name][0]) for text in _texts(prompts, name)]
+            handed[name] = pad_sequence(given, batch_first=True)
     return handed
 
 

@@ -7,6 +7,7 @@ import torch
 from diffusers.loaders.single_file import FromSingleFileMixin
 from torch import Tensor
 
+from ledits.backbones import codec
 from ledits.backbones.transformer import Family, LatentTransformer
 from ledits.pipelines import inputs
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
@@ -22,6 +23,7 @@ class LEditsPPTransformer(LEditsPP, FromSingleFileMixin):
 
     _family: ClassVar[Family]
     _start: ClassVar[int]  # tokens before the words of an embedded prompt
+    _is_pooled: ClassVar[bool] = True  # whether embedded prompts come with pooled ones
     _optional_components = ["image_encoder", "feature_extractor"]  # noqa: RUF012
     _callback_tensor_inputs = [  # noqa: RUF012
         "latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds",
@@ -32,7 +34,7 @@ class LEditsPPTransformer(LEditsPP, FromSingleFileMixin):
     @property
     def vae_scale_factor(self) -> int:
         """The picture's side over the latents'."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return codec.factor(self.vae)
 
     @inputs.strict
     @torch.no_grad()
@@ -111,8 +113,9 @@ class LEditsPPTransformer(LEditsPP, FromSingleFileMixin):
                 those of CLIP, which come first.
             joint_attention_kwargs: as in `invert`; None is what inversion was given.
         """
-        inputs.check_pooled("editing_prompt_embeds", editing_prompt_embeds, editing_pooled_prompt_embeds)
-        inputs.check_pooled("negative_prompt_embeds", negative_prompt_embeds, negative_pooled_prompt_embeds)
+        if self._is_pooled:
+            inputs.check_pooled("editing_prompt_embeds", editing_prompt_embeds, editing_pooled_prompt_embeds)
+            inputs.check_pooled("negative_prompt_embeds", negative_prompt_embeds, negative_pooled_prompt_embeds)
         changes = {
             "negative": inputs.negative(negative_prompt, negative_prompt_embeds, negative_pooled_prompt_embeds),
             "attention": joint_attention_kwargs,
