@@ -555,7 +555,6 @@ def test_why_an_edit_was_refused_is_in_sight(dog: Page) -> None:
         dog.fill("#instruction", words)
         dog.keyboard.press("Enter")
     dog.wait_for_selector("#stack-note:visible >> text=“rocket” is not in what you said the picture shows")
-    dog.wait_for_timeout(700)  # the new card has come to rest
     until(
         dog,
         """(() => { const note = document.querySelector('#stack-note').getBoundingClientRect();

@@ -104,7 +104,7 @@ function listen() {
     // What is wrong with the edits is said beside them, until they are others.
     if (detail.status === 400) {
       Object.assign($("stack-note"), { textContent: missing() ?? detail.message, hidden: false });
-      $("stack-note").scrollIntoView({ block: "nearest", behavior: "smooth" }); // in place of the new card, which may still be moving
+      $("stack-note").scrollIntoView({ block: "nearest" });
     } else toast(detail.message, { error: true });
     say(detail.message);
   });

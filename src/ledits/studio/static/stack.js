@@ -40,7 +40,7 @@ export function use(values) {
 export function add(edits, focus = false) {
   work.change((next) => next.edits.push(...edits));
   const card = cards.get(edits.at(-1).key);
-  card.element.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  card.element.scrollIntoView({ block: "nearest" }); // at once: why it was refused may be scrolled to next
   if (focus) card.element.querySelector(".words input:not([hidden])").focus();
 }
 
