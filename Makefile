@@ -5,7 +5,8 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check
 # Where there is a checkout of ComfyUI already: make test-hosts COMFYUI_DIR=/path/to/it
 COMFYUI_DIR ?= $(CURDIR)/.venv/comfyui/app
 
-.PHONY: demo test combinations test-hosts test-oldest test-newest packages test-packages check gpu docs pictures clean
+.PHONY: demo test combinations test-hosts test-gimp test-gradio test-oldest test-newest packages test-packages check gpu docs \
+	pictures clean
 
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
@@ -22,9 +23,19 @@ combinations: .venv/dev
 # The node packs in the real ComfyUI and InvokeAI, on the CPU. Each has an environment of its own, of 2 to 3 GB.
 # torchvision and torchaudio must come from where PyTorch does: with a CPU build of it, PIP_EXTRA_INDEX_URL=
 # https://download.pytorch.org/whl/cpu
-test-hosts: .venv/dev .venv/comfyui/ready .venv/invokeai/ready
-	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python \
+test-hosts: .venv/dev .venv/comfyui/ready .venv/comfy-cli/ready .venv/invokeai/ready
+	COMFYUI_DIR=$(COMFYUI_DIR) COMFYUI_PYTHON=$(CURDIR)/.venv/comfyui/bin/python COMFY_CLI=$(CURDIR)/.venv/comfy-cli/bin/comfy \
 		INVOKEAI_VENV=$(CURDIR)/.venv/invokeai OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_comfyui.py tests/test_invokeai.py
+
+# The Space of gradio's kind, in an environment of its own and in chromium.
+test-gradio: .venv/dev .venv/gradio/ready
+	GRADIO_PYTHON=$(CURDIR)/.venv/gradio/bin/python OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_gradio_space.py
+
+# The plug-in in the real GIMP 3, without a screen. Where it is started in another way, such as in another root that sees this
+# folder and /tmp under their own names: make test-gimp GIMP="chroot /opt/trixie gimp-console-3.0"
+GIMP ?= gimp-console-3.0
+test-gimp: .venv/dev
+	GIMP="$(GIMP)" OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -q tests/test_gimp.py
 
 # The lowest versions that pyproject.toml allows, and the newest that the registry has: the bundled models, tiny ones of
 # every family, the command line and a server. A newer version may have something new to warn of, which fails nothing here.
@@ -137,6 +148,17 @@ TORCH ?= torch
 	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.19.4 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
 	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt \
 		-r $(COMFYUI_DIR)/requirements.txt . ./src/ledits/models
+	touch $@
+
+# The program of ComfyUI's registry, which reads a pack as the registry does.
+.venv/comfy-cli/ready: .venv/ready
+	$(PYTHON) -m venv .venv/comfy-cli
+	.venv/comfy-cli/bin/python -m pip --disable-pip-version-check install -q comfy-cli==1.23.0
+	touch $@
+
+.venv/gradio/ready: .venv/torch.txt
+	$(PYTHON) -m venv .venv/gradio
+	.venv/gradio/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt gradio==6.31.0 spaces . ./src/ledits/models
 	touch $@
 
 .venv/invokeai/ready: .venv/torch.txt

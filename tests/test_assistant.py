@@ -108,8 +108,9 @@ def test_where_no_rule_is_certain_of_the_caption_after_it_the_assistants_is_take
     assert str(edit) == "->a red dress on a hanger"
 
 
-def test_a_fence_around_the_answer_is_taken_off() -> None:
-    with standing_in(says(f"```json\n{json.dumps(WELL)}\n```")) as (url, _):
+@pytest.mark.parametrize("around", ["```json\n{}\n```", "Here you go:\n```\n{}\n```\nEnjoy!", "<think>{{?}}</think>{}"])
+def test_what_stands_around_the_answer_is_taken_off(around: str) -> None:
+    with standing_in(says(around.format(json.dumps(WELL)))) as (url, _):
         assert Assistant(url).answer(CAT, WISH).source == "a cat on a meadow"
 
 
@@ -131,6 +132,7 @@ BAD = {
     "a caption with control characters": WELL | {"source": "a cat\n--model owner/evil"},
     "a long caption": WELL | {"source": "a cat " * 1000},
     "words that the caption lacks": {"source": "a cat", "edits": ["zebra->dog"], "targets": [""]},
+    "brackets without end": "{" + '"source":[' * 5000 + "}",
     "an empty caption": WELL | {"source": " "},
 }
 
@@ -166,6 +168,34 @@ def test_slowly() -> None:
     for reply in (drip, silent):
         with standing_in(reply) as (url, _), pytest.raises(ValueError, match="did not answer within"):
             Assistant(url, seconds=0.4).answer(CAT, WISH)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 " + b"x" * 99_999,
+     b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 500 + b"\r\n",
+     b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\ncut", b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 60_000],
+    ids=["closed", "no HTTP", "a long line", "many headers", "cut short", "brackets without end"],
+)  # fmt: skip
+def test_what_speaks_otherwise_is_said_in_one_sentence(sent: bytes) -> None:
+    def reply(handler: BaseHTTPRequestHandler, _: dict[str, Any]) -> None:
+        handler.wfile.write(sent)
+        handler.close_connection = True
+
+    with standing_in(reply) as (url, _), pytest.raises(ValueError, match=r"^[^\n]{20,300}$"):
+        Assistant(url).answer(CAT, WISH)
+
+
+@pytest.mark.parametrize("where", ["http://127.0.0.1:x/v1", "http://[::1/v1", "http://127.0.0.1/\u00e9", "http://./v1"])
+def test_an_address_that_can_be_none_is_refused_before_it_is_called(where: str) -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        Assistant(where)
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match=KEY) as refusal:
+        Assistant("http://me:secret@127.0.0.1/v1")
+    assert "secret" not in str(refusal.value)
 
 
 def test_not_at_all() -> None:

@@ -18,7 +18,7 @@ from diffusers import (
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from ledits.backbones import fingerprint, hub, load
+from ledits.backbones import fingerprint, hub, load, reading
 from ledits.method import core
 from ledits.testing import ToyBackbone
 
@@ -354,3 +354,16 @@ def test_a_weight_of_other_programs_is_said_to_be_plain_text(caplog):
         check_length("a cat, (a red hat:1.2)", 9, 75)
     (said,) = caplog.messages
     assert "'a cat, (a red hat:1.2)' has a weight" in said
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held", "renamed"),
+    [
+        ("text_model.encoder.layers.0.x", "encoder.layers.0.x", True),  # transformers 4.56 and 5.5, a file of 5.23
+        ("text_model.encoder.layers.0.x", "text_model.encoder.layers.0.x", False),
+        ("encoder.layers.0.x", "encoder.layers.0.x", False),
+        ("encoder.layers.0.x", "text_model.encoder.layers.0.x", False),  # transformers reads these by itself
+    ],
+)
+def test_a_text_encoders_tensors_are_renamed_by_what_its_class_wants_and_not_by_a_version(wanted, held, renamed):
+    assert reading.lengthened([wanted], [held]) == renamed

@@ -9,6 +9,8 @@ more than nodes and their interface is tested in it too. What can be said withou
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -27,6 +29,7 @@ from ledits.scenes.samples import draw
 PACK = ROOT / "integrations/comfyui"
 COMFYUI = os.environ.get("COMFYUI_DIR", "")
 PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
+COMFY_CLI = os.environ.get("COMFY_CLI", "")
 
 Graph = dict[str, dict[str, Any]]
 
@@ -66,6 +69,32 @@ def test_the_registry_is_told_this_projects_licence_and_python():
     assert pack["license"]["text"] == ours["license"]
     assert pack["requires-python"] == ours["requires-python"]
     assert pack["dependencies"] == (PACK / "requirements.txt").read_text().split() == [ours["name"]]
+
+
+def test_the_registry_takes_the_name_and_the_version():
+    """What docs.comfy.org/registry/specifications asks for, but for the address of a repository."""
+    pack = tomllib.loads((PACK / "pyproject.toml").read_text())
+    name, comfy = pack["project"]["name"], pack["tool"]["comfy"]
+    assert re.fullmatch(r"[a-z](?:[-_.]?[a-z0-9])*", name)
+    assert len(name) < 100
+    assert "comfyui" not in name
+    assert name != "ledits"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pack["project"]["version"])
+    assert set(pack["project"]["license"]) == {"text"}
+    assert set(comfy) == {"PublisherId", "DisplayName", "includes", "requires-comfyui"}
+    assert re.fullmatch(r"[a-z][a-z0-9-]*", comfy["PublisherId"])
+
+
+@pytest.mark.skipif(not COMFY_CLI, reason="COMFY_CLI names no `comfy`: make test-hosts installs comfy-cli")
+def test_the_registrys_own_program_has_nothing_to_say_against_the_pack(tmp_path):
+    shutil.copytree(PACK, tmp_path / "pack", ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(
+        [COMFY_CLI, "--skip-prompt", "node", "validate"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=tmp_path / "pack", env=environment({"HOME": str(tmp_path)}),
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "All validation checks passed" in done.stdout
+    assert "Warning" not in done.stdout
 
 
 class Host:

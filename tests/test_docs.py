@@ -53,6 +53,7 @@ NEEDS = {
     "network": "nobody",
     "upscaler": "test_pipelines_families",
     "server": "test_serve_process",
+    "gimp": "test_gimp, by tests/gimp_script.py",
     "theirs": "nobody: it is another package's code, shown to be compared with ours",
 }
 HERE = ("", "hub", "photograph")

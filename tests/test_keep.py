@@ -176,6 +176,7 @@ REFUSED = {
     "another picture": (lambda: keep(photo(3), photo(4)), "don't lie on each other"),
     "another shape": (lambda: keep(photo(3), photo(3).crop((0, 0, 256, 128))), "of another shape"),
     "an empty mask": (lambda: keep(photo(3), photo(3), np.zeros((SIDE, SIDE))), "black everywhere"),
+    "a mask of one pixel": (lambda: keep(photo(3), photo(3), (9, 9, 1, 1)), "too thin"),
     "a mask of another size": (lambda: keep(photo(3), photo(3), np.ones((8, 8))), "same size"),
     "all of it": (lambda: keep(photo(3), Image.new("RGB", (SIDE, SIDE), "red")), "each other"),
 }
@@ -211,6 +212,13 @@ def test_the_command(tmp_path: Path) -> None:
     assert 0.08 < said["changed"] < 0.11
     with Image.open(tmp_path / "where.png") as where:
         assert where.size == (SIDE, SIDE)
+    changed(photo(3))[0].save(tmp_path / "in place.png")
+    told = run("--force").stdout
+    assert "it had moved by +1.0," in told
+    assert "-0.0" not in told
+    command[-1] = "in place.png"
+    assert "moved" not in run("-o", "b.png").stdout
+    command[-1] = "edited.png"
     again = run()
     assert again.returncode == 2
     assert "--force" in again.stderr

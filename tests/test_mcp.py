@@ -21,6 +21,7 @@ from PIL import Image
 from hosts import ROOT
 from ledits.backbones import load
 from ledits.editor import Editor
+from ledits.mcp.folders import Folders
 from ledits.scenes.samples import draw
 from serving import served
 
@@ -163,6 +164,15 @@ def test_bad_calls_get_one_sentence_and_nothing_outside_is_touched(transport, ph
     anyio.run(play)
     made = photos / "cat-edited.png"
     assert {path: path.read_bytes() for path in photos.parent.rglob("*.png") if path != made} == before
+
+
+def test_a_link_in_a_circle_is_no_file_and_one_that_leads_nowhere_no_free_name(photos: Path) -> None:
+    (photos / "loop.png").symlink_to(photos / "loop.png")
+    (photos / "cat-edited.png").symlink_to(photos.parent / "nowhere.png")
+    folders = Folders([photos])
+    with pytest.raises(ValueError, match=r"'loop\.png' leads to no file"):
+        folders.picture("loop.png")
+    assert folders.beside(photos / "cat.png", "edited") == photos / "cat-edited-2.png"
 
 
 def test_pictures_of_any_size_and_kind_are_small_in_an_answer(photos: Path) -> None:

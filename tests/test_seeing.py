@@ -19,6 +19,7 @@ from transformers.models.sam2 import Sam2Config, Sam2Model
 from ledits import Editor
 from ledits.scenes.samples import draw
 from ledits.seeing import florence, sam, weights
+from ledits.seeing.assistant import Local
 from ledits.testing import ToyBackbone
 from serving import decoded, png, saved, served
 
@@ -174,6 +175,26 @@ def test_another_kind_of_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": {"AutoModel": "evil.Model"}}))
     with pytest.raises(ValueError, match="no model of the kind florence2"):
         florence.caption(CAT, CPU, str(tmp_path))
+
+
+@pytest.mark.parametrize("weights_file", [None, b"", b"cut short"], ids=["missing", "empty", "cut short"])
+def test_a_download_that_was_cut_short_is_said(weights_file: bytes | None, tmp_path: Path) -> None:
+    calls = {
+        "florence2": lambda: florence.caption(CAT, CPU, str(tmp_path)),
+        "sam2": lambda: sam.selected(CAT, CPU, points=[(1, 1)], name=str(tmp_path)),
+        "qwen3_vl": lambda: Local(str(tmp_path), device="cpu").answer(CAT, "make him a pirate"),
+    }
+    for kind, call in calls.items():
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+        if weights_file is not None:
+            (tmp_path / "model.safetensors").write_bytes(weights_file)
+        with pytest.raises(ValueError, match=r"^the model in [^\n]+ can't be loaded: [^\n]+ fetch it again$"):
+            call()
+
+
+def test_auto_is_no_caption_where_nobody_writes_one() -> None:
+    with pytest.raises(ValueError, match=r"Editor\.caption"):
+        Editor(ToyBackbone()).edit(CAT, "+hat", source="auto")
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:

@@ -260,6 +260,14 @@ def test_litellms_request(server: Served) -> None:
         assert http.post("/v1/images/edits", data=fields, files=files).json()["error"]["param"] == "size"
 
 
+def test_auto_is_no_caption_here(server: Served) -> None:
+    with server.client(KEY) as http:
+        form = {"prompt": "add a hat", "source": "auto"}
+        answer = http.post("/v1/images/edits", data=form, files={"image": png(1)})
+    assert answer.status_code == 400
+    assert "/v1/captions" in answer.json()["error"]["message"]
+
+
 def test_a_photo_that_was_held_upright_is_fitted_upright(server: Served) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -68,6 +68,11 @@ class Settings:
         """What was asked for, and the model's defaults for the rest."""
         if asked.size is not None and asked.size < 8:
             raise ValueError(f"size {asked.size}: at least 8 pixels are needed, 512 is usual")
+        if (asked.source or "").strip().lower() == "auto":
+            raise ValueError(
+                "source 'auto' is for the command line: write what the picture shows, or have the caption written "
+                "first (in Python Editor.caption, over HTTP POST /v1/captions)"
+            )
         captioned = asked.source and not asked.source_scale
         return cls(
             steps=defaults.steps if asked.steps is None else asked.steps,

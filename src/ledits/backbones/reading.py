@@ -21,7 +21,8 @@ _COUNTED = ("position_ids", "inv_freq", "rotary_emb")
 _NAMED = 5  # tensors in a sentence
 _SLACK = 10**5  # numbers
 _OLDER = transformers.__version__.startswith("4.")
-# Version 5 leaves out the first part of the names of a CLIP text encoder's tensors, and reads both; version 4 does not.
+# Of late transformers leaves out the first part of the names of a CLIP text encoder's tensors, and reads both. Versions
+# before that, some of version 5 among them, know the long names alone.
 _CLIP_NAMES = {r"^(embeddings|encoder|final_layer_norm)\.": r"text_model.\1."}
 
 
@@ -109,8 +110,8 @@ def model(checkpoint: Checkpoint, part: str, dtype: torch.dtype, kind: str | Non
         how["quantization_config"] = quantization
     if of_text:
         loader = _known(transformers, cls, name)
-        check_size(loader, folder, headers, checkpoint)
-        if _OLDER and cls.startswith("CLIPTextModel"):
+        wanted = check_size(loader, folder, headers, checkpoint)
+        if cls.startswith("CLIPTextModel") and lengthened(wanted, [key for each in headers for key in each.tensors]):
             how["key_mapping"] = _CLIP_NAMES
         loaded, said = loader.from_pretrained(folder, dtype=dtype, trust_remote_code=False, **how)
     else:
@@ -165,19 +166,24 @@ def weight_files(folder: Path, kind: str | None, name: str) -> list[Path]:
     raise Refused(f"model {name!r} is incomplete: {folder.name}/ has no .safetensors file")
 
 
-def check_size(cls: Any, folder: Path, headers: Iterable[weights.Header], checkpoint: Checkpoint) -> None:
-    """Raise ValueError where a text encoder's configuration asks for far more numbers than its weights hold.
+def lengthened(wanted: Iterable[str], held: Iterable[str]) -> bool:
+    """Whether a CLIP text encoder wants the long names of tensors, and its file has the short ones."""
+    return any(name.startswith("text_model.") for name in wanted) and any(key.startswith("encoder.") for key in held)
 
-    transformers makes what is missing before it says so, and a configuration may ask for any amount.
+
+def check_size(cls: Any, folder: Path, headers: Iterable[weights.Header], checkpoint: Checkpoint) -> list[str]:
+    """The names of a text encoder's tensors. Raises ValueError where its configuration asks for far more numbers than
+    its weights hold: transformers makes what is missing before it says so, and a configuration may ask for any amount.
     """
-    if checkpoint.configs[folder.name].get("quantization_config"):
-        return
     with torch.device("meta"):
         config = cls.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        asked = sum(prod(tensor.shape) for tensor in cls._from_config(config).parameters())
+        tensors = dict(cls._from_config(config).named_parameters())
+    asked = sum(prod(tensor.shape) for tensor in tensors.values())
     held = sum(each.numel for header in headers for each in header.tensors.values())
-    if asked > 2 * held + _SLACK:  # what lacks less is told by name
+    quantized = checkpoint.configs[folder.name].get("quantization_config")
+    if asked > 2 * held + _SLACK and not quantized:  # what lacks less is told by name
         raise Refused(
             f"model {checkpoint.name!r} is broken: {folder.name}/config.json asks for {asked} numbers and its weights "
             f"hold {held}"
         )
+    return list(tensors)

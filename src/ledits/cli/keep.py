@@ -55,8 +55,9 @@ def keep_command(
     seconds = time.perf_counter() - began
     values = {
         "output": str(target), "seconds": round(seconds, 3), "changed": round(kept.share, 4),
-        "shift": [round(v, 2) for v in kept.shift], "scale": [round(v, 4) for v in kept.scale],
+        "shift": [round(v, 2) + 0.0 for v in kept.shift], "scale": [round(v, 4) for v in kept.scale],
     }  # fmt: skip
-    right, down = kept.shift
-    found = f"{kept.share:.1%} changed; it had moved by {right:+.1f},{down:+.1f} pixels" if kept.share else "no change"
+    right, down = (round(v, 1) + 0.0 for v in kept.shift)  # no "-0.0"
+    moved = f"; it had moved by {right:+.1f},{down:+.1f} pixels" if right or down else ""
+    found = f"{kept.share:.1%} changed{moved}" if kept.share else "no change"
     answer(values, f"{target}  {seconds:.1f} s, {found}", as_json=as_json, quiet=quiet)

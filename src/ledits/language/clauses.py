@@ -12,7 +12,9 @@ def words(text: str) -> str:
 
 
 PICTURE = words("picture photo photograph image pic snapshot screenshot")
-DETERMINER = words("a an some another any more the his her its their my your our this that these those")
+DETERMINER = words(
+    "a an some another any more some_more a_few a_couple_of the his her its their my your our this that these those"
+)
 _SOME = words("a an some another any more")
 _PRONOUN = words("it him her them he she they this that these those everyone everybody")
 WHOLE = (
@@ -22,7 +24,7 @@ WHOLE = (
 _THE = r"(?:the|his|her|its|their|my|your|our|this|that|these|those)"
 # What gets another look: an article by itself is nothing.
 _LOOKED_AT = rf"(?:{DETERMINER}\ (?!{DETERMINER}\ )\S.*?|(?!{DETERMINER}\ )\S.*?)(?<!\ a)(?<!\ an)(?<!\ the)"
-_OWNED = rf"(?:{_THE}\ [^,]+|{_PRONOUN})"
+_OWNED = rf"(?:(?:{_THE}|both|all|each|every)\ [^,]+|{_PRONOUN})"
 _BEFORE = words(
     "on in at with of to by under over above below beside behind before near from around against inside through "
     "between without into onto like for wearing holding next_to in_front_of out off as"
@@ -39,13 +41,21 @@ _CUT_SHORT = words(
 )
 # Places and counts in the picture, which words alone don't find.
 _PLACED = words("left right top bottom front back side middle centre center up down camera corner foreground")
-_ORDINAL = words("second third fourth fifth last leftmost rightmost other")
+_ORDINAL = words("second third fourth fifth last leftmost rightmost left-most right-most other")
+_SHARE = words("one most half part many each few two three")  # "most of the balloons"
+# What an editor is told to do as well, and no thing: "remove the cat and fill in the background".
+_WORK = words(
+    "fill inpaint extend restore reconstruct blend continue complete adjust crop rotate zoom move flip smooth sharpen "
+    "brighten darken blur match fix clean copy undo"
+)
+_HOLDS_MORE = rf"\b(?:saying|says|reads|(?:{PICTURE}|painting|drawing|statue|mix|mixture|combination)\ of)\b"
+_LARGER = words("smaller larger bigger taller shorter longer wider thinner darker lighter brighter closer higher lower")
 _COUNT = r"(?:\d+|two|three|four|five|six|seven|eight|nine|ten)"
 # Of a picture, and not a thing in it.
 _ABSTRACT = words(
     "angle view viewpoint viewing_angle perspective camera zoom size resolution aspect_ratio ratio format name "
     "file_name filename quality contrast brightness exposure saturation sharpness pose posture expression mood "
-    "atmosphere colour color style lighting composition focus seed steps step_count settings orientation"
+    "atmosphere colour color time style lighting composition focus seed steps step_count settings orientation"
 )
 _SHADE = words(
     "very dark light bright pale deep neon navy royal sky forest olive emerald hot pastel lime mint ash jet off burnt "
@@ -86,7 +96,7 @@ _WEATHER = words(
     "autumn fall snow rain fog foggy snowy rainy sunny stormy cloudy"
 )
 _REMOVE = words(
-    "remove delete erase eliminate ditch hide take_away take_off take_out get_rid_of cut_out edit_out photoshop_out"
+    "remove delete erase eliminate ditch hide take_away take_off take_out get_rid_of edit_out photoshop_out"
 )
 _ADD = words("add insert include introduce")
 _SWAP = words("replace swap exchange change trade switch substitute")
@@ -142,6 +152,8 @@ def _apart(clause: str, source: str, stated: bool) -> list[Edit] | None:
     # Each may part two clauses or not: of many there would be no end of trying.
     for joint in joints if len(joints) <= _JOINTS else ():
         first, second = clause[: joint.start()], clause[joint.end() :]
+        if re.search(rf"\bbetween [^,]*$|{_HOLDS_MORE}", first, re.I) or re.match(rf"{_WORK}\b", second, re.I):
+            continue
         if verb and not re.match(rf"{VERB}\b", second, re.I):
             second = verb[0] + second
         if (before := _read(first, source, stated)) and (after := understood(second, source, stated=stated)):
@@ -177,7 +189,9 @@ def _put(found: dict[str, str], source: str) -> list[Edit] | None:
 
 
 def _removed(found: dict[str, str], source: str) -> list[Edit] | None:
-    return _each(found["old"], lambda thing: Edit("remove", old=thing)) if _one_place(found) else None
+    edits = _each(found["old"], lambda thing: Edit("remove", old=thing)) if _one_place(found) else None
+    # "Remove the colour" is a wish for a black and white picture.
+    return None if edits and any(re.fullmatch("colou?rs?", edit.old, re.I) for edit in edits) else edits
 
 
 def _has(found: dict[str, str], source: str) -> list[Edit] | None:
@@ -194,12 +208,18 @@ def _has(found: dict[str, str], source: str) -> list[Edit] | None:
 
 def _one_place(found: dict[str, str]) -> bool:
     """Whether what stands after "to" or "from" names where, and neither a further wish nor a side of the picture."""
-    place = found.get("place") or ""
-    return not re.search(rf"\band (?:an?|some|{_THE} .+ (?:to|from|on|onto|in|off)) |\b{_PLACED}$", f"{place}", re.I)
+    further = rf"\band (?:an?|some|{_THE} .+ (?:to|from|on|onto|in|off)) "
+    side = rf"\b{_PLACED}$|^{_THE} (?:{_ORDINAL}|left|right)\b"
+    return not re.search(f"{further}|{side}", found.get("place") or "", re.I)
 
 
 def _each(listed: str, edit: Callable[[str], Edit]) -> list[Edit] | None:
     """One edit for each thing of "a cup, a plate and a spoon"; a plate that is black and white is one."""
+    # "Between the tree and the house" is one place, and what stands in quotes is one text.
+    listed = re.sub(
+        rf"\"[^\"]*\"|\bbetween .+? and (?:{DETERMINER} )?\S+",
+        lambda held: held[0].replace(" and ", "\0").replace(",", "\1"), listed, flags=re.I,
+    )  # fmt: skip
     # Only what stands between commas, or is led by its own article, is surely a thing by itself. Words before a comma
     # that end in no noun, as in "a small, knitted scarf", are about the thing after them.
     parts = re.split(
@@ -207,6 +227,12 @@ def _each(listed: str, edit: Callable[[str], Edit]) -> list[Edit] | None:
     )
     if not re.match(rf"{_SOME}\ [^,]+,\ [^,]+$", listed, re.I):
         parts = [one for part in parts for one in re.split(r",\s*(?:and\s+)?", part)]
+    parts = [part.replace("\0", " and ").replace("\1", ",") for part in parts]
+    # After "a picture of a cat and a dog" nobody knows how many things are meant.
+    if any(re.search(_HOLDS_MORE, part, re.I) for part in parts[:-1]):
+        return None
+    if any(re.match(rf"{_WORK}\b", part, re.I) for part in parts[1:]):
+        return None
     things = [_thing(part) for part in parts]
     return None if None in things else [edit(thing) for thing in things if thing]
 
@@ -237,6 +263,12 @@ def _swapped(found: dict[str, str], source: str) -> list[Edit] | None:
             old = place[1]
         first = [Edit("swap", old=old, new=thing)] if thing else None
     return None if first is None else first + more
+
+
+def _instead(found: dict[str, str], source: str) -> list[Edit] | None:
+    # "The hat on the dog instead of the cat" moves the hat.
+    moved = re.match(rf"{_THE}\ .*\b{_BEFORE}\b", found["new"], re.I)
+    return None if moved or re.fullmatch(_LOOK, found["old"], re.I) else _swapped(found, source)
 
 
 def _exchanged(found: dict[str, str], source: str) -> list[Edit] | None:
@@ -330,7 +362,18 @@ def _thing(text: str) -> str | None:
         return None
     if re.match(rf"(?:{_BEFORE}|{_ORDINAL}|no|say|match|face|look|{VERB}\ {DETERMINER})\b", bare, re.I):
         return None
-    if re.search(rf"(?:^|\ )(?:{_BEFORE}|{_COUNT}|and|left|right)$|^one\ of\b|[()]", bare, re.I):
+    if re.search(rf"(?:^|\ )(?:{_BEFORE}|{_COUNT}|and|left|right|wear|hold)$|[()]", bare, re.I):
+        return None
+    # Two wishes run together, a rule for the edit, an option, a quotation cut in two: nothing of that is a thing.
+    if re.search(
+        rf"\b(?:{_ADD}|remove|delete|erase|replace)\b|\bwithout\ \w+ing\ |\b(?:all\ else|the\ rest)\b|(?:^|\ )--",
+        bare,
+        re.I,
+    ):
+        return None
+    if re.match(rf"{_SHARE}\ of\b|(?:bit|lot|tad|touch)\b|(?:a\ )?(?:little|lot|bit)\ {_LARGER}$", bare, re.I):
+        return None
+    if re.search(r"\bones?$", bare, re.I) or bare.count('"') % 2:
         return None
     return None if re.fullmatch(rf"{_NOT_A_THING}|{DETERMINER}|{_PLACED}", bare, re.I) else bare
 
@@ -383,24 +426,24 @@ _STATED = _compiled([
 _RULES = _compiled([
     (r"(?:take|get) (?P<old>.+?) (?:off|out of|away from|from) (?P<place>.+)", _removed),
     (r"take (?P<old>.+) (?:away|off|out)", _removed),
-    (rf"{_REMOVE} (?P<old>.+?)(?: from (?P<place>{_OWNED}))?", _removed),
+    (rf"(?!hide .+ {_BEFORE}\b){_REMOVE} (?P<old>.+?)(?: from (?P<place>{_OWNED}))?", _removed),
     (rf"lose (?P<old>{_THE} .+)", _removed),
     (rf"(?:i want|i need|i'd like|get|have) (?P<old>{_THE} .+?) (?:removed|gone|deleted|erased|taken out)", _removed),
     (rf"no (?:more )?(?P<old>(?!(?:way|thanks|problem|idea|clue|need|worries|doubt|{_NOT_A_THING}|longer)\b)[^,]+)",
      _removed),
     (r"without (?P<old>[^,]+)", _removed),
-    (rf"(?:make|let|have) {_OWNED} (?:wear|hold) (?P<new>.+)", _added),
+    (rf"(?:make|let|have) (?P<place>{_OWNED}) (?:wear|hold) (?P<new>.+)", _added),
     (rf"dress (?P<place>{_OWNED}) in (?P<new>{_SOME} .+)", _added),
-    (rf"show {_OWNED} (?:wearing|holding|with) (?P<new>.+)", _added),
+    (rf"show (?P<place>{_OWNED}) (?:wearing|holding|with) (?P<new>.+)", _added),
     (rf"give {_PRONOUN} (?P<new>.+)", _added),
-    (rf"give {_THE} .+?(?= (?:an?|some|two|three) ) (?P<new>.+)", _added),
-    (rf"give {_THE} [\w-]+ (?P<new>(?!{_BEFORE}\b|{DETERMINER}\b)[\w-]+(?: [\w-]+)?)", _added),
+    (rf"give (?P<place>{_THE} .+?)(?= (?:an?|some|two|three) ) (?P<new>.+)", _added),
+    (rf"give (?P<place>{_THE} [\w-]+) (?P<new>(?!{_BEFORE}\b|{DETERMINER}\b)[\w-]+(?: [\w-]+)?)", _added),
     (rf"(?:i(?:'d| would) (?:like|love)|i want) to see (?P<new>{_SOME} .+)", _put),
     (rf"(?:apply|use|add) (?:an? |the )?(?P<new>{_TREATED})(?: (?:effect|filter|look|tone))?", _styled),
     (r"apply (?:an? )?(?P<new>.+?)(?: (?:effect|filter|look))?", _styled),
     (rf"{_ADD} (?P<new>.+ to (?:the |its |his |her )(?:left|right|side) of .+)", _added),
     (rf"{_ADD} (?:in )?(?P<new>.+?)(?:(?<!next) (?:to|onto) (?P<place>{_OWNED}))?", _added),
-    (r"(?:place|draw|put in) (?P<new>.+)", _put),
+    (r"(?:place|draw(?! attention\b)|put in) (?P<new>.+)", _put),
     (rf"put (?P<new>.+?)(?: (?:on|onto|in|into) (?P<place>{_OWNED}))", _put),
     (rf"(?:(?:{_SHOW}|{_TURN}) {WHOLE} )?(?:in|into|with|to) (?:the )?(?P<new>style of .+)", _styled),
     (rf"(?:(?:{_SHOW}|make) {WHOLE} )?in (?:an? )?(?P<new>[\w -]+ style)", _styled),
@@ -419,14 +462,17 @@ _RULES = _compiled([
     (r"(?:replace|change) (?P<old>.+?) (?P<joint>with|by|for) (?P<new>.+)", _swapped),
     (r"substitute (?P<new>.+?) for (?P<old>.+)", _swapped),
     (rf"make (?P<old>{_LOOKED_AT}) (?P<after>{_LOOK}) (?:instead of|rather than) (?P<before>{_LOOK})", _from_to),
+    (rf"(?:i'd like|i want) (?P<old>{_THE} .+?) (?P<after>{_LOOK}) (?:instead of|rather than) (?P<before>{_LOOK})",
+     _from_to),
     (r"(?:(?:i'd like|i would like|i want)(?: to see)? |(?:let's have|use|show|put) )?(?P<new>.+?) "
-     r"(?:instead|in place) of (?P<old>.+)", _swapped),
+     r"(?:instead|in place) of (?P<old>.+)", _instead),
     (r"(?:instead|in place) of (?P<old>.+?), ?(?:show |put |use |have )?(?P<new>.+)", _swapped),
     (rf"make (?P<old>{WHOLE}) (?:look )?(?P<look>{_TREATED})", _looks),
     (rf"(?:make|turn) {WHOLE} (?P<new>{_WEATHER}|{_TREATED}|(?!into|to|like)(?:\w+ )?{_STYLE})", _whole),
     (r"(?:turn|convert|change|transform) (?:in)?to (?P<new>.+)", _whole),
     (rf"{_PAINT} (?P<old>{_LOOKED_AT}) (?:in |to )?(?:an? )?(?P<look>{_LOOK})", _looks),
-    (rf"make (?P<old>{_THE} .+?) (?:look )?(?:a (?:bit|little) |much )?more (?P<look>(?!like\b|of\b)[a-z]+)", _looks),
+    (rf"make (?P<old>{_THE} .+?) (?:look )?(?:a (?:bit|little|lot) |much |slightly |somewhat |even )?more "
+     r"(?P<look>(?!like\b|of\b)[a-z]+)", _looks),
     (rf"(?:make|have) (?P<old>{_THE} .+?) (?:be )?(?:made )?(?:out )?of (?P<look>[a-z]+)", _looks),
     (rf"(?:make|turn) (?P<old>{_LOOKED_AT}) (?:look )?(?P<look>{_LOOK})", _looks),
     (rf"{_TURN} (?P<old>.+?) (?P<joint>into|to)(?: be)? (?P<new>.+)", _swapped),

@@ -49,7 +49,10 @@ _THANKS = re.compile(r"(?:(?:please|pls|thanks|thank you|thx|cheers|hi|hello|hey
 
 _KEEP = r"(?:keep|leave|maintain|preserve|retain)"
 _KEEPING = r"(?:keeping|leaving|maintaining|preserving|retaining)"
-_CHANGING = r"(?:changing|altering|modifying|touching|affecting|editing|moving|disturbing)"
+_CHANGING = words(
+    "changing altering modifying touching affecting editing moving disturbing adding removing deleting losing "
+    "replacing covering hiding introducing swapping cropping resizing"
+)
 _ALONE = words("only just nothing")
 _EDIT = r"(?:edit|modify|change|update|alter|adjust|retouch|transform|rework|redo|revise)"
 _SO = r"(?:(?:in\ (?:such\ )?a\ way|so|such)\ that|so)"
@@ -83,13 +86,22 @@ _SENT = re.compile(
     re.IGNORECASE,
 )
 
-_NO_MORE = r"(?:no\ other\ (?:changes?|edits?|modifications?|alterations?)|nothing\ (?:else|more))"
+_NO_MORE = (
+    r"(?:no\ (?:(?:other|more|further|additional)\ )?(?:changes?|edits?|modifications?|alterations?)|"
+    r"nothing\ (?:else|more))"
+)
+# Of the rest it must be said that it stays: "and everything else white" is a wish of its own.
+_REST = (
+    r"(?:(?:everything|all)\ else|the\ rest)(?:\ (?:should|must|has\ to|have\ to|needs?\ to|will|can|is\ to))?\ "
+    rf"(?=.*\b{words('stay stays remain remains same unchanged untouched unaltered intact identical alone')}\b"
+    r"|.*\bas\ (?:it|they|before|is)\b)"
+)
 _STAYS = re.compile(
     rf"(?:also\ |still\ )*(?:{_KEEP}|{_KEEPING})\ (?P<a>.+)"
     rf"|without\ {_CHANGING}\ (?P<b>.+)"
     rf"|(?:with\ )?{_NO_MORE}(?P<c>.*)"
     r"|(?P<d>.+?)\ (?:(?:should|must|has\ to|have\ to|needs?\ to|will|can)\ )?(?:stays?|remains?)(?:\ .+)?"
-    r"|(?:everything|all)\ else(?P<e>.*)|the\ rest\ (?P<f>.+)"
+    rf"|{_REST}(?P<e>.+)"
     r"|(?:with\ |in\ )?(?:the\ |exact(?:ly)?\ )*same\ [\w ]+(?:(?:,|,?\ and)\ (?:the\ )?same\ [\w ]+)*",
     re.IGNORECASE,
 )
@@ -99,7 +111,7 @@ _TAIL = re.compile(
     rf"|(?:,?\ (?:and|but)\ |,\ ){_KEEP}\ (?P<b>.+)$"
     rf"|,?\ without\ {_CHANGING}\ (?P<c>.+)$"
     rf"|(?:,|,?\ and|,?\ but)\ (?:with\ )?{_NO_MORE}(?P<d>.*)$"
-    r"|(?:,|,?\ and|,?\ but)\ (?:everything\ else|all\ else|the\ rest)\ (?P<e>.+)$"
+    rf"|(?:,|,?\ and|,?\ but)\ {_REST}(?P<e>.+)$"
     r"|(?:,|,?\ and|,?\ but|,?\ with|,?\ in)\ (?:the\ )?(?:exact\ )?same\ (?P<f>[\w ,]+)$",
     re.IGNORECASE,
 )
@@ -109,6 +121,10 @@ _WISH = re.compile(
     rf"{VERB}|\w+(?:acing|oving|dding|urning)|{words('should must please')})\b",
     re.IGNORECASE,
 )
+
+
+# "cat"->"dog" is cat->dog.
+_QUOTED = re.compile(r"""(?:^|(?<=->))\s*["']([^"'>]+)["']\s*(?=->|$)""")
 
 
 class _Clause(NamedTuple):
@@ -140,6 +156,7 @@ def read(text: str, source: str = "") -> list[Edit]:
     plain = _tidied(text)
     if _is_grammar(plain):
         # A comma or a space parts two edits only where the next one begins with a sign, or has an arrow of its own.
+        plain = _QUOTED.sub(r"\1", plain)
         parts = re.split(r"[;\n]|,\s*(?=[+-]|[^,;\n+]+->)|\s+(?=[+-][^\s>])", plain)
         return [parse(part) for part in parts if part.strip(" ,")]
     edits, negated = list[Edit](), False

@@ -1,5 +1,6 @@
 """Which files a caller may name: those below the folders that the user named at the start."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,15 +43,18 @@ class Folders:
         while True:
             more = "" if number == 1 else f"-{number}"
             path = picture.with_name(f"{picture.stem}-{what}{more}{ending}")
-            if not path.exists():
+            if not os.path.lexists(path):  # a link that leads nowhere takes the name too
                 return path
             number += 1
 
     def _paths(self, name: str) -> list[Path]:
         if not name.strip() or "\0" in name or len(name) > 1000:
             raise ValueError("a picture is named by its path: name a file below " + str(self))
-        given = Path(name).expanduser()
-        found = [path.resolve() for path in ([given] if given.is_absolute() else [f / given for f in self.folders])]
+        try:
+            given = Path(name).expanduser()
+            found = [path.resolve() for path in ([given] if given.is_absolute() else [f / given for f in self.folders])]
+        except RuntimeError:  # "~nobody", and links that lead in a circle
+            raise ValueError(f"{name[:200]!r} leads to no file: name a file below {self}") from None
         inside = [path for path in found if any(path.is_relative_to(folder) for folder in self.folders)]
         if not inside:
             raise ValueError(f"{name[:200]!r} lies outside of {self}: only files below are open here")

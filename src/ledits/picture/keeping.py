@@ -57,8 +57,8 @@ class Kept:
         """By how many of the original's pixels the other picture's centre had moved, to the right and down."""
         (height, width), at = self.weight.shape, self.place
         return (
-            (0.5 - at.left - at.width / 2) * -width / at.width,
-            (0.5 - at.top - at.height / 2) * -height / at.height,
+            (at.left + at.width / 2 - 0.5) * width / at.width,
+            (at.top + at.height / 2 - 0.5) * height / at.height,
         )
 
     @property
@@ -110,6 +110,8 @@ def keep(before: Any, after: Any, mask: Any = None) -> Kept:
         if given is None:
             weight = _found(coarse, laid, tint, align.covered(at, size, other.rgb.shape))
     assert weight is not None
+    if given is not None and not weight.any():
+        raise ValueError("the mask is too thin to have soft edges inside: paint it some pixels wider")
     apart, plain = _size(_apart(coarse, tint(laid), align.SAME)), np.sqrt(((coarse - coarse.mean((0, 1))) ** 2).mean(2))
     if given is None and np.median(apart) > max(0.5 * float(np.median(plain)), _SEEN):
         raise ValueError(

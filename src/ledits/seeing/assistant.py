@@ -9,12 +9,14 @@ or the answer says.
 """
 
 import base64
+import http.client
 import io
 import json
 import os
 import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,7 +75,9 @@ class Assistant:
 
     def __init__(self, where: str, *, seconds: float = SECONDS) -> None:
         url, _, model = where.partition("#")
-        if not re.fullmatch(r"https?://[^\s/]+(?:/[^\s?#]*)?", url):
+        if "@" in url:
+            raise ValueError(f"leave the name and the password out of the assistant's address: {KEY} holds its key")
+        if not re.fullmatch(r"https?://[^\s/]+(?:/[^\s?#]*)?", url) or not _has_host(url):
             raise ValueError(
                 f"assistant {where[:100]!r} is no address: write such as http://127.0.0.1:11434/v1#qwen3-vl, of a "
                 "program or a service that speaks OpenAI's chat completions and sees pictures"
@@ -126,9 +130,11 @@ class Assistant:
             if isinstance(getattr(error, "reason", None), TimeoutError):
                 raise NoAnswer(f"the assistant at {self.url} did not answer within {self.seconds:g} s") from None
             raise NoAnswer(f"the assistant at {self.url} can't be reached: start it, or check the address") from None
+        except http.client.HTTPException:
+            raise NoAnswer(f"what is at {self.url} does not speak HTTP: check the assistant's address") from None
         try:
             said = json.loads(data)["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError):
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
             raise _unusable("it is no chat completion") from None
         if not isinstance(said, str):
             raise _unusable("it holds no text")
@@ -156,6 +162,15 @@ def _wish(text: str, source: str) -> str:
     if len(text) > sentences.LONGEST:
         raise ValueError(f"the instruction is too long ({len(text)} characters, at most {sentences.LONGEST})")
     return f"The wish: {text}" + (f"\nUse this as `source`: {source}" if source else "")
+
+
+def _has_host(url: str) -> bool:
+    """Whether a program can be called there: a name or number, a port that is one, and plain letters."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return url.isascii() and parts.port != 0 and bool((parts.hostname or "").encode("idna"))
+    except ValueError:
+        return False
 
 
 class _Straight(urllib.request.HTTPRedirectHandler):
@@ -189,9 +204,9 @@ def read(
 def _checked(said: str, source: str) -> Answer:
     """An answer as input: ValueError for anything but a caption, edits, and as many captions after them."""
     try:
-        # Some models put a fence of Markdown around it, schema or not.
-        value: Any = json.loads(re.sub(r"^\s*```(?:json)?\s*|\s*```\s*$", "", said))
-    except ValueError:
+        # Some models think aloud before it, or talk around it, schema or not.
+        value: Any = json.loads(re.sub(r"^.*</think>|^[^{]*|[^}]*$", "", said, flags=re.DOTALL))
+    except (ValueError, RecursionError):
         raise _unusable("it is no JSON") from None
     if not isinstance(value, dict) or not {"source", "edits"} <= set(value) <= {"source", "edits", "targets"}:
         raise _unusable("it must have source, edits and targets, and nothing else")

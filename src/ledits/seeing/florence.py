@@ -64,6 +64,8 @@ def _load(folder: Path, device: torch.device) -> tuple[Any, Any]:
     from transformers.models.florence2.processing_florence2 import Florence2Processor
 
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    model: Any = Florence2ForConditionalGeneration.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    model: Any = Florence2ForConditionalGeneration.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
     processor = Florence2Processor.from_pretrained(folder, local_files_only=True)
     return model.eval().to(device), processor

@@ -57,5 +57,5 @@ def selected(
 def _load(folder: Path, device: torch.device) -> Any:
     from transformers.models.sam2.modeling_sam2 import Sam2Model
 
-    model: Any = Sam2Model.from_pretrained(folder, local_files_only=True)
+    model: Any = Sam2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     return model.eval().to(device)

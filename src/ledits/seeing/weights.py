@@ -44,8 +44,15 @@ def kind(folder: Path) -> str:
 
 @lru_cache(maxsize=2)
 def kept(load: Callable[[Path, torch.device], Any], folder: Path, device: torch.device) -> Any:
-    """A loaded model, which stays for the next question."""
-    return load(folder, device)
+    """A loaded model, which stays for the next question; ValueError where its files are not whole."""
+    try:
+        return load(folder, device)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # what reads the files has an error of its own for each kind of damage
+        raise ValueError(
+            f"the model in {folder} can't be loaded: its files are damaged, or not all there; fetch it again"
+        ) from error
 
 
 def freed_if_short(device: torch.device) -> None:
