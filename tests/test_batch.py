@@ -119,6 +119,7 @@ def test_a_rows_own_settings_go_before_those_for_all_rows(tmp_path: Path) -> Non
         ("m.csv", "image,edits\na,b\n", "did you mean 'picture'"),
         ("m.csv", "picture,edit_s\na,b\n", "did you mean 'edits'"),
         ("m.csv", "edits\n+hat\n", "no column 'picture'"),
+        ("m.csv", "Bild;Änderung\na.png;+hat\n", "first line has 'Bild', 'Änderung'; name the column of pictures"),
         ("m.csv", "picture,picture\na,b\n", "twice"),
         ("m.csv", "", "is empty"),
         ("m.csv", "picture,edits\n", "has no rows"),

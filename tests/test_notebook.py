@@ -38,6 +38,7 @@ def test_what_is_shown_says_what_it_is(inversion: ledits.Inversion) -> None:
     assert "32x32" in repr(inversion)
     assert "cat->dog" in repr(edited)
     assert "cpu" in repr(inversion.editor)
+    assert repr(next(inversion.steps("cat->dog"))) == "<EditStep 1 of 4; .preview()>"
     png = edited._repr_png_()  # pyright: ignore[reportPrivateUsage]
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), np.asarray(edited.image))
 
@@ -107,6 +108,7 @@ def test_the_example_notebook_runs_and_shows_pictures(monkeypatch: pytest.Monkey
         if "image/png" in output.get("data", {})
     ]
     assert len(shown) == 5
+    assert "IProgress" not in str([cell.get("outputs") for cell in notebook.cells])  # where ipywidgets are missing
     before = np.asarray(Image.open(PICTURE).convert("RGB")).astype(int)
     assert np.abs(np.asarray(Image.open(io.BytesIO(shown[0])).convert("RGB")) - before).mean() > 3
     assert "same_words" in str(notebook.cells[-3].outputs)

@@ -64,4 +64,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ledits' has no attribute {name!r}")
     from importlib import import_module
 
+    from ledits import progress
+
+    if progress.in_notebook():
+        progress.accept_text()
     return getattr(import_module(f"ledits.{_WHERE.get(name, 'pipelines')}"), name)

@@ -456,6 +456,9 @@ class EditStep:
     inversion: Inversion
     drawn: Sequence[regions.Mask | None]  # the region of each of the step's masks
 
+    def __repr__(self) -> str:
+        return f"<EditStep {self.index + 1} of {self.total}; .preview()>"
+
     def preview(self) -> Image.Image:
         """The picture by now, at the original's size: where masks are open, it gives way to what the network sees.
 

@@ -1,6 +1,7 @@
 """A bar of progress in notebooks and terminals, where somebody looks on."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -30,10 +31,25 @@ class Bar:
             self._bar = None
 
 
+def in_notebook() -> bool:
+    """Whether a notebook runs this."""
+    return "ipykernel" in sys.modules
+
+
+def accept_text() -> None:
+    """Import tqdm's bar for notebooks, here or in any library, without its warning that ipywidgets are missing."""
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        # The bar is one of text then, which will do.
+        warnings.simplefilter("ignore", TqdmWarning)
+        import tqdm.auto  # noqa: F401  # pyright: ignore[reportUnusedImport]
+
+
 def shown(progress: Progress | bool | None, what: str) -> Progress | None:
     """Who is told of progress: a callable, a bar for True, nobody for False; None is a bar in a notebook alone."""
     if progress is None:
-        progress = "ipykernel" in sys.modules
+        progress = in_notebook()
     if isinstance(progress, bool):
         return Bar(what) if progress else None
     return progress

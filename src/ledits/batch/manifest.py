@@ -214,7 +214,11 @@ def _hint(name: str) -> str:
 def _needs_picture(names: Sequence[str], where: str) -> None:
     if "picture" not in names:
         hints = "".join(f": column {name[:60]!r}{hint}" for name in names if "'picture'" in (hint := _hint(name)))
-        raise ValueError(f"{where} has no column 'picture'{hints[:200]}; its header needs picture, and mostly edits")
+        there = ", ".join(repr(name[:60]) for name in names)[:200]
+        raise ValueError(
+            f"{where} has no column 'picture'{hints[:200]}: its first line has {there or 'nothing'}; name the "
+            "column of pictures picture and the column of edits edits"
+        )
 
 
 def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:

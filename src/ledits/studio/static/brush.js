@@ -6,6 +6,7 @@ import { post } from "./api.js";
 import { $, radios, toast } from "./dom.js";
 import { engine } from "./engine.js";
 import { stage, tint } from "./stage.js";
+import { t } from "./texts.js";
 import { work } from "./work.js";
 
 class Brush {
@@ -41,6 +42,9 @@ class Brush {
     this.tool = tool;
     this.#setTool(tool);
     $("stage").dataset.tool = tool;
+    const size = $("brush-size").previousElementSibling;
+    size.dataset.t = tool === "wand" ? "tolerance" : "size";
+    size.textContent = t(size.dataset.t);
   }
 
   begin(edit) {
@@ -139,7 +143,7 @@ class Brush {
     this.#draw();
   }
 
-  /** Add what is connected with a place and looks like it; the larger the size is set, the more may differ. */
+  /** Add what is connected with a place and looks like it; the larger the tolerance, the more may differ. */
   #select(at) {
     const { width, height } = stage;
     const picture = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
@@ -149,27 +153,23 @@ class Brush {
     const start = Math.floor(at.y) * width + Math.floor(at.x);
     if (at.x < 0 || at.y < 0 || at.x >= width || at.y >= height) return;
     const most = 6 + 2.5 * Number($("brush-size").value);
-    const found = new Uint8Array(width * height);
-    const open = [start];
-    found[start] = 1;
-    while (open.length) {
-      const here = open.pop();
-      const x = here % width;
-      for (const next of [x > 0 && here - 1, x < width - 1 && here + 1, here - width, here + width]) {
-        // A gradient is followed a little at a time, up to three times as far as a step may differ from the start.
-        if (next === false || next < 0 || next >= found.length || found[next]) continue;
-        if (apart(next, start) > most && (apart(next, here) > 10 || apart(next, start) > 3 * most)) continue;
-        found[next] = 1;
-        open.push(next);
-      }
-    }
+    // A gradient is followed a little at a time, up to three times as far as a step may differ from the start.
+    const found = flood([start], width, height, (next, here) => apart(next, start) <= most || (apart(next, here) <= 10 && apart(next, start) <= 3 * most));
+    // What reaches no side of the picture is a thing, and what lies within it, such as eyes, belongs to it.
+    const sides = Array.from(found.keys()).filter((k) => k < width || k >= found.length - width || k % width === 0 || k % width === width - 1);
+    const thing = !sides.some((k) => found[k]);
+    const around = thing ? flood(sides, width, height, (next) => !found[next]) : null;
     const selected = picture.createImageData(width, height);
-    for (let k = 0; k < found.length; k += 1) if (found[k]) selected.data.fill(255, 4 * k, 4 * k + 4);
+    for (let k = 0; k < found.length; k += 1) if (found[k] || (thing && !around[k])) selected.data.fill(255, 4 * k, 4 * k + 4);
     picture.putImageData(selected, 0, 0);
     // The edge of what is seen is a blend of both sides: a selection reaches a little over it.
     const edge = Math.max(1, Math.round(0.006 * Math.max(width, height)));
     this.#mask.globalCompositeOperation = "lighten";
-    for (const [dx, dy] of [[0, 0], [edge, 0], [-edge, 0], [0, edge], [0, -edge]]) this.#mask.drawImage(picture.canvas, dx, dy);
+    for (const filter of ["none", `blur(${this.#soft * 0.04 * Math.min(width, height)}px)`]) {
+      this.#mask.filter = filter;
+      for (const [dx, dy] of [[0, 0], [edge, 0], [-edge, 0], [0, edge], [0, -edge]]) this.#mask.drawImage(picture.canvas, dx, dy);
+    }
+    this.#mask.filter = "none";
     this.#draw();
   }
 
@@ -261,6 +261,23 @@ class Brush {
   }
 
   #setTool = () => {};
+}
+
+/** What is reached from some pixels, a step to a neighbour at a time, where `may(to, from)` lets it pass. */
+function flood(from, width, height, may) {
+  const reached = new Uint8Array(width * height);
+  const open = [...from];
+  for (const k of open) reached[k] = 1;
+  while (open.length) {
+    const here = open.pop();
+    const x = here % width;
+    for (const next of [x > 0 && here - 1, x < width - 1 && here + 1, here - width, here + width]) {
+      if (next === false || next < 0 || next >= reached.length || reached[next] || !may(next, here)) continue;
+      reached[next] = 1;
+      open.push(next);
+    }
+  }
+  return reached;
 }
 
 export const brush = new Brush();

@@ -36,6 +36,8 @@ export function start(open) {
       event.preventDefault();
       return;
     }
+    // Escape belongs to an open menu first.
+    if (key === "Escape" && document.querySelector(":popover-open")) return;
     if (types || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     const act = {
       o: open, n: () => $("instruction").focus(), m: () => stage.toggleMasks(), "+": () => stage.zoom(1.5), "=": () => stage.zoom(1.5),

@@ -9,9 +9,10 @@ import * as sheet from "./sheet.js";
 import * as stack from "./stack.js";
 import { stage } from "./stage.js";
 import * as strips from "./strips.js";
+import * as targets from "./targets.js";
 import * as texts from "./texts.js";
 import * as words from "./words.js";
-import { work } from "./work.js";
+import { whole, work } from "./work.js";
 
 const { t } = texts;
 // For photographs: the same in the README.
@@ -87,6 +88,8 @@ function samples() {
 
 async function openSample(sample) {
   await files.addPicture(await api.blob(sample.url), `${sample.name}.png`, sample.caption);
+  // The button that had the focus is gone: the keyboard goes on at the picture.
+  $("stage").focus({ preventScroll: true });
 }
 
 function listen() {
@@ -99,8 +102,10 @@ function listen() {
   engine.addEventListener("busy", ({ detail }) => progress(detail));
   engine.addEventListener("failed", ({ detail }) => {
     // What is wrong with the edits is said beside them, until they are others.
-    if (detail.status === 400) Object.assign($("stack-note"), { textContent: detail.message, hidden: false });
-    else toast(detail.message, { error: true });
+    if (detail.status === 400) {
+      Object.assign($("stack-note"), { textContent: missing() ?? detail.message, hidden: false });
+      $("stack-note").scrollIntoView({ block: "nearest" });
+    } else toast(detail.message, { error: true });
     say(detail.message);
   });
   engine.addEventListener("blocked", () => {
@@ -160,14 +165,18 @@ function listen() {
     event.preventDefault();
     instruct($("instruction").value);
   });
-  $("continue").addEventListener("click", () => files.goOn());
+  $("continue").addEventListener("click", async () => {
+    await files.goOn();
+    toast(t("went_on"));
+    $(work.picture.caption ? "instruction" : "caption").focus();
+  });
   $("link").addEventListener("click", async () => {
     await remember();
     await navigator.clipboard.writeText(location.href);
     toast(t("link_copied"));
   });
   for (const place of document.querySelectorAll(".command")) {
-    Object.assign(place.querySelector("code"), { textContent: COMMAND, tabIndex: 0 });
+    Object.assign(place.querySelector("code"), { textContent: COMMAND });
     place.querySelector("button").addEventListener("click", async () => {
       await navigator.clipboard.writeText(COMMAND);
       toast(t("command_copied"));
@@ -184,6 +193,14 @@ function listen() {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close("no"));
   }
   window.addEventListener("hashchange", () => location.hash.slice(1) !== written && location.reload());
+}
+
+/** In plain words, that an edit names a thing which the caption doesn't; null where that is not what is wrong. */
+function missing() {
+  const caption = work.picture.caption.trim();
+  const said = (edit) => caption.toLowerCase().includes(edit.old.trim().toLowerCase());
+  const edit = caption && work.now.edits.find((one) => whole(one) && !one.muted && ["remove", "swap"].includes(one.kind) && !said(one) && targets.of(one) === null);
+  return edit ? t("not_in_caption", { word: edit.old.trim(), caption, field: t("caption") }) : null;
 }
 
 async function save(what) {

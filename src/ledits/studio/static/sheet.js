@@ -30,6 +30,7 @@ async function open(name, fill) {
     $("sheet-title").textContent = t(name);
     $("sheet-text").textContent = t(`${name}_why`);
     $("sheet-grid").replaceChildren();
+    $("sheet-made").textContent = "";
     $("sheet").showModal();
     const heard = now.idle.filter((_, k) => !request.edits[k].muted);
     if (heard.every(changesNothing)) nothing(heard);
@@ -55,8 +56,12 @@ const row = (columns, ...cells) => {
 function arrived(place, src, made, all) {
   place.prepend(el("img", { src, alt: "" }));
   place.disabled = false;
+  count(made, all);
   say(t("made_of", { made, all }));
 }
+
+/** How many there are by now: fifteen take a while. */
+function count(made, all) { $("sheet-made").textContent = made < all ? t("made_of", { made, all }) : ""; }
 
 async function strengths(picture, request, now, signal) {
   const heard = work.now.edits.filter((edit) => !edit.muted);
@@ -71,6 +76,7 @@ async function strengths(picture, request, now, signal) {
   });
   const cells = thresholds.map((threshold) => scales.map((scale) => cell(t("cell", { scale, row: named(threshold) }), String(scale), () => take(scale, threshold))));
   $("sheet-grid").replaceChildren(...cells.flatMap((line, k) => [el("h3", {}, named(thresholds[k])), row(scales.length, ...line)]));
+  count(0, scales.length * thresholds.length);
   const { id } = await engine.invert(picture);
   let made = 0;
   for await (const [name, data] of events(`/v1/inversions/${id}/sheets`, { ...request, scales, thresholds }, signal)) {
@@ -84,6 +90,7 @@ async function variations(picture, request, now, signal) {
   const seeds = Array.from({ length: SEEDS }, (_, k) => (k ? seed + k : work.now.settings.seed));
   const cells = seeds.map((value, k) => cell(t("variation", { number: k + 1, seed: seed + k }), String(k + 1), () => work.change((next) => { next.settings.seed = value; })));
   $("sheet-grid").replaceChildren(row(SEEDS, ...cells));
+  count(0, SEEDS);
   for (const [k, value] of seeds.entries()) {
     const { url } = await engine.variation(picture, value, signal);
     if (signal.aborted) return;

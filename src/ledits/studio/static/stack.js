@@ -40,7 +40,7 @@ export function use(values) {
 export function add(edits, focus = false) {
   work.change((next) => next.edits.push(...edits));
   const card = cards.get(edits.at(-1).key);
-  card.element.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  card.element.scrollIntoView({ block: "nearest" }); // at once: why it was refused may be scrolled to next
   if (focus) card.element.querySelector(".words input:not([hidden])").focus();
 }
 
@@ -111,7 +111,7 @@ function build(key) {
     onchange: () => target.value.trim() && set({ kind: "become", old: "", new: target.value.trim() }),
     onkeydown: (event) => event.key === "Enter" && event.target.blur(),
   });
-  const caption = el("div", { class: "line caption" }, el("span", { "aria-hidden": "true" }, "⇒"), target);
+  const caption = el("div", { class: "line caption" }, el("span", { class: "label", "aria-hidden": "true" }, t("result")), target);
   const note = el("p", { class: "note", role: "alert", hidden: true });
   const idle = el("p", { class: "note", role: "alert", hidden: true });
 

@@ -61,6 +61,7 @@ class Stage extends EventTarget {
   /** Show another picture. */
   open(url, width, height) {
     $("before").src = url;
+    this.#after(null, false); // what is there is another picture's
     Object.assign(this, { width, height });
     $("welcome").hidden = true;
     $("stage").hidden = $("view-bar").hidden = false;
@@ -157,6 +158,7 @@ class Stage extends EventTarget {
     if (!$("overlay").hidden) this.#drawMasks();
     if (view === "rebuilt") this.#showRebuilt();
     else if ($("after").dataset.url) this.#source($("after").dataset.url);
+    $("view-bar").classList.toggle("painting", Boolean(this.tool));
     this.#clip();
     this.dispatchEvent(new Event("view"));
   }

@@ -1,6 +1,6 @@
 // What makes the page an app: everything comes from the server, and while that does not run, a page says how to start it.
 const KEPT = "ledits-offline";
-const OFFLINE = ["offline.html", "offline.js", "texts.js", "style.css", "icon.svg", ...["en", "de", "es", "zh", "ar"].map((name) => `texts/${name}.json`)];
+const OFFLINE = ["offline.html", "offline.js", "texts.js", "style.css", "icon.svg", ...["en", "de", "es", "fr", "zh", "ar"].map((name) => `texts/${name}.json`)];
 
 self.addEventListener("install", (event) => {
   event.waitUntil(caches.open(KEPT).then((cache) => cache.addAll(OFFLINE)));

@@ -1,6 +1,6 @@
 // The page's texts, in one language at a time: each language is one file in texts/, with the same names in each.
 
-export const LANGUAGES = { en: "English", de: "Deutsch", es: "Español", zh: "中文", ar: "العربية" };
+export const LANGUAGES = { en: "English", de: "Deutsch", es: "Español", fr: "Français", zh: "中文", ar: "العربية" };
 const RIGHT_TO_LEFT = ["ar"];
 const KEPT = "ledits-language";
 let texts = {};
