@@ -390,3 +390,9 @@ def test_a_picture_is_worked_at_twice_the_models_side_at_most(http: httpx2.Clien
     assert answer.status_code == status, answer.text
     if status == 400:
         assert answer.json()["error"]["message"] == f"size {size}: this server works at 128 at most"
+
+
+def test_a_wrong_method_is_told_the_right_ones(http: httpx2.Client) -> None:
+    answer = http.post("/healthz")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert answer.json()["error"]["message"] == "this address takes GET and no POST"

@@ -90,6 +90,7 @@ def serve_command(
         from ledits.server.run import serve
     except ModuleNotFoundError as error:
         raise ValueError(f"`ledits serve` needs {error.name}: pip install 'ledits[serve]'") from None
+    typer.echo(f"ledits loads {', '.join(models)}", err=True)
     editors = loaded(models, device, dtype, more)
     serve(settings, editors, started=lambda at: typer.echo(f"ledits serves {', '.join(models)} at {at}", err=True))
 

@@ -105,6 +105,12 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, RefusedBody):
         return error.refused.response()
-    said = {404: f"there is nothing at {request.url.path[:200]}: see /docs", 405: "this address takes other methods"}
+    headers = dict(error.headers or {})
+    said = {
+        404: f"there is nothing at {request.url.path[:200]}: see /docs",
+        405: f"this address takes {headers.get('Allow', 'other methods')} and no {request.method[:20]}",
+    }
     message = said.get(error.status_code, str(error.detail))
-    return Refused(message, error.status_code, code="not_found" if error.status_code == 404 else None).response()
+    answer = Refused(message, error.status_code, code="not_found" if error.status_code == 404 else None).response()
+    answer.headers.update(headers)
+    return answer
