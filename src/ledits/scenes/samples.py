@@ -27,8 +27,8 @@ DEMO = {
     "addition": ("panda", "a panda in the snow", ["->a tree to the right of a panda in the snow"]),
     "removal": ("gift", "a gift on a beach", ["->an empty beach"]),
     "background": ("rocket", "a rocket under a night sky", ["->a rocket at sunset@0.2"]),
-    "sketch": ("cat", "a cat on a meadow", ["->a pencil sketch of a cat on a meadow@0"]),
-    "black-and-white": ("tree", "a tree at sunset", ["->a black and white photo of a tree at sunset@0"]),
+    "sketch": ("cat", "a cat on a meadow", ["->a pencil sketch of a cat on a meadow"]),
+    "black-and-white": ("tree", "a tree at sunset", ["->a black and white photo of a tree at sunset"]),
 }
 NEXT = "cat.png 'cat->dog' --source 'a cat on a meadow' -o dog.png"  # to try after the demo
 
