@@ -265,9 +265,13 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"--out {folder} is a file, and results need a folder: choose another name")
 
 
+def _has_rows(file: Path) -> bool:
+    return file.name.endswith(".jsonl.gz") and file.is_file()
+
+
 def _report(results: Path, beside: Path | None = None, out: Path | None = None) -> None:
     for each in (results, beside):
-        if each is not None and not each.is_file() and not (each / "run.json").is_file():
+        if each is not None and not _has_rows(each) and not (each / "run.json").is_file():
             raise ValueError(
                 f"{each} holds no results of `ledits bench scenes`: name a folder that has run.json, or a rows.jsonl.gz"
             )
