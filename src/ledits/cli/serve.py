@@ -90,6 +90,8 @@ def serve_command(
         from ledits.server.run import serve
     except ModuleNotFoundError as error:
         raise ValueError(f"`ledits serve` needs {error.name}: pip install 'ledits[serve]'") from None
+    for where in models.values():
+        check(where, device, dtype)  # a refusal is all that is said then
     typer.echo(f"ledits loads {', '.join(models)}", err=True)
     editors = loaded(models, device, dtype, more)
     serve(settings, editors, started=lambda at: typer.echo(f"ledits serves {', '.join(models)} at {at}", err=True))
