@@ -84,7 +84,7 @@ def tab(request: pytest.FixtureRequest, browser: Any, server: Served) -> Iterato
     page = context.new_page()
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-    page.set_default_timeout(12_000)
+    page.set_default_timeout(30_000)  # another process may have the cores
     yield page
     context.close()
     assert asked
@@ -222,9 +222,10 @@ def test_a_new_result_is_shown_whole(dog: Page) -> None:
     assert dog.eval_on_selector("#after", whole) == "none"
     assert dog.is_hidden("#divider")
     dog.click("[data-view=before]")
+    old = shown(dog)
     dog.fill("[aria-label='What comes']", "fox")
     dog.keyboard.press("Enter")
-    changed(dog, shown(dog))
+    changed(dog, old)
     assert dog.is_visible("#after")
     assert dog.eval_on_selector("#after", whole) == "none"
 
@@ -326,9 +327,10 @@ def test_nothing_is_wider_than_the_window(dog: Page) -> None:
 
 
 def test_an_edit_is_muted_moved_and_deleted(dog: Page) -> None:
+    old = shown(dog)
     dog.fill("#instruction", "+crown")
     dog.keyboard.press("Enter")
-    both = changed(dog, shown(dog))
+    both = changed(dog, old)
     dog.click("[aria-label='Mute this edit'] >> nth=0")
     changed(dog, both)
     dog.focus(".handle >> nth=1")
@@ -647,7 +649,7 @@ def test_every_language_says_everything_and_nothing_is_said_by_nobody() -> None:
 def test_the_page_speaks(browser: Any, server: Served, language: str) -> None:
     context = browser.new_context(**DESK, locale=language)
     page = context.new_page()
-    page.set_default_timeout(12_000)
+    page.set_default_timeout(30_000)  # another process may have the cores
     page.goto(server.address)
     texts = TEXTS[language]
     page.wait_for_selector(f"text={texts['welcome']}")
@@ -672,7 +674,7 @@ def test_everything_is_there_at_twice_the_size(browser: Any, server: Served, siz
     """A window of 1280 by 800 at 200 %, and the narrowest one that WCAG asks for."""
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
     page = context.new_page()
-    page.set_default_timeout(12_000)
+    page.set_default_timeout(30_000)  # another process may have the cores
     page.goto(server.address)
     page.click(".sample:first-child")
     page.click("text='cat → dog'")
