@@ -306,6 +306,8 @@ def test_a_brushed_region_keeps_the_edit_inside_it(dog: Page) -> None:
     drag(dog, "#paper", (0.2, 0.6), (0.4, 0.75))
     changed(dog, before)
     dog.click("#region-done")
+    dog.wait_for_selector("#progress", state="hidden")
+    dog.wait_for_selector("#after[src]:not(.preview)", state="attached")
     different = (pixels(dog, "#after") != pixels(dog, "#before")).any(-1)
     assert different[:, : different.shape[1] // 2].any()
     assert not different[:, -different.shape[1] // 4 :].any()
