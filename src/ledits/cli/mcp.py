@@ -11,7 +11,7 @@ from PIL import Image
 from ledits.cli.grouped import grouped
 from ledits.cli.more_options import More
 from ledits.cli.options import DeviceOption, DtypeOption
-from ledits.cli.serve import loaded, named
+from ledits.cli.serve import check_all, loaded, named
 
 
 @grouped
@@ -42,4 +42,5 @@ def mcp_command(
     # Standard output is the protocol's.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     Image.MAX_IMAGE_PIXELS = Limits().pixels
+    check_all(models, device, dtype)
     over_standard_input(loaded(models, device, dtype, more), opened)

@@ -90,11 +90,16 @@ def serve_command(
         from ledits.server.run import serve
     except ModuleNotFoundError as error:
         raise ValueError(f"`ledits serve` needs {error.name}: pip install 'ledits[serve]'") from None
-    for where in models.values():
-        check(where, device, dtype)  # a refusal is all that is said then
+    check_all(models, device, dtype)
     typer.echo(f"ledits loads {', '.join(models)}", err=True)
     editors = loaded(models, device, dtype, more)
     serve(settings, editors, started=lambda at: typer.echo(f"ledits serves {', '.join(models)} at {at}", err=True))
+
+
+def check_all(models: Mapping[str, str], device: str | None, dtype: str | None) -> None:
+    """Raise ValueError for a model that can't be loaded, before the first of them is."""
+    for where in models.values():
+        check(where, device, dtype)
 
 
 def loaded(models: Mapping[str, str], device: str | None, dtype: str | None, more: More) -> "dict[str, Editor]":
@@ -103,8 +108,6 @@ def loaded(models: Mapping[str, str], device: str | None, dtype: str | None, mor
     OpenMP keeps a team for each thread that ever computed. Once these are more than the cores all of them sleep between
     two loops, and an edit of the small model in the server's own thread took 2.4 times as long.
     """
-    for where in models.values():
-        check(where, device, dtype)  # all of them before the first is loaded
     with ThreadPoolExecutor(1) as apart:
         editors = {name: apart.submit(load, more.loading(where, device, dtype)) for name, where in models.items()}
         return {name: editor.result() for name, editor in editors.items()}

@@ -10,8 +10,8 @@ import typer
 
 from ledits.cli.grouped import grouped
 from ledits.cli.more_options import More
-from ledits.cli.options import DeviceOption, DtypeOption, check
-from ledits.cli.serve import loaded, named
+from ledits.cli.options import DeviceOption, DtypeOption
+from ledits.cli.serve import check_all, loaded, named
 
 
 @grouped
@@ -50,8 +50,7 @@ def studio_command(
         [text if "=" in text else f"{text}={text}" for text in model or [os.environ.get("LEDITS_MODEL") or "scenes"]],
         "--model",
     )
-    for where in models.values():
-        check(where, device, dtype)  # before the page opens
+    check_all(models, device, dtype)  # before the page opens
     settings = Settings(folder=store or folder(), port=port)
     with listen(settings.host, port) as listening:
         # The page is there at once, and says itself that its model is still being loaded.
