@@ -4,7 +4,8 @@
 
 The bundled model on its own sample. `first preview`: from the slider's first event to the first picture of the new
 edit. `result`: from the release to the full result, beside what the edit alone takes in this process (`Inversion.edit`,
-fastest and median). Nothing is asserted; figures go to docs/studio.md. Other work on the machine slows everything.
+fastest and median), whose threads wait for each other as the studio's do. Nothing is asserted; figures go to
+docs/studio.md. Other work on the machine slows everything.
 """
 
 import argparse
@@ -17,8 +18,7 @@ import time
 
 from playwright.sync_api import sync_playwright
 
-from ledits import Editor
-from ledits.scenes.samples import draw
+from ledits.cli.openmp import wait_politely
 
 # Times of the events of one change, in the page: the slider's input and release, the first preview, the result.
 WATCH = """() => { window.seen = [];
@@ -38,7 +38,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9)
     runs = parser.parse_args().runs
-    alone = edit_alone(runs)
+    # Before anything runs here or PyTorch is loaded: the load decides it, in the studio's process too.
+    wait_politely()
     with tempfile.TemporaryDirectory() as store:
         process = subprocess.Popen(
             [sys.executable, "-m", "ledits", "studio", "--no-browser", "--port", "0", "--store", store],
@@ -51,6 +52,7 @@ def main() -> None:
         finally:
             process.terminate()
             process.wait()
+    alone = edit_alone(runs)
     say("edit alone", alone)
     say("first preview", first)
     say("result", result)
@@ -61,10 +63,14 @@ def main() -> None:
 
 def edit_alone(runs: int) -> list[float]:
     """Seconds of an edit at a new scale, where the inversion has seen the edit's words before, as in the studio."""
+    from ledits import Editor
+    from ledits.scenes.samples import draw
+
     inversion = Editor().invert(draw("cat"), source="a cat on a meadow")
     inversion.edit("cat->dog")
     seconds: list[float] = []
     for k in range(runs):
+        time.sleep(0.9)  # as long as the slider is held: beside other work, who has rested goes first
         began = time.perf_counter()
         inversion.edit(f"cat->dog:{1.5 + k / 10:g}")
         seconds.append(time.perf_counter() - began)

@@ -37,8 +37,9 @@ from ledits.server.store import Store
 
 log = logging.getLogger("ledits.serve")
 
-# Seconds between two steps that are told of: pages that draw each of them take the time from a fast edit itself.
-_PAUSE = 0.05
+# Pages that draw each step take the time from a fast edit itself. Seconds between two steps that are told of, and for
+# which a preview is seen at least.
+_PAUSE, _SEEN = 0.1, 0.2
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ class Service:
         return [None if each.region is None else opened[each.region] for each in asked] if opened else None
 
     def edit(self, id: str, asked: Sequence[Asked], request: EditsIn) -> Work:
-        """Edit a kept inversion; steps are told, at most 20 a second, some of them with a preview."""
+        """Edit a kept inversion; steps are told, at most 10 a second, some of them with a preview."""
         editor = self.editor(self.store.entry(id).model)
 
         def work(job: Job) -> dict[str, Any]:
@@ -252,11 +253,13 @@ class Service:
                 *(each.edit for each in heard), region=self.regions(job, heard), mask=request.mask,
                 composite=request.composite,
             )  # fmt: skip
-            shown, cost, told = 0.0, 0.0, 0.0
+            shown, cost, told, begun = 0.0, 0.0, 0.0, time.monotonic()
             for step in replay:
                 preview, now = None, time.monotonic()
-                # The first change at once, then as often as previews take a tenth of the time at most.
-                due = request.previews and now - shown > max(9 * cost, _PAUSE) and bool(step.step.guidance.any())
+                left = (now - begun) / (step.index + 1) * (step.total - step.index - 1)
+                # The first change at once, then those that are looked at, in a tenth of the time at most.
+                seen = not shown or (now - shown > max(9 * cost, _SEEN) and left > _SEEN)
+                due = request.previews and seen and bool(step.step.guidance.any())
                 if not due and now - told < _PAUSE:
                     job.check()
                     continue

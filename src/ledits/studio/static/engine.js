@@ -152,7 +152,9 @@ class Engine extends EventTarget {
       if (!current()) return;
       if (!live) this.#busy({ kind: "edit", done: 0 });
       const draft = live ? Math.min(DRAFT, inversion.steps) : null;
-      const result = await this.#edit(inversion.id, { ...request, draft }, run.controller.signal, (step) => {
+      // Where the draft of this very edit is shown, previews would be a step back.
+      const previews = this.shown?.draft !== key;
+      const result = await this.#edit(inversion.id, { ...request, draft, previews }, run.controller.signal, (step) => {
         if (!current()) return;
         if (!live) this.#busy({ kind: "edit", done: step.i, total: step.n });
         if (!step.preview) return;
@@ -167,7 +169,7 @@ class Engine extends EventTarget {
         this.#keep(key, result);
         this.#busy(null);
       }
-      this.#show(result, { fresh: !live });
+      this.#show({ ...result, draft: live && key }, { fresh: !live });
       if (this.#next) this.update(true);
     } catch (error) {
       if (!current()) return;
@@ -189,14 +191,14 @@ class Engine extends EventTarget {
 
   async #edit(id, body, signal, step) {
     let result = null;
-    for await (const [name, data] of events(`/v1/inversions/${id}/edits`, { previews: true, ...body }, signal)) {
+    for await (const [name, data] of events(`/v1/inversions/${id}/edits`, body, signal)) {
       if (name === "step") step(data);
       if (name === "done") result = data;
     }
     const image = blobOf(result.image, "image/png");
     return {
       blob: image, url: URL.createObjectURL(image), masks: result.masks, idle: result.idle, recipe: result.recipe,
-      seconds: result.seconds, evaluations: result.network_evaluations, draft: body.draft !== null,
+      seconds: result.seconds, evaluations: result.network_evaluations,
     };
   }
 
@@ -209,7 +211,7 @@ class Engine extends EventTarget {
       const inversion = await this.#allowed(picture);
       const { signal } = new AbortController();
       this.#busy({ kind: "edit", done: 0 });
-      this.#keep(key, await this.#edit(inversion.id, { ...request, draft: null }, signal, (step) => this.#busy({ kind: "edit", done: step.i, total: step.n })));
+      this.#keep(key, await this.#edit(inversion.id, { ...request, previews: false }, signal, (step) => this.#busy({ kind: "edit", done: step.i, total: step.n })));
       this.#busy(null);
     }
     return this.#results.get(key);
@@ -223,7 +225,7 @@ class Engine extends EventTarget {
     const key = JSON.stringify([from, request]);
     if (!this.#results.has(key)) {
       if (!this.#inversions.has(from)) await this.#invert(picture, from, signal, settings);
-      this.#keep(key, await this.#edit(this.#inversions.get(from).id, { ...request, draft: null, previews: false }, signal, () => signal.throwIfAborted()));
+      this.#keep(key, await this.#edit(this.#inversions.get(from).id, { ...request, previews: false }, signal, () => signal.throwIfAborted()));
     }
     return this.#results.get(key);
   }
