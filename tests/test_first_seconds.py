@@ -1,5 +1,6 @@
 """What somebody waits for before anything is edited. No time is measured: what costs it is not there."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ledits import cli
 from ledits.cli import _HERE, openmp
 
 
@@ -25,6 +27,16 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
         said = import_module(f"ledits.cli.{name}")
         first = str(getattr(said, f"{name}_command").__doc__).split()[:3]
         assert " ".join(first) in " ".join(done.stdout.split()), name
+
+
+def test_help_asks_the_installed_packages_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+    real = importlib.metadata.entry_points
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: asked.append(group) or real(group=group))
+    cli._others.cache_clear()
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert asked == ["ledits.commands"]
 
 
 def test_the_page_of_the_studio_is_there_before_its_model(tmp_path: os.PathLike[str]) -> None:

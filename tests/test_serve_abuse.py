@@ -2,8 +2,10 @@
 
 import io
 import re
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 import zipfile
 import zlib
@@ -157,8 +159,31 @@ def test_an_endless_body_is_cut_off(server: Served, http: httpx2.Client) -> None
     head += b"transfer-encoding: chunked\r\n\r\n"
     part = b'--x\r\ncontent-disposition: form-data; name="image"; filename="a"\r\n\r\n'
     chunks = [b"%x\r\n%s\r\n" % (len(each), each) for each in (part, *[bytes(50_000)] * 40)]
-    answer = raw(server, head, *chunks)
-    assert answer == b"" or b"HTTP/1.1 413 " in answer
+    assert b"HTTP/1.1 413 " in raw(server, head, *chunks)
+
+
+@pytest.mark.parametrize("expect", [b"", b"expect: 100-continue\r\n"])
+def test_who_sends_all_before_reading_still_reads_the_refusal(
+    server: Served, http: httpx2.Client, expect: bytes
+) -> None:
+    size = 20_000_000
+    head = b"POST /v1/inversions HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n"
+    answer = raw(server, head + expect + b"content-length: %d\r\n\r\n" % size, bytes(size))
+    assert b"HTTP/1.1 413 " in answer
+    assert b"connection: close" in answer.lower()
+    assert answer.endswith(b'"code":"too_large"}}')
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("more", [[], ["-H", "Expect:"], ["-H", "Transfer-Encoding: chunked"]])
+def test_curl_prints_the_refusal_of_what_is_too_large(
+    server: Served, http: httpx2.Client, tmp_path: Path, more: list[str]
+) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(20_000_000))
+    command = ["curl", "-sS", *more, "-F", f"image=@{large}", f"{server.address}/v1/inversions"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert '"code":"too_large"' in done.stdout
 
 
 def test_what_says_that_it_is_too_large_is_refused_before_it_is_sent(server: Served, http: httpx2.Client) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO
 
@@ -72,7 +73,9 @@ def _own(name: str) -> Any:
     return typer.main.get_command(alone)
 
 
+@cache
 def _others() -> dict[str, Any]:
+    """The commands of other packages. Every package that is installed is asked, which takes as long as all the rest."""
     from importlib.metadata import entry_points
 
     def loader(entry: Any) -> Any:

@@ -22,6 +22,7 @@ from ledits.server.settings import Settings, owner
 log = logging.getLogger("ledits.serve")
 
 _SAID = 4096  # bytes of a refusal, for the log
+_DROPPED = 64 * 2**20  # bytes of a body that are taken after the answer
 _HOST = re.compile(r"([^:\[\]]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
 _OPEN = ("/healthz", "/readyz")  # without a key
 _GUARDED = ("/v1", "/mcp", "/metrics", "/docs", "/openapi.json")
@@ -41,19 +42,24 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        headers, started = Headers(scope=scope), False
+        headers, started, lingers = Headers(scope=scope), False, False
         identifier = f"req_{secrets.token_hex(12)}"
 
         async def answer(message: Message) -> None:
-            nonlocal started
+            nonlocal started, lingers
             if message["type"] == "http.response.start":
                 started = True
                 answered = MutableHeaders(scope=message)
                 answered.update({**self._headers, "x-request-id": identifier})
                 if not await body.drained():
                     # What still comes is nobody's any more.
-                    answered["connection"] = "close"
+                    answered["connection"], lingers = "close", True
                 self._metrics.requests.labels(str(message["status"])).inc()
+            elif lingers and not message.get("more_body", False):
+                # The answer is out before the connection ends: closed on what was not read, it would take that along.
+                await send({**message, "more_body": True})
+                await body.dropped(_DROPPED)
+                message = {"type": "http.response.body"}
             await send(message)
 
         said = bytearray()
@@ -169,7 +175,13 @@ class _Body:
 
     async def drained(self) -> bool:
         """Whether all of the body is in; some more of it is taken first, as who still sends would miss the answer."""
-        left = self._most
+        if self._deadline is None and self._headers.get("expect", "").lower() == "100-continue":
+            return False  # it would be sent for nothing
+        await self.dropped(self._most)
+        return self._whole
+
+    async def dropped(self, left: int) -> None:
+        """Take so many bytes at most, for two seconds, until the body is in or the client has gone."""
         try:
             async with asyncio.timeout(min(2, self._seconds)):
                 while not self._whole and left > 0:
@@ -178,7 +190,6 @@ class _Body:
                     self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         except TimeoutError:
             pass
-        return self._whole
 
     def _large(self) -> Refused:
         return Refused(
