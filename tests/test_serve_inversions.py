@@ -128,6 +128,18 @@ def test_a_draft_takes_fewer_steps_of_the_same_inversion(server: Served, http: h
     assert np.array_equal(decoded(told[-1][1]["image"]), expected.rgb)
 
 
+def test_no_preview_is_made_that_the_result_would_replace_at_once(server: Served, http: httpx2.Client) -> None:
+    made = inverted(http)
+    server.backbone.delay = 0.1
+    try:
+        told = events(http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": ["+hat"]}, headers=EVENTS))
+    finally:
+        server.backbone.delay = 0.0
+    shown = [data["i"] for name, data in told if name == "step" and data["preview"] is not None]
+    assert shown
+    assert max(shown) < told[-2][1]["n"]
+
+
 def test_a_changed_scale_asks_less_of_the_network(server: Served, http: httpx2.Client) -> None:
     made = inverted(http, source="a cat")
     before = server.backbone.calls

@@ -28,6 +28,7 @@ from ledits.editor import Editor
 from ledits.files.checkpoints import World
 from ledits.scenes import suits
 from ledits.seeing import weights
+from ledits.server import errors
 from serving import Served, png, served
 
 CI = bool(os.environ.get("GITHUB_ACTIONS"))  # whose machine has all that is needed: .github/workflows/tests.yml
@@ -640,11 +641,36 @@ def test_every_language_says_everything_and_nothing_is_said_by_nobody() -> None:
         for name, text in texts.items():
             assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", TEXTS["en"][name])), name
     made = {f"{stem}_why" for stem in ("strengths", "variations")} | {
-        name for name in TEXTS["en"] if name.startswith("idle_")
+        name for name in TEXTS["en"] if name.startswith(("idle_", "error_"))
     }
     assert [name for name in TEXTS["en"] if name not in made and not re.search(rf"[\"' `]{name}[\"']", code)] == []
     used = set(re.findall(r"\bt\(\"(\w+)\"", code)) | set(re.findall(r"data-(?:t|label|t-\w+)=\"(\w+)\"", code))
     assert used - TEXTS["en"].keys() == set()
+
+
+def test_codes_that_the_page_translates_are_the_servers() -> None:
+    sources = "".join(path.read_text() for path in Path(errors.__file__).parent.glob("*.py"))
+    same = re.search(r"SAME = {(.*)}", (studio.STATIC / "api.js").read_text())
+    assert same is not None
+    codes = dict(pair.split(": ") for pair in same[1].replace('"', "").strip().split(", "))
+    texts = {name.removeprefix("error_") for name in TEXTS["en"] if name.startswith("error_")}
+    assert [code for code in {*codes, *texts} if f'"{code}"' not in sources] == []
+    assert set(codes.values()) <= texts
+
+
+def test_what_the_server_refuses_is_said_in_the_pages_language(browser: Any, server: Served) -> None:
+    context = browser.new_context(**DESK, locale="fr")
+    page = context.new_page()
+    page.set_default_timeout(30_000)  # another process may have the cores
+    page.goto(server.address)
+    page.wait_for_selector(f"text={TEXTS['fr']['welcome']}")
+    page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
+    told = page.inner_text(".toast span")
+    assert told.startswith(f"a.png : {TEXTS['fr']['error_invalid_image'].split('(')[0]}(image ")
+    refused = "([path, body]) => import('/api.js').then((api) => api.post(path, body)).catch((error) => error.message)"
+    told = page.evaluate(refused, ["/v1/parse", {"text": 3}])
+    assert told.startswith(TEXTS["fr"]["server_said"].removesuffix("{message}") + "text is 3")
+    context.close()
 
 
 @pytest.mark.parametrize("language", sorted(TEXTS))
@@ -688,6 +714,24 @@ def test_everything_is_there_at_twice_the_size(browser: Any, server: Served, siz
     moving = "document.getAnimations().filter((each) => each.playState === 'running').length"
     assert page.evaluate(moving) == 0
     context.close()
+
+
+def test_after_its_own_draft_an_edit_asks_for_no_previews(dog: Page) -> None:
+    asked = list[Any]()
+    dog.on("request", lambda request: asked.append(request.post_data_json) if request.url.endswith("/edits") else None)
+    before = dog.get_attribute("#after", "src")
+    slider = dog.locator("input[id^=scale]")
+    slider.evaluate("(slider) => { slider.value = 3; slider.dispatchEvent(new Event('input', {bubbles: true})); }")
+    dog.wait_for_selector(f"#after[src]:not(.preview):not([src='{before}'])", state="attached")
+    slider.evaluate("(slider) => slider.dispatchEvent(new Event('change', {bubbles: true}))")
+    until(dog, "document.querySelector('#history').children.length === 2")
+    # Another edit, which no draft was made of, has them again.
+    dog.fill("#instruction", "+hat")
+    dog.keyboard.press("Enter")
+    until(dog, "document.querySelector('#history').children.length === 3")
+    assert [(each["draft"] is not None, each["previews"]) for each in asked] == [
+        (True, True), (False, False), (False, True)
+    ]  # fmt: skip
 
 
 def test_the_mask_of_each_edit_is_laid_over_the_picture(dog: Page) -> None:

@@ -1,6 +1,6 @@
 // The server's own interface (see /docs): plain answers, and answers that come as events.
 import { ask } from "./dom.js";
-import { t } from "./texts.js";
+import { has, t } from "./texts.js";
 
 export class Refusal extends Error {
   constructor(message, status, code) {
@@ -8,6 +8,15 @@ export class Refusal extends Error {
     this.status = status;
     this.code = code;
   }
+}
+
+// What a code of the server means to a person, where another one means the same.
+const SAME = { queue_full: "busy", key_busy: "busy", image_too_large: "too_large", store_failed: "store_full", store_damaged: "not_found" };
+
+/** A refusal of the server, whose sentences are English: the usual ones are in every language, others get an opening. */
+function refusal({ message, code }, status) {
+  const name = `error_${SAME[code] ?? code}`;
+  return new Refusal(t(has(name) ? name : "server_said", { message }), status, code);
 }
 
 function headers(extra = {}) {
@@ -43,8 +52,8 @@ async function request(method, path, content, { signal, accept } = {}) {
     }
   }
   if (!answer.ok) {
-    const { error } = await answer.json().catch(() => ({ error: { message: t("answered", { status: answer.status }) } }));
-    throw new Refusal(error.message, answer.status, error.code);
+    const { error } = await answer.json().catch(() => ({}));
+    throw error ? refusal(error, answer.status) : new Refusal(t("answered", { status: answer.status }), answer.status);
   }
   return answer;
 }
@@ -68,7 +77,7 @@ export async function* events(path, body, signal) {
       const data = /^data: (.*)$/m.exec(block)?.[1];
       if (!name || !data) continue;
       const parsed = JSON.parse(data);
-      if (name === "error") throw new Refusal(parsed.error.message ?? parsed.error, parsed.error.type === "server_error" ? 500 : 400, parsed.error.code);
+      if (name === "error") throw refusal(parsed.error, parsed.error.type === "server_error" ? 500 : 400);
       yield [name, parsed];
     }
   }

@@ -33,3 +33,5 @@ export function choose(chosen) {
 
 /** A text by its name, with its {values} filled in. */
 export const t = (name, values = {}) => (texts[name] ?? name).replace(/\{(\w+)\}/g, (_, value) => values[value]);
+
+export const has = (name) => name in texts;
