@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ledits.asked.loading import Embedding, Loading, Lora
 from ledits.backbones.digest import fingerprint
-from ledits.files import families
+from ledits.files import families, modular
 from ledits.files.checkpoints import BUNDLED
 from ledits.files.defaults import Defaults
 from ledits.method.core import Denoiser, Schedule
@@ -108,8 +108,9 @@ def from_pipe(pipe: Any) -> Backbone:
     """The backbone of a diffusers pipeline, whose parts are neither moved nor cast: offload, quantisation and adapters
     that it was set up with go on working. ValueError for one of no family that is known.
     """
-    _, known = families.find(type(pipe).__name__, f"a pipeline of {type(pipe).__name__}")
+    kind = type(pipe).__name__
+    _, known = families.find(kind, f"a pipeline of {kind}")
     return known.load().backbone(
-        pipe.components, pipe.scheduler.config, name=type(pipe).__name__, fingerprint="", index=pipe.config,
+        pipe.components, pipe.scheduler.config, name=kind, fingerprint="", index=modular.told(kind, pipe.config),
         device=torch.device(pipe._execution_device),
     )  # fmt: skip

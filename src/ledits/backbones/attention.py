@@ -31,6 +31,9 @@ class Layout:
     queries: int  # in all, of the layers that count
     image_at: int = 0
     text_at: int = 0
+    # Where a layer asks for the text's tokens and for the picture's in calls of their own: tokens that it is given, and
+    # that the picture's attend to.
+    whole: int | None = None
 
 
 class TokenMaps(TorchFunctionMode):
@@ -72,7 +75,9 @@ class TokenMaps(TorchFunctionMode):
         Hearing every call of a pass cost a third of a small network's edit.
         """
         layout = self._layout
-        if isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[1] not in (layout.cells, layout.queries):
+        if isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[1] not in (
+            layout.whole or layout.cells, layout.queries,
+        ):  # fmt: skip
             return
         self._inside, self._parts = layer, []
         self._listen(True)
@@ -110,7 +115,7 @@ class TokenMaps(TorchFunctionMode):
         is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
     ) -> None:  # fmt: skip
         """The arguments are those of PyTorch's function: q (rows, heads, queries, d), k (rows, heads', keys, d)."""
-        if query.shape[2] != self._layout.queries:
+        if query.shape[2] != self._layout.queries or key.shape[2] != (self._layout.whole or key.shape[2]):
             return
         start, stop = self._layout.image_at, self._layout.image_at + self._layout.cells
         q, k = query[self._told, :, start:stop].float(), key[self._told].float()

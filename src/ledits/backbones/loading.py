@@ -11,7 +11,7 @@ from ledits.asked.loading import Loading
 from ledits.backbones import hub, reading
 from ledits.backbones.digest import fingerprint
 from ledits.errors import LeditsError
-from ledits.files import checkpoints
+from ledits.files import checkpoints, families
 from ledits.files.checkpoints import Checkpoint
 from ledits.files.single import File, prediction, told
 
@@ -28,7 +28,7 @@ def backbone(asked: Loading, *, packed: bool) -> Any:
     dtype = _dtype(asked, where, checkpoint)
     given, beside, additions = _given(asked, file, checkpoint, dtype)
     kinds = hub.kinds(
-        checkpoint.folder, [part for part in checkpoint.configs if part not in given],
+        checkpoint.places, [part for part in checkpoint.configs if part not in given],
         hub.preferred(dtype, asked.variant),
     )  # fmt: skip
     hub.check_variant(asked.variant, kinds, asked.model)
@@ -45,7 +45,7 @@ def backbone(asked: Loading, *, packed: bool) -> Any:
     if settle := getattr(family, "settle", None):
         settle(parts)
     _place(parts, asked, where, dtype, packs=getattr(family, "packed", False), packed=packed)
-    own_print = fingerprint(checkpoint.folder, kinds=kinds, beside=beside)
+    own_print = fingerprint(checkpoint.folder, kinds=kinds, beside=beside, apart=checkpoint.apart)
     try:
         made = family.backbone(
             parts, checkpoint.scheduler, name=asked.model, device=where, index=checkpoint.index, fingerprint=own_print,
@@ -94,13 +94,15 @@ def _checkpoint(asked: Loading, file: File | None, where: torch.device) -> Check
                 f"model {asked.model!r} is the network of a {file.family} alone: give a folder or hub id that has its "
                 "text encoders and autoencoder as the base"
             )
+    without = [] if file is None else ["transformer", "unet"]
+
+    def dtype(checkpoint: Checkpoint) -> torch.dtype:
+        return _dtype(asked, where, checkpoint)
+
     if folder is None:
-
-        def dtype(checkpoint: Checkpoint) -> torch.dtype:
-            return _dtype(asked, where, checkpoint)
-
-        without = [] if file is None else ["transformer", "unet"]
         folder = hub.download(name, asked.revision, asked.variant, dtype, without=without)
+    elif folder.is_dir() and checkpoints.elsewhere(folder, asked.model):
+        hub.complete(folder, asked.model, asked.variant, dtype, without=without)
     if folder.is_file():
         raise ValueError(f"{name!r} is a file, where a folder or a hub id that has the rest of the model is needed")
     found = checkpoints.examine(folder, asked.model)
@@ -150,7 +152,7 @@ def _words(checkpoint: Checkpoint) -> Mapping[str, Any]:
         # Padding of OpenCLIP's models is the word 0.
         part: clip_words.tokenizer("<|endoftext|>" if _pads_with_end(checkpoint, part) else "!")
         for part in checkpoint.parts
-        if part.startswith("tokenizer") and not (checkpoint.folder / part).is_dir()
+        if families.is_words(part) and not checkpoint.places[part].is_dir()
     }
 
 

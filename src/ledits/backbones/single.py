@@ -40,8 +40,7 @@ def whole(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, A
             with reading.complaints(checkpoint.name, part):
                 cls = getattr(transformers, checkpoint.known.parts[part][0])
                 made: Any = create_diffusers_clip_model_from_ldm(
-                    cls, checkpoint=tensors, subfolder=part, config=str(checkpoint.folder), torch_dtype=dtype,
-                    local_files_only=True,
+                    cls, checkpoint=tensors, torch_dtype=dtype, local_files_only=True, **_settings(checkpoint, part),
                 )  # fmt: skip
                 reading.account(checkpoint.name, part, _missing(made), [])
                 found[part] = made.to(dtype)
@@ -60,8 +59,8 @@ def network(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             from diffusers.quantizers.quantization_config import GGUFQuantizationConfig
 
             made = getattr(diffusers, name).from_single_file(
-                str(file.path), config=str(checkpoint.folder), subfolder=part, torch_dtype=dtype,
-                local_files_only=True, quantization_config=GGUFQuantizationConfig(dtype),
+                str(file.path), torch_dtype=dtype, local_files_only=True,
+                quantization_config=GGUFQuantizationConfig(dtype), **_settings(checkpoint, part),
             )  # fmt: skip
             reading.account(file.path.name, part, _missing(made), [])
         else:
@@ -111,7 +110,7 @@ def text_encoder(file: File, checkpoint: Checkpoint, dtype: torch.dtype, taken: 
             if not part.startswith("text_encoder") or part in taken:
                 continue
             cls = getattr(transformers, checkpoint.known.parts[part][0])
-            folder = checkpoint.folder / part
+            folder = checkpoint.places[part]
             config = cls.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             with torch.device("meta"):
                 asked = sorted(prod(each.shape) for each in cls._from_config(config).parameters())
@@ -125,6 +124,12 @@ def text_encoder(file: File, checkpoint: Checkpoint, dtype: torch.dtype, taken: 
             reading.check_text(file.path.name, part, said)
             return part, loaded.to(dtype).eval().requires_grad_(False)
     raise ValueError(f"{file.path.name} is none of the text encoders of {checkpoint.name!r}: its sizes are others")
+
+
+def _settings(checkpoint: Checkpoint, part: str) -> dict[str, str]:
+    """Where diffusers finds a part's configuration, in its arguments."""
+    there = checkpoint.places[part]
+    return {"config": str(there.parent), "subfolder": there.name}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -141,7 +146,7 @@ def _converted(cls: str, tensors: dict[str, Tensor], checkpoint: Checkpoint, par
     if "input_blocks.0.0.weight" in tensors:  # diffusers knows these under their prefix alone
         tensors = {PREFIXES[0] + name: each for name, each in tensors.items()}
     made = getattr(diffusers, cls).from_single_file(
-        tensors, config=str(checkpoint.folder), subfolder=part, torch_dtype=dtype, local_files_only=True
+        tensors, torch_dtype=dtype, local_files_only=True, **_settings(checkpoint, part)
     )
     reading.account(checkpoint.name, part, _missing(made), [])
     used = sum(each.numel() for each in made.state_dict().values())

@@ -39,6 +39,11 @@ def across(tokens: int, cells: int) -> Layout:
     return Layout(cells, cells)
 
 
+def causal(tokens: int, cells: int) -> Layout:
+    """The text's tokens, each attending to those before it, then the picture's, which attend to all."""
+    return Layout(cells, cells, whole=cells + tokens)
+
+
 def middle(net: Any, blocks: str, attention: str = "attn") -> list[str]:
     """The attention of the middle third of a stack of blocks, where nothing is known of which are best."""
     n = len(getattr(net, blocks))
@@ -61,6 +66,7 @@ class Family:
     layout: Callable[[int, int], Layout] = image_first
     codec: Callable[[Any, Any], Codec] = Autoencoder  # (autoencoder, device)
     patch: int = 2  # latents of a token's side
+    pairs: int = 1  # tokens of a side that come together
     area: int = 1024**2  # of the pictures it was trained on, where the network doesn't say it
     shift: Shift | None = None  # where the scheduler's config doesn't say it
     # By the network, its scheduler's config and its pipeline's (model_index.json).
@@ -138,9 +144,9 @@ class LatentTransformer(NetworkBackbone):
         usual = _usual(self.scheduler, tokens, family.shift) if self.flow else {}
         super().__init__(
             codec, family.prompts(parts, device), name=name, fingerprint=fingerprint, device=device,
-            dtype=self.transformer.dtype, multiple=codec.factor * family.patch, area=area, max_batch=max_batch,
+            dtype=self.transformer.dtype, multiple=codec.factor * family.patch * family.pairs, area=area, max_batch=max_batch,
             defaults=Defaults().changed(
-                usual, family.defaults, _DISTILLED if self.distilled else {}, settings.get("defaults", {})
+                usual, _DISTILLED if self.distilled else {}, family.defaults, settings.get("defaults", {})
             ),
         )  # fmt: skip
 
