@@ -396,12 +396,14 @@ def qwen_image_21() -> Any:
     encoder = qwen_3_vl(2, 16)
     # A norm that does nothing would not tell whether states are taken before it.
     torch.nn.init.uniform_(encoder.model.language_model.norm.weight, 0.2, 2.0)
-    return diffusers.QwenImage21Pipeline(
+    pipe = diffusers.QwenImage21Pipeline(
         transformer=net, vae=autoencoder, text_encoder=encoder, processor=qwen_processor(),
         scheduler=FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192
         ),
     )  # fmt: skip
+    pipe.vae_scale_factor = 2  # it knows its own autoencoder's alone
+    return pipe
 
 
 def modular(blocks: Any, **parts: Any) -> Any:
@@ -443,8 +445,10 @@ def flux_3() -> Any:
         num_attention_heads=2, joint_attention_dim=8 * 8, timestep_channels=16, mlp_ratio=1.0,
         axes_dims_rope=(4, 4, 4, 4),
     )  # fmt: skip
+    blocks = diffusers.Flux3AutoBlocks()
+    blocks.sub_blocks.pop("prompt_upsampler")  # a language model that writes prompts out
     return modular(
-        diffusers.Flux3AutoBlocks(), transformer=net, vae=flux_2_parts(1, guidance=False)["vae"],
+        blocks, transformer=net, vae=flux_2_parts(1, guidance=False)["vae"],
         text_encoder=qwen_3_vl(33, 8), tokenizer=qwen_processor(),
     )  # fmt: skip
 
@@ -473,3 +477,9 @@ def make(name: str) -> Any:
             torch.nn.init.normal_(p, std=0.1)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def save(name: str, folder: Any) -> None:
+    pipe = make(name)
+    # Modular pipelines ask whether their index shall name the folder.
+    pipe.save_pretrained(str(folder), **({"overwrite_modular_index": True} if hasattr(pipe, "blocks") else {}))
