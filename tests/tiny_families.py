@@ -439,13 +439,13 @@ def anima() -> Any:
     )  # fmt: skip
 
 
-def flux_3() -> Any:
+def flux_3(distilled: bool = False) -> Any:
     net = diffusers.Flux3Transformer2DModel(
         in_channels=16, cond_in_channels=16, num_layers=1, num_single_layers=3, attention_head_dim=16,
         num_attention_heads=2, joint_attention_dim=8 * 8, timestep_channels=16, mlp_ratio=1.0,
-        axes_dims_rope=(4, 4, 4, 4),
+        axes_dims_rope=(4, 4, 4, 4), flow_map=distilled,
     )  # fmt: skip
-    blocks = diffusers.Flux3AutoBlocks()
+    blocks = diffusers.Flux3DistilledAutoBlocks() if distilled else diffusers.Flux3AutoBlocks()
     blocks.sub_blocks.pop("prompt_upsampler")  # a language model that writes prompts out
     return modular(
         blocks, transformer=net, vae=flux_2_parts(1, guidance=False)["vae"],

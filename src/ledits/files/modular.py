@@ -10,7 +10,7 @@ from ledits.files import cache, configs, families
 
 INDEX = "modular_model_index.json"
 # Distilled checkpoints have classes of their own, but for FLUX.2 klein, whose base model has one.
-_DISTILLED = re.compile(r"(Turbo|Distilled)ModularPipeline|Flux2KleinModularPipeline")
+_DISTILLED = re.compile(r".*(Turbo|Distilled)ModularPipeline|Flux2KleinModularPipeline")
 
 
 @dataclass(frozen=True)
