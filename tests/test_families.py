@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Pipeline, StableDiffusion3Pipeline
+from safetensors.torch import save_file
 
 import ledits.backbones
 import tiny_families
@@ -17,6 +19,7 @@ from ledits.backbones import chat, load
 from ledits.backbones.attention import Layout, token_maps
 from ledits.backbones.transformer import LatentTransformer, pack, unpack
 from ledits.files import families as known
+from ledits.files import single
 
 from conftest import relative
 
@@ -109,6 +112,24 @@ def test_flux_2_devs_texts_are_those_of_its_own_processor(tmp_path, prompt):
         assert text.words.sum() == len(prompt)  # the tiny tokenizer has a token for each letter
         sides.append((pipe.tokenizer.tokenizer.padding_side, bool(text.words[510])))  # [/INST] is last, or padding is
     assert sides == [("left", prompt != ""), ("right", False)]
+
+
+@pytest.mark.parametrize("prompt", ["A cat ", ""])
+@pytest.mark.parametrize("name", [name for name in ("qwen_image_21", "anima", "flux_3") if name in FAMILIES])
+def test_texts_are_those_of_the_pipelines_own_encoders(name, prompt, loaded):
+    """A state before the last norm, words of two tokenizers, and padding that the network attends to."""
+    pipe = tiny_families.make(name)
+    with torch.no_grad():
+        if name in MODULAR:
+            pipe.guider.disable()
+            given = {"prompt": prompt, "height": 32, "width": 32, "num_inference_steps": 1}
+            states = pipe(**given, output="prompt_embeds")[0]
+        else:
+            states = pipe.encode_prompt(prompt)[0][0]
+    text = loaded(name).prompts.embed(prompt)
+    assert relative(text.states, states) < 1e-6
+    letters = {"anima": 2}.get(name, len(prompt))  # of the tiny tokenizers; Anima's words are T5's
+    assert text.words.sum() == (letters if prompt else 0)
 
 
 def test_of_a_processor_only_the_tokenizer_is_read(folders, tmp_path):
@@ -332,3 +353,54 @@ def test_a_part_that_the_installed_library_does_not_know_is_named(folders, tmp_p
     monkeypatch.setitem(known.FAMILIES["FluxPipeline"].parts, "transformer", (newer,))
     with pytest.raises(ValueError, match=f"{newer}, which diffusers .* does not know: pip install -U diffusers"):
         load(str(copy), device="cpu")
+
+
+# What their authors, and ComfyUI, call the layers of networks that diffusers has under other names.
+AUTHORS = {
+    "qwen_image_21": {},
+    "flux_3": {
+        "image.linear.": "image.lin.", "image_cond.linear.": "image_cond.lin.", "txt.linear.": "txt.lin.",
+        "timestep_embedder.linear_1.": "time_in.in_layer.", "timestep_embedder.linear_2.": "time_in.out_layer.",
+        "proj_out.": "final_layer.image.linear.", "norm_out.linear.": "final_layer.image.adaLN_modulation.1.",
+        "context_embedder.": "txt_in.", "x_embedders.": "emb_in.", "single_transformer_blocks.": "single_blocks.",
+        "ff.linear_in.": "mlp_in.", "ff.linear_out.": "mlp_out.", "attn.to_out.0.": "attn_out.",
+        "attn.norm_q.weight": "norm.query_norm.scale", "attn.norm_k.weight": "norm.key_norm.scale",
+        "attn.to_q.": "q_proj.", "attn.to_k.": "k_proj.", "attn.to_v.": "v_proj.",
+    },
+    "krea_2": {
+        "transformer_blocks.": "blocks.", "img_in.": "first.", "time_embed.linear_1.": "tmlp.0.",
+        "time_embed.linear_2.": "tmlp.2.", "time_mod_proj.": "tproj.1.", "txt_in.norm.weight": "txtmlp.0.scale",
+        "txt_in.linear_1.": "txtmlp.1.", "txt_in.linear_2.": "txtmlp.3.", "text_fusion.": "txtfusion.",
+        "final_layer.linear.": "last.linear.", "final_layer.norm.weight": "last.norm.scale",
+        "final_layer.scale_shift_table": "last.modulation.lin", ".scale_shift_table": ".mod.lin",
+        ".attn.to_q.": ".attn.wq.", ".attn.to_k.": ".attn.wk.", ".attn.to_v.": ".attn.wv.",
+        ".attn.to_out.0.": ".attn.wo.", ".attn.to_gate.": ".attn.gate.",
+        ".attn.norm_q.weight": ".attn.qknorm.qnorm.scale", ".attn.norm_k.weight": ".attn.qknorm.knorm.scale",
+        ".norm1.weight": ".prenorm.scale", ".norm2.weight": ".postnorm.scale", ".ff.": ".mlp.",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in AUTHORS if name in FAMILIES])
+def test_a_network_is_read_from_a_file_in_its_authors_names(name, loaded, folders, tmp_path):
+    tensors, whole = {}, loaded(name)
+    for key, value in whole.net.state_dict().items():
+        other = key
+        for ours, theirs in AUTHORS[name].items():
+            other = re.sub(rf"(^|\.){re.escape(ours.lstrip('.'))}", rf"\1{theirs.lstrip('.')}", other)
+        if (key, name) == ("norm_out.linear.weight", "flux_3"):
+            value = torch.cat(value.chunk(2)[::-1])
+        tensors[other] = value.flatten() if other.endswith(".mod.lin") else value.contiguous()
+    if name == "qwen_image_21":  # ComfyUI's
+        for gate in [key for key in tensors if key.endswith("gate_layer.weight")]:
+            both = [tensors.pop(gate), tensors.pop(gate.replace("gate_layer", "proj"))]
+            tensors[gate.replace("gate_layer", "gate_up")] = torch.cat(both)
+        tensors = {f"model.diffusion_model.{key}": value for key, value in tensors.items()}
+    save_file(tensors, tmp_path / "net.safetensors")
+    assert single.told(tmp_path / "net.safetensors").family in known.FAMILIES
+    read = load(str(tmp_path / "net.safetensors"), base=str(folders(name)), device="cpu", dtype="float32")
+    x, found = whole.encode(pictures()), []
+    for each in (whole, read):
+        with each.denoiser(each.schedule(4, 0.15, 32, 48), maps=False) as denoise:
+            found.append(denoise(x[None], [1], ["a cat"])[0])
+    assert relative(*found) < 1e-6
