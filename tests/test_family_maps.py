@@ -79,9 +79,10 @@ def point(projection: torch.nn.Linear, given: Tensor, where: Tensor, heads: int,
 
 def text(backbone: Any, pipe: Any) -> Text:
     config = backbone.net.config
-    wide = {"lumina_2": 16, "pixart": 32, "sana": 16, "krea_2": 32, "ernie_image": 8, "qwen_image_21": 16, "anima": 16}.get(
-        pipe
-    ) or config.joint_attention_dim
+    known = {
+        "lumina_2": 16, "pixart": 32, "sana": 16, "krea_2": 32, "ernie_image": 8, "qwen_image_21": 16, "anima": 16,
+    }  # fmt: skip
+    wide = known.get(pipe) or config.joint_attention_dim
     states = torch.zeros(TOKENS, wide)
     states[list(WORDS)] = torch.randn(wide, generator=torch.Generator().manual_seed(1))
     words = torch.zeros(TOKENS, dtype=torch.bool)

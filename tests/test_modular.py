@@ -107,7 +107,9 @@ def test_a_modular_repository_answers_as_the_plain_one_of_its_parts(name, folder
 def test_a_copy_is_read_where_it_lies(flux, folders):
     """Its index still names the folder in which it was saved."""
     shutil.rmtree(flux / "vae")
-    with pytest.raises(ValueError, match=r"its vae lies in '?/.*vae, no hub id: put it into the model's folder"):
+    with pytest.raises(
+        ValueError, match=r"its vae lies in '?/.*vae, which is no hub id: put it into the model's folder"
+    ):
         load(str(flux), device="cpu")
     shutil.copytree(folders("flux")[1] / "vae", flux / "vae")
     load(str(flux), device="cpu")
@@ -152,7 +154,7 @@ def test_a_repository_of_the_cache_loads_without_the_hub(flux, cache):
 def test_what_is_not_here_and_can_not_be_had_is_one_sentence(gone, flux, cache):
     shutil.rmtree(flux / gone)
     said(flux, **{gone: {"pretrained_model_name_or_path": "far/away"}})
-    with pytest.raises(ValueError, match=rf"its {gone} lies in far/away/{gone}, which is not cached, and the hub can't"):
+    with pytest.raises(ValueError, match=f"its {gone} lies in far/away/{gone}, which is not cached, and the hub can"):
         load(str(flux), device="cpu")
 
 
@@ -214,7 +216,7 @@ def test_models_for_instructions_are_refused_with_the_reason_as_modular_reposito
         ({"vae": {"pretrained_model_name_or_path": ["a/b"]}}, "the name of a repository"),
         ({"vae": ["diffusers", "AutoencoderKL", {"type_hint": 3, "subfolder": 7}]}, "the name of a repository"),
         ({"vae": [None, None, {"type_hint": 3}]}, "no class"),
-        ({"vae": [None, None, {"type_hint": ["os", "system"]}]}, "where a AutoencoderKL or AutoencoderTiny is accepted"),
+        ({"vae": [None, None, {"type_hint": ["os", "system"]}]}, "AutoencoderKL or AutoencoderTiny is accepted"),
         ({"vae": None}, "a FluxPipeline has a vae, and its modular_model_index.json none"),
         ({"_class_name": "WanModularPipeline"}, "is a WanModularPipeline: checkpoints of"),
         ({"_class_name": "ModularPipeline"}, "is a ModularPipeline: checkpoints of"),

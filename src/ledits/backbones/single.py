@@ -126,7 +126,7 @@ def text_encoder(file: File, checkpoint: Checkpoint, dtype: torch.dtype, taken: 
     raise ValueError(f"{file.path.name} is none of the text encoders of {checkpoint.name!r}: its sizes are others")
 
 
-def _settings(checkpoint: Checkpoint, part: str) -> dict[str, str]:
+def _settings(checkpoint: Checkpoint, part: str) -> dict[str, Any]:
     """Where diffusers finds a part's configuration, in its arguments."""
     there = checkpoint.places[part]
     return {"config": str(there.parent), "subfolder": there.name}

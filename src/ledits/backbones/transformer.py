@@ -144,7 +144,8 @@ class LatentTransformer(NetworkBackbone):
         usual = _usual(self.scheduler, tokens, family.shift) if self.flow else {}
         super().__init__(
             codec, family.prompts(parts, device), name=name, fingerprint=fingerprint, device=device,
-            dtype=self.transformer.dtype, multiple=codec.factor * family.patch * family.pairs, area=area, max_batch=max_batch,
+            dtype=self.transformer.dtype, multiple=codec.factor * family.patch * family.pairs, area=area,
+            max_batch=max_batch,
             defaults=Defaults().changed(
                 usual, _DISTILLED if self.distilled else {}, family.defaults, settings.get("defaults", {})
             ),

@@ -148,8 +148,9 @@ def _places(
         place = said.get(part)
         there = folder / part if place is None else place.beside(folder, part) or place.cached()
         if there is None:
-            remedy = "which is not cached" if place and place.is_of_hub() else "no hub id: put it into the model's folder"
-            raise ValueError(f"model {model!r} is incomplete: its {part} lies in {place}, {remedy}")
+            of_hub = place is not None and place.is_of_hub()
+            why = "which is not cached" if of_hub else "which is no hub id: put it into the model's folder"
+            raise ValueError(f"model {model!r} is incomplete: its {part} lies in {place}, {why}")
         yield part, there
 
 
