@@ -404,3 +404,20 @@ def test_a_network_is_read_from_a_file_in_its_authors_names(name, loaded, folder
         with each.denoiser(each.schedule(4, 0.15, 32, 48), maps=False) as denoise:
             found.append(denoise(x[None], [1], ["a cat"])[0])
     assert relative(*found) < 1e-6
+
+
+@pytest.mark.skipif("qwen_image_21" not in FAMILIES, reason="needs a newer diffusers")
+def test_a_turbo_keeps_to_the_levels_that_it_was_distilled_for(folders, tmp_path):
+    levels = [1.0, 0.978453, 0.95418, 0.926626, 0.89508, 0.845148, 0.704534, 0.414568]  # Qwen-Image-2.1-Turbo's
+    copy = shutil.copytree(folders("qwen_image_21"), tmp_path / "qwen")
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps({**index, "sample_sigmas": levels}))
+    config = json.loads((copy / "scheduler/scheduler_config.json").read_text())
+    config |= {"use_dynamic_shifting": False, "shift": 1.0}
+    (copy / "scheduler/scheduler_config.json").write_text(json.dumps(config))
+    backbone = load(str(copy), device="cpu")
+    assert backbone.distilled
+    assert backbone.schedule(8, 0.0, 64, 64).sigma == pytest.approx([*levels, 0.0])
+    assert backbone.schedule(3, 0.625, 64, 64).sigma == pytest.approx([*levels[5:], 0.0])
+    start = backbone.schedule(4, backbone.defaults.skip, 64, 64).sigma[0]
+    assert start == pytest.approx(0.866, abs=0.005)  # as every flow begins

@@ -72,8 +72,7 @@ def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) 
 
 
 def _own(index: Mapping[str, Any]) -> Mapping[str, Any]:
-    levels = index.get("sample_sigmas")  # that Turbo was distilled for
-    return {"defaults": {"steps": len(levels)}} if levels else {}
+    return {"levels": tuple(index.get("sample_sigmas") or ())}  # of Turbo
 
 
 FAMILY = Family(
