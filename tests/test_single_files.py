@@ -16,7 +16,7 @@ from ledits import Editor
 from ledits.asked.loading import Embedding, Loading, Lora
 from ledits.backbones import clip_words, load
 from ledits.cli import main
-from ledits.files import checkpoints, single
+from ledits.files import checkpoints, families, single
 from test_network_state import lora
 
 from conftest import picture, random_parts, relative, scheduler, tiny
@@ -179,7 +179,7 @@ SHARED = {"flux_2_klein": "Flux2Pipeline"}
 def test_networks_as_diffusers_saves_them_are_told_too(tmp_path, name):
     pipe = tiny_families.make(name)
     save_file({n: each.contiguous() for n, each in pipe.transformer.state_dict().items()}, tmp_path / "a.safetensors")
-    assert single.told(tmp_path / "a.safetensors").family == SHARED.get(name, type(pipe).__name__)
+    assert single.told(tmp_path / "a.safetensors").family == SHARED.get(name, families.named(type(pipe).__name__))
 
 
 def test_shipped_configurations_are_those_of_the_families(tmp_path):

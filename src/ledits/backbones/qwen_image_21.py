@@ -1,6 +1,7 @@
 """Qwen-Image 2.1: text, then the picture, in one stream; texts by Qwen3-VL; an autoencoder of four channels."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -55,10 +56,6 @@ class Opaque(Autoencoder):
         return super().decode(x)[:, :3]
 
 
-def autoencoder(vae: Any, device: torch.device) -> Autoencoder:
-    return Opaque(vae, device, qwen_image.inward, qwen_image.outward, frames=True)
-
-
 def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:
     states, (r, _, h, w) = stack(texts), x.shape
     # The picture's places in the language model's sequence: one for 2 x 2 of its tokens.
@@ -71,12 +68,9 @@ def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) 
     return tokens[:, -h * w :].mT.unflatten(2, (h, w))
 
 
-def _own(index: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"levels": tuple(index.get("sample_sigmas") or ())}  # of Turbo
-
-
 FAMILY = Family(
     call=call, prompts=Prompts, layers=lambda net: middle(net, "transformer_blocks"), layout=causal,
-    codec=autoencoder, patch=1, pairs=2, own=_own,
+    codec=partial(Opaque, inward=qwen_image.inward, outward=qwen_image.outward, frames=True), patch=1, pairs=2,
+    own=lambda index: {"levels": tuple(index.get("sample_sigmas") or ())},  # Turbo's
     distilled=lambda net, scheduler, index: bool(index.get("is_distilled") or index.get("sample_sigmas")),
 )  # fmt: skip

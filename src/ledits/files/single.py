@@ -35,6 +35,7 @@ _NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ErnieImagePipeline", ("adaLN_modulation.1.weight", "layers.0.self_attention.to_q.weight")),
     ("SanaPipeline", ("blocks.0.cross_attn.q_linear.weight", "attention_y_norm.weight")),
     ("SanaPipeline", ("caption_norm.weight", "transformer_blocks.0.ff.conv_inverted.weight")),
+    ("AnimaPipeline", ("patch_embed.proj.weight", "time_embed.t_embedder.linear_1.weight")),
     ("Flux3Pipeline", ("early_stream_modulations.image.lin.weight",)),
     ("Flux3Pipeline", ("early_stream_modulations.image.linear.weight",)),
     ("QwenImage21Pipeline", ("txt_in.text_norm.weight", "modulation.1.weight")),
