@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -208,6 +209,17 @@ def test_recording_changes_no_bit_of_the_output(backbone):
             found.append(denoise(x[None], [1], ["a cat"])[0])
     assert torch.equal(*found)
     assert not any(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in backbone.net.modules())
+
+
+def test_all_attention_is_the_texts_where_the_picture_asks_about_text_alone(backbone):
+    """And only there; the doctor looks whether it is."""
+    text = backbone.prompts.embed("a cat")
+    every = replace(text, words=torch.ones_like(text.words))
+    x = backbone.encode(pictures())
+    with backbone.denoiser(backbone.schedule(4, 0.15, 32, 48), maps=True) as denoise:
+        whole = float(denoise(x[None], [1], [(every,)])[1].mean())
+    alone = backbone.map_layout(len(text.states), 4).to_text_alone
+    assert (abs(whole - 1) < 1e-3) == alone, whole
 
 
 def test_a_text_that_is_too_long_is_one_sentence(backbone):

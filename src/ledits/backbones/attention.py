@@ -31,9 +31,12 @@ class Layout:
     queries: int  # in all, of the layers that count
     image_at: int = 0
     text_at: int = 0
-    # Where a layer asks for the text's tokens and for the picture's in calls of their own: tokens that it is given, and
-    # that the picture's attend to.
+    # Where the picture alone asks, in a call of its own, and not about the text alone: tokens that it is told of.
     whole: int | None = None
+
+    @property
+    def to_text_alone(self) -> bool:
+        return self.queries == self.cells and self.whole is None
 
 
 class TokenMaps(TorchFunctionMode):

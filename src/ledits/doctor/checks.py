@@ -322,7 +322,7 @@ def _attention(backbone: NetworkBackbone, x0: Tensor, known: Known) -> Check:
     places = [float((each / each.sum() * columns).sum()) for each in maps[1:, 0, 0].float().cpu().sum(-2)]
     figures = {"all tokens": round(whole, 4), left: round(places[0], 3), right: round(places[1], 3)}
     layout = backbone.map_layout(len(text.states), 4)
-    if layout.queries == layout.cells and abs(whole - 1) > 0.02:
+    if layout.to_text_alone and abs(whole - 1) > 0.02:
         return Check("attention", "wrong", f"attention to all tokens sums to {whole:.3f} and not to 1", figures)
     if known.sides is None or not places[0] < places[1] - 0.01:
         return Check(
