@@ -136,18 +136,28 @@ def test_parts_come_from_the_repositories_that_the_index_names(flux, folders, ca
     assert load(str(flux), device="cpu", dtype="float32").fingerprint != found.fingerprint
 
 
-def test_a_repository_of_the_cache_loads_without_the_hub(flux, cache):
-    snapshot = put(cache, "owner/flux", flux, {part: part for part in ("vae", "text_encoder", "tokenizer")})
+def test_a_repository_of_the_cache_loads_without_the_hub(flux, cache, monkeypatch):
+    snapshot = put(
+        cache, "owner/flux", flux, {"vae": "vae-2", "text_encoder": "text_encoder", "tokenizer": "tokenizer"}
+    )
     words = {part: part for part in ("text_encoder_2", "tokenizer_2", "transformer", "scheduler")}
     put(cache, "other/parts", flux, words)
     own = {part: {"pretrained_model_name_or_path": "owner/flux"} for part in ("vae", "text_encoder", "tokenizer")}
+    own["vae"]["subfolder"] = "vae-2"
     said(flux, **own, **{part: {"pretrained_model_name_or_path": "other/parts"} for part in words})
     shutil.copy(flux / INDEX, snapshot / INDEX)
-    # The hub's own library has read where its cache is already.
+
+    def snapshot_download(repository, **options):  # the hub's own library has read where its cache is already
+        assert (repository, options["local_files_only"]) == ("owner/flux", True)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     found = checkpoints.examine(snapshot, "owner/flux")
-    assert found.places["vae"] == snapshot / "vae"
+    assert found.places["vae"] == snapshot / "vae-2"
     assert found.places["transformer"].parent.parent.parent.name == "models--other--parts"
     assert [name for name, _ in checkpoints.cached()] == ["owner/flux"]
+    assert load("owner/flux", device="cpu").transformer.config.num_layers == 2
+    assert hub.settings("owner/flux") == snapshot
 
 
 @pytest.mark.parametrize("gone", ["transformer", "text_encoder_2", "tokenizer", "scheduler"])

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -165,22 +166,19 @@ def settings(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return _with_settings(Path(snapshot_download(repository, local_files_only=True)), repository)
+        folder = Path(snapshot_download(repository, local_files_only=True))
     except OSError:
-        pass
+        folder = None
     try:
-        there = [file for file in listed(repository) if _is_setting(file)]
-        return _with_settings(Path(snapshot_download(repository, allow_patterns=there)), repository)
-    except ValueError:
-        raise
+        if folder is None:
+            there = [file for file in listed(repository) if _is_setting(file)]
+            folder = Path(snapshot_download(repository, allow_patterns=there))
     except Exception:
         raise ValueError(
             f"model {repository!r} is neither a folder nor cached, and the hub has none or is out of reach"
         ) from None
-
-
-def _with_settings(folder: Path, name: str) -> Path:
-    settings_elsewhere(folder, name)
+    with suppress(ValueError):  # what is wrong with it, or not to be had, is said of the folder
+        settings_elsewhere(folder, repository)
     return folder
 
 

@@ -34,10 +34,12 @@ class Place:
         What a copy of a repository has in it is read there, though its index still names the repository.
         """
         own, there = cache.repository(index), index / (self.folder or part)
-        if self.repository in ("", own):
+        if not self.repository:
             return there
+        if own is not None:
+            return there if self.repository == own and there.is_dir() else None
         needed = "*.json" if families.is_words(part) or part == "scheduler" else "*.safetensors*"
-        return there if own is None and any(there.glob(needed)) else None
+        return there if any(there.glob(needed)) else None
 
     def cached(self) -> Path | None:
         """Its folder in the hub's cache; None where it is not there."""
