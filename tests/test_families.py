@@ -35,7 +35,7 @@ def folders(tmp_path_factory):
     def folder(name):
         if name not in made:
             made[name] = tmp_path_factory.mktemp("families") / name
-            tiny_families.save(name, made[name])
+            tiny_families.make(name).save_pretrained(made[name])
         return made[name]
 
     return folder

@@ -53,7 +53,7 @@ COVER = cover()
 def family(request, tmp_path_factory):
     """A family's name and a checkpoint of it."""
     path = tmp_path_factory.mktemp("grid") / request.param
-    tiny_families.save(request.param, path)
+    tiny_families.make(request.param).save_pretrained(path)
     return request.param, str(path)
 
 

@@ -17,7 +17,7 @@ from conftest import picture
 
 @pytest.fixture(params=tiny_families.MAKE)
 def folder(request, tmp_path):
-    tiny_families.save(request.param, tmp_path / "model")
+    tiny_families.make(request.param).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 

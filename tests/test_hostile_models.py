@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sd3(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile") / "sd3"
-    tiny_families.save("sd3", folder)
+    tiny_families.make("sd3").save_pretrained(folder)
     return folder
 
 

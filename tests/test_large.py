@@ -75,7 +75,7 @@ def test_only_what_is_needed_is_asked_of_the_hub(monkeypatch, folder):
 def folder(tmp_path_factory):
     """FLUX.1's layout."""
     path = tmp_path_factory.mktemp("large") / "flux"
-    tiny_families.save("flux", path)
+    tiny_families.make("flux").save_pretrained(path)
     return path
 
 
@@ -150,7 +150,7 @@ def test_a_model_that_is_dropped_leaves_memory(folder, offload):
 
 
 def test_a_pixel_network_has_no_autoencoder_to_offload(tmp_path):
-    tiny_families.save("deepfloyd_if", tmp_path / "if")
+    tiny_families.make("deepfloyd_if").save_pretrained(tmp_path / "if")
     backbone = load(str(tmp_path / "if"), device="cpu", offload="group")
     x = torch.zeros(1, 1, 3, 32, 32)
     with backbone.denoiser(backbone.schedule(2, 0.15), maps=False) as denoise:

@@ -21,7 +21,7 @@ def pipe(request, tmp_path_factory):
     """A pipeline read from a folder in diffusers' layout, as their notebook reads one."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "if":
-        tiny_families.save("deepfloyd_if", folder)
+        tiny_families.make("deepfloyd_if").save_pretrained(folder)
         given = {"safety_checker": None, "watermarker": None}
     else:
         tiny(KINDS[request.param].__base__, scheduler()).save_pretrained(folder)

@@ -46,7 +46,7 @@ def folders(tmp_path_factory):
             wanted = {spec.name for spec in blocks.expected_components}
             parts = {part: each for part, each in pipe.components.items() if each is not None and part in wanted}
             whole = tiny_families.modular(blocks, **parts)
-            whole.save_pretrained(str(path / "modular"), overwrite_modular_index=True)
+            whole.save_pretrained(path / "modular")
             made[name] = path / "plain", path / "modular"
         return made[name]
 
@@ -255,7 +255,7 @@ def test_a_distilled_flux_3_is_told_to_jump_to_the_clean_picture(tmp_path):
     distilled = tiny_families.flux_3(distilled=True)
     distilled.transformer.eval()
     distilled.set_progress_bar_config(disable=True)
-    distilled.save_pretrained(str(tmp_path), overwrite_modular_index=True)
+    distilled.save_pretrained(tmp_path)
     latents = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1))
     theirs = distilled(prompt="a cat", latents=latents, height=32, width=32, num_inference_steps=1, output="latents")
     x = torch.nn.functional.pixel_shuffle(latents, 2)

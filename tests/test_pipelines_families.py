@@ -145,7 +145,7 @@ def test_saved_loaded_taken_over_and_offloaded_it_is_the_same(name, pipe, tmp_pa
     inverted(pipe, steps=2)
     expected = pipe(**EDIT).images
     pipe.save_pretrained(tmp_path / "ours")
-    tiny_families.save(name, tmp_path / "theirs")
+    tiny_families.make(name).save_pretrained(tmp_path / "theirs")
     offloaded = OURS[name].from_pretrained(tmp_path / "ours")
     offloaded.enable_model_cpu_offload(device="cpu")
     others = [

@@ -409,6 +409,9 @@ def qwen_image_21() -> Any:
 def modular(blocks: Any, **parts: Any) -> Any:
     pipe = blocks.init_pipeline()
     pipe.update_components(**parts)
+    save = pipe.save_pretrained
+    # It takes no Path, and asks whether its index shall name the folder.
+    pipe.save_pretrained = lambda folder: save(str(folder), overwrite_modular_index=True)
     return pipe
 
 
@@ -477,9 +480,3 @@ def make(name: str) -> Any:
             torch.nn.init.normal_(p, std=0.1)
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def save(name: str, folder: Any) -> None:
-    pipe = make(name)
-    # Modular pipelines ask whether their index shall name the folder.
-    pipe.save_pretrained(str(folder), **({"overwrite_modular_index": True} if hasattr(pipe, "blocks") else {}))
