@@ -92,33 +92,36 @@ class Editor:
     def settings(
         self, *, source: str | None = None, steps: int | None = None, skip: float | None = None,
         seed: int | None = None, source_scale: float | None = None, negative: str | None = None,
-        size: int | None = None,
+        size: int | None = None, use_lora: str | None = None,
     ) -> Settings:  # fmt: skip
         """Settings with what is None taken from the model's defaults; see `Settings`, and `Settings.resolve`."""
         asked = InvertOptions(
-            source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size
-        )
+            source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size,
+            use_lora=use_lora,
+        )  # fmt: skip
         return Settings.resolve(self.backbone.defaults, self.backbone.area, asked)
 
     def invert(
         self, picture: Any, settings: Settings | None = None, *, source: str | None = None,
         steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
-        progress: Progress | bool | None = None, anyway: bool = False,
+        use_lora: str | None = None, progress: Progress | bool | None = None, anyway: bool = False,
     ) -> "Inversion":  # fmt: skip
         """Invert a picture once, for any number of edits.
 
         With a `source` caption edits rewrite the caption (mode "caption"); without one they are by words alone, as in
         the paper (mode "words"). Raises ValueError for a picture or settings that can't be used, and, without `anyway`,
-        for a picture or a word that a model of a small world does not know: edits of it would be smears.
-        `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
+        for a picture or a word that a model of a small world does not know: edits of it would be smears. `use_lora`
+        chooses among the LoRAs that were loaded, such as "detail:0.5, style", or "none"; the inversion's edits use the
+        same. `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
         """
         if settings is None:
             settings = self.settings(
                 source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative,
-                size=size,
+                size=size, use_lora=use_lora,
             )  # fmt: skip
-        backbone, shown = self.backbone, image.take(picture)
+        editor, shown = self.choosing(settings.use_lora), image.take(picture)
+        backbone = editor.backbone
         height, width, _ = shown.rgb.shape
         frame = Frame.of(width, height, settings.area, backbone.multiple)
         pixels = frame.tensor(shown.rgb, backbone.multiple)
@@ -148,7 +151,20 @@ class Editor:
             frame=frame, settings=settings, dtype=_short(backbone.dtype), device=backbone.device.type,
             state=now.predicts,
         )  # fmt: skip
-        return Inversion(self, shown, path, provenance, evaluations, now, anyway=anyway)
+        return Inversion(editor, shown, path, provenance, evaluations, now, anyway=anyway)
+
+    @property
+    def loras(self) -> dict[str, float]:
+        """The LoRAs that were loaded, by the names that `use_lora` chooses them by, and their weights."""
+        return {each.name: each.weight for each in getattr(self.backbone, "loras", ())}
+
+    def choosing(self, use_lora: str) -> "Editor":
+        """This editor with some of the LoRAs that were loaded; ValueError for one that was not. "": with all."""
+        if not use_lora:
+            return self
+        if (choosing := getattr(self.backbone, "choosing", None)) is None:
+            raise ValueError(f"LoRAs {use_lora!r}: this model was loaded without any")
+        return Editor(choosing(use_lora))
 
     def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
         """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
@@ -192,22 +208,24 @@ class Editor:
 
         `anyway`: edit it with words that a model of a small world does not know, too.
         """
-        path, shown, backbone = Path(path), image.take(picture), self.backbone
+        path, shown = Path(path), image.take(picture)
         stored, provenance = artifact.load(path)
+        editor = self.choosing(provenance.settings.use_lora)
+        backbone = editor.backbone
         height, width, _ = shown.rgb.shape
         frame = Frame.of(width, height, provenance.settings.area, backbone.multiple)
         artifact.check(
             provenance, path, fingerprint=backbone.fingerprint, model=backbone.name, picture=shown.sha256, frame=frame
         )
         then = replace(state.of(backbone), predicts=provenance.state)
-        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0, then, anyway=anyway)
+        return Inversion(editor, shown, _moved(stored, backbone.device), provenance, 0, then, anyway=anyway)
 
     def edit(
         self, picture: Any, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None,
         composite: bool = False, drop_source_late: bool = False, settings: Settings | None = None,
         source: str | None = None, steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
-        anyway: bool = False, progress: Progress | bool | None = None,
+        use_lora: str | None = None, anyway: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
         """Invert and edit in one go; see `invert`, and `Inversion.steps` for the edits. What is wrong with them is said
         first.
@@ -215,8 +233,9 @@ class Editor:
         if settings is None:
             settings = self.settings(
                 source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative,
-                size=size,
+                size=size, use_lora=use_lora,
             )  # fmt: skip
+        self.choosing(settings.use_lora)
         shown = image.take(picture)
         height, width, _ = shown.rgb.shape
         plan = Plan.of(
@@ -231,7 +250,7 @@ class Editor:
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
-        self.check_recipe(recipe)
+        self.choosing(recipe.settings.use_lora).check_recipe(recipe)
         inversion = self.invert(picture, recipe.settings, anyway=True)
         replay = (inversion if recipe.levels is None else inversion.only(recipe.levels)).steps(
             *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask, composite=recipe.composite,

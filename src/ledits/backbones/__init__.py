@@ -108,8 +108,10 @@ def from_pipe(pipe: Any) -> Backbone:
     """The backbone of a diffusers pipeline, whose parts are neither moved nor cast: offload, quantisation and adapters
     that it was set up with go on working. ValueError for one of no family that is known.
     """
-    _, known = families.find(type(pipe).__name__, f"a pipeline of {type(pipe).__name__}")
-    return known.load().backbone(
+    family, known = families.find(type(pipe).__name__, f"a pipeline of {type(pipe).__name__}")
+    made = known.load().backbone(
         pipe.components, pipe.scheduler.config, name=type(pipe).__name__, fingerprint="", index=pipe.config,
         device=torch.device(pipe._execution_device),
     )  # fmt: skip
+    made.made_of = family, pipe.components, pipe.config
+    return made

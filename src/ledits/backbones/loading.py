@@ -10,6 +10,7 @@ import torch
 from ledits.asked.loading import Loading
 from ledits.backbones import hub, reading
 from ledits.backbones.digest import fingerprint
+from ledits.backbones.lora import Loaded
 from ledits.errors import LeditsError
 from ledits.files import checkpoints
 from ledits.files.checkpoints import Checkpoint
@@ -37,10 +38,12 @@ def backbone(asked: Loading, *, packed: bool) -> Any:
 
         quantized = large.quantization(asked.quantize, checkpoint, dtype)
     parts = reading.parts(checkpoint, dtype, kinds, given=given, quantization=quantized)
+    loras = list[Loaded]()
     if asked.loras or asked.embeddings:
         from ledits.backbones import additions as added
 
-        additions += added.apply(parts, checkpoint, asked.loras, asked.embeddings)
+        words, loras = added.apply(parts, checkpoint, asked.loras, asked.embeddings)
+        additions += words
     family = checkpoint.known.load()
     if settle := getattr(family, "settle", None):
         settle(parts)
@@ -56,7 +59,8 @@ def backbone(asked: Loading, *, packed: bool) -> Any:
         raise
     except Exception as error:
         raise reading.broken(asked.model, "configuration", error) from error
-    made.added(tuple(additions))
+    made.made_of = checkpoint.family, parts, checkpoint.index
+    made.added(tuple(additions), loras)
     if asked.tiny_vae is not None:
         from ledits.backbones import additions as added
 
