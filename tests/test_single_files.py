@@ -391,7 +391,7 @@ def refusals(home, sd):
         ({"embedding": [f"{home}/loha.safetensors"]}, "no embedding"),
         ({"lora": [f"{home}/loha.safetensors"]}, "LyCORIS of kind LoHa"),
         ({"lora": [f"{home}/odd.safetensors"]}, "can't be put on"),
-        ({"lora": [f"{home}/fine.safetensors"]}, "is a embedding and no LoRA"),
+        ({"lora": [f"{home}/fine.safetensors"]}, "is an embedding and no LoRA"),
         ({"lora": [f"{home}/none.safetensors"]}, "no such file"),
         ({"lora": [f"{home}/old.pt"]}, "pickle"),
         ({"lora": [f"{home}/odd.safetensors:1000"]}, "from -100 to 100"),
@@ -414,7 +414,7 @@ def test_additions_that_can_not_be_had_are_one_sentence(sd, tmp_path):
 def test_an_addition_is_no_model(loras, tmp_path, kind):
     save_file({"emb_params": torch.zeros(2, 16)}, tmp_path / "word.safetensors")
     path = loras / "one.safetensors" if kind == "lora" else tmp_path / "word.safetensors"
-    with pytest.raises(ValueError, match=f"is a {kind} and no model: give it as {kind}"):
+    with pytest.raises(ValueError, match=f"is an? {kind} and no model: give it as {kind}"):
         load(str(path), device="cpu")
 
 

@@ -113,7 +113,8 @@ class Editor:
         the paper (mode "words"). Raises ValueError for a picture or settings that can't be used, and, without `anyway`,
         for a picture or a word that a model of a small world does not know: edits of it would be smears. `use_lora`
         chooses among the LoRAs that were loaded, such as "detail:0.5, style", or "none"; the inversion's edits use the
-        same. `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
+        same. `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it
+        unasked.
         """
         if settings is None:
             settings = self.settings(

@@ -14,7 +14,7 @@ from ledits.backbones.lora import Loaded
 from ledits.errors import LeditsError
 from ledits.files import checkpoints
 from ledits.files.checkpoints import Checkpoint
-from ledits.files.single import File, prediction, told
+from ledits.files.single import File, a, prediction, told, unusable
 
 
 def backbone(asked: Loading, *, packed: bool) -> Any:
@@ -77,10 +77,15 @@ def _file(asked: Loading) -> File | None:
             option = {"lora": "lora", "embedding": "embedding", "vae": "vae", "tiny vae": "tiny_vae",
                       "text encoder": "text_encoder"}[file.kind]  # fmt: skip
             raise ValueError(
-                f"model {asked.model!r} is a {file.kind} and no model: give it as {option}, beside a model"
+                f"model {asked.model!r} is {a(file.kind)} and no model: give it as {option}, beside a model"
             )
-        return file
-    return None if asked.transformer is None else told(Path(asked.transformer))
+    elif asked.transformer is None:
+        return None
+    else:
+        file = told(Path(asked.transformer))
+    if refused := unusable(file):
+        raise ValueError(f"{file.path} can't be edited with: {refused}")
+    return file
 
 
 def _checkpoint(asked: Loading, file: File | None, where: torch.device) -> Checkpoint:

@@ -105,7 +105,9 @@ def claims(backbone: NetworkBackbone, known: Sequence[Known], report: Report) ->
     report.trained = found.trained
     yield _autoencoder(backbone, known[0], x0, found, report)
     yield _predicts(found)
-    yield _listens(captions.ask(backbone, x0, known, found.believed), found.trained)
+    told = captions.ask(backbone, x0, known, found.believed)
+    misled = captions.misled(backbone, x0, known, found.believed) if found.trained and not told.right else ""
+    yield _listens(told, misled, found.trained)
     yield _attention(backbone, x0[:1], known[0], levels)
 
 
@@ -202,22 +204,27 @@ def _predicts(found: readings.Found) -> Check:
     )  # fmt: skip
 
 
-def _listens(told: captions.Told, trained: bool) -> Check:
+def _listens(told: captions.Told, misled: str, trained: bool) -> Check:
     """Whether text and picture mean the same."""
     name, figures = "what it reads", {key: round(value, 4) for key, value in vars(told).items()}
     if not trained:
         return Check(name, "can't tell", "it does not denoise, so that captions can't be compared", figures)
     if told.deaf:
         return Check(name, "wrong", "no caption changes a prediction: text does not reach the network", figures)
+    if misled:
+        return Check(
+            name, "wrong", f"told a caption alone, its {misled} says no more of a picture than with another's, and the "
+            "other text encoder does: it or its tokenizer is another model's", figures,
+        )  # fmt: skip
     if told.wrong:
         return Check(
-            name, "wrong", "pictures' own captions explain them no better than each other's: its text "
-            "encoder or tokenizer is another model's, or two are swapped", figures,
+            name, "wrong", "pictures' own captions explain them hardly better than each other's: its "
+            "text encoder or tokenizer is another model's, or two are swapped", figures,
         )  # fmt: skip
     if told.right:
         return Check(
-            name, "ok", f"a picture's own caption takes away {told.gain:.0%} of what is unknown without one, and those "
-            "of other pictures less", figures,
+            name, "ok", f"{told.best:.0%} of pictures are explained best by their own caption, which takes away "
+            f"{told.gain:.0%} of what is unknown without one", figures,
         )  # fmt: skip
     return Check(name, "can't tell", "pictures' own captions explain them little better than others do", figures)
 

@@ -8,9 +8,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ledits.scenes import Placed, Scene
 from ledits.scenes.samples import PAIR, SAMPLES, SIDE
 
-_SHOWN = (PAIR, "cat", "gift", "tree", "rocket", "panda")  # alike in nothing: each caption is wrong of the others
+# Alike in nothing: each caption is wrong of all others. The first shows a thing on the left and one on the right.
+_SCENES = (
+    *(SAMPLES[name] for name in (PAIR, "cat", "gift", "tree", "rocket", "panda")),
+    Scene((Placed("owl", 32, 33, 36),), "yellow", 201),
+    Scene((Placed("donut", 31, 34, 34),), "gray", 202),
+    Scene((Placed("strawberry", 33, 32, 36),), "white", 203),
+    Scene((Placed("fish", 32, 34, 36),), "pink", 204),
+    Scene((Placed("car", 33, 33, 38),), "green", 205),
+    Scene((Placed("penguin", 31, 33, 36),), "purple", 206),
+)
 
 
 @dataclass(frozen=True)
@@ -23,13 +33,12 @@ class Known:
 
     @classmethod
     def scenes(cls, side: int) -> "list[Known]":
-        """Scenes that differ in all that their captions say; the first has a thing on the left and one on the right."""
+        """Scenes that differ in all that their captions say."""
         found = list[Known]()
-        for name in _SHOWN:
-            shown = SAMPLES[name]
-            rgb = Image.fromarray(shown.render(SIDE)).resize((side, side), Image.Resampling.BICUBIC)
-            sides = (shown.objects[0].name, shown.objects[1].name) if name == PAIR else None
-            found.append(cls(np.asarray(rgb), shown.caption(), sides))
+        for scene in _SCENES:
+            rgb = Image.fromarray(scene.render(SIDE)).resize((side, side), Image.Resampling.BICUBIC)
+            sides = (scene.objects[0].name, scene.objects[1].name) if len(scene.objects) > 1 else None
+            found.append(cls(np.asarray(rgb), scene.caption(), sides))
         return found
 
     def tensor(self) -> Tensor:

@@ -219,8 +219,8 @@ def _inversions(
 ) -> Callable[[Job, int], Inversion]:  # fmt: skip
     """How the k-th picture is inverted: anew with a seed of its own, or from a kept inversion of the same picture."""
     if asked.inversion is not None:
-        given = {"steps": asked.steps, "skip": asked.skip, "seed": asked.seed, "source": asked.source or None, "use_lora": asked.use_lora,
-                 "quality": None if asked.quality == "auto" else asked.quality,
+        given = {"steps": asked.steps, "skip": asked.skip, "seed": asked.seed, "source": asked.source or None,
+                 "use_lora": asked.use_lora, "quality": None if asked.quality == "auto" else asked.quality,
                  "n": None if asked.n == 1 else asked.n}  # fmt: skip
         if fixed := [name for name, value in given.items() if value is not None]:
             raise _refused(fixed[0], f"an inversion fixes {', '.join(fixed)}: leave it out")
