@@ -1,4 +1,4 @@
-"""LoRAs on SDXL and FLUX, as trainers write them: the latents of diffusers' own pipeline; chosen by name for a request."""
+"""LoRAs on SDXL and FLUX, as trainers write them: the latents of diffusers' pipeline; chosen by name for a request."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,8 +21,8 @@ CPU = {"device": "cpu", "dtype": "float32"}
 # Layers by diffusers' names, and what kohya's trainer calls them. Of SDXL's UNet it has the authors' names, and of
 # FLUX's attention one matrix for queries, keys and values together.
 TEXTS = {
-    f"text_encoder.text_model.encoder.layers.0.self_attn.{name}":
-        f"lora_te1_text_model_encoder_layers_0_self_attn_{name}" for name in ("q_proj", "out_proj")
+    f"text_encoder.text_model.encoder.layers.0.self_attn.{n}": f"lora_te1_text_model_encoder_layers_0_self_attn_{n}"
+    for n in ("q_proj", "out_proj")
 }
 XL_LAYERS = {
     "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_q":

@@ -85,7 +85,9 @@ def test_an_odd_file_given_as_a_model_is_one_sentence(tmp_path, kind, capsys):
 
 
 @pytest.mark.parametrize("given", ["lora", "embedding", "vae", "tiny_vae", "text_encoder"])
-@pytest.mark.parametrize("kind", ["SD for inpainting", "FLUX alone", "an autoencoder", "a LoRA", "an embedding", "CLIP"])
+@pytest.mark.parametrize(
+    "kind", ["SD for inpainting", "FLUX alone", "an autoencoder", "a LoRA", "an embedding", "CLIP"]
+)
 def test_an_odd_file_given_as_an_addition_is_one_sentence(tmp_path, kind, given):
     """Whatever is given where something else is wanted."""
     fits = {"lora": "a LoRA", "embedding": "an embedding", "vae": "an autoencoder", "text_encoder": "CLIP"}

@@ -29,7 +29,7 @@ from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import InvertOptions, Mode, Settings
-from ledits.backbones import BUNDLED, Backbone, from_pipe, load, state
+from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, lora_choice, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.files.checkpoints import World
@@ -70,11 +70,7 @@ class Editor:
     @classmethod
     def of(cls, asked: Loading) -> "Editor":
         """An editor with a model as it is asked for, by whoever has checked that before."""
-        return cls(
-            asked.model, device=asked.device, dtype=asked.dtype, lora=asked.loras, embedding=asked.embeddings,
-            vae=asked.vae, tiny_vae=asked.tiny_vae, base=asked.base, text_encoder=asked.text_encoders,
-            variant=asked.variant, offload=asked.offload, quantize=asked.quantize,
-        )  # fmt: skip
+        return cls(loaded(asked))
 
     def __repr__(self) -> str:
         return f"<Editor of {self.backbone.name!r} on {self.backbone.device}, {_short(self.backbone.dtype)}>"
@@ -112,9 +108,8 @@ class Editor:
         With a `source` caption edits rewrite the caption (mode "caption"); without one they are by words alone, as in
         the paper (mode "words"). Raises ValueError for a picture or settings that can't be used, and, without `anyway`,
         for a picture or a word that a model of a small world does not know: edits of it would be smears. `use_lora`
-        chooses among the LoRAs that were loaded, such as "detail:0.5, style", or "none"; the inversion's edits use the
-        same. `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it
-        unasked.
+        chooses among loaded LoRAs, such as "detail:0.5, style", or "none", for the inversion and its edits. `progress`
+        is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
         """
         if settings is None:
             settings = self.settings(
@@ -161,11 +156,7 @@ class Editor:
 
     def choosing(self, use_lora: str) -> "Editor":
         """This editor with some of the LoRAs that were loaded; ValueError for one that was not. "": with all."""
-        if not use_lora:
-            return self
-        if (choosing := getattr(self.backbone, "choosing", None)) is None:
-            raise ValueError(f"LoRAs {use_lora!r}: this model was loaded without any")
-        return Editor(choosing(use_lora))
+        return Editor(lora_choice(self.backbone, use_lora)) if use_lora else self
 
     def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
         """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
@@ -210,7 +201,7 @@ class Editor:
         `anyway`: edit it with words that a model of a small world does not know, too.
         """
         path, shown = Path(path), image.take(picture)
-        stored, provenance = artifact.load(path)
+        stored, provenance = artifact.load(path, self.backbone.device)
         editor = self.choosing(provenance.settings.use_lora)
         backbone = editor.backbone
         height, width, _ = shown.rgb.shape
@@ -219,7 +210,7 @@ class Editor:
             provenance, path, fingerprint=backbone.fingerprint, model=backbone.name, picture=shown.sha256, frame=frame
         )
         then = replace(state.of(backbone), predicts=provenance.state)
-        return Inversion(editor, shown, _moved(stored, backbone.device), provenance, 0, then, anyway=anyway)
+        return Inversion(editor, shown, stored, provenance, 0, then, anyway=anyway)
 
     def edit(
         self, picture: Any, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None,
@@ -236,7 +227,6 @@ class Editor:
                 source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative,
                 size=size, use_lora=use_lora,
             )  # fmt: skip
-        self.choosing(settings.use_lora)
         shown = image.take(picture)
         height, width, _ = shown.rgb.shape
         plan = Plan.of(
@@ -301,9 +291,7 @@ class Inversion:
 
     @cached_property
     def suits(self) -> bool:
-        """False where a model of a small world, as the bundled one, can't even give the picture back: edits of it will
-        be smears.
-        """
+        """False where a model of a small world can't even give the picture back: edits of it will be smears."""
         try:
             suits.check_picture(self.editor.backbone, self.frame, self.picture.rgb)
         except ValueError:
@@ -380,8 +368,8 @@ class Inversion:
                 source_scale=settings.source_scale,
             )  # fmt: skip
             evaluations = denoise.evaluations
-        kind = str(backbone.dtype).removeprefix("torch.")
-        provenance = replace(self.provenance, state=now.predicts, dtype=kind, device=backbone.device.type)
+        kind, device = _short(backbone.dtype), backbone.device.type
+        provenance = replace(self.provenance, state=now.predicts, dtype=kind, device=device)
         self._again = Inversion(self.editor, self.picture, path, provenance, evaluations, now, anyway=self.anyway)
         return self._again
 
@@ -573,9 +561,7 @@ class Edited:
         evaluations: int, targets: Sequence[str],
     ) -> None:  # fmt: skip
         self.inversion, self.plan, self.network_evaluations = inversion, plan, evaluations
-        self.targets = list(
-            targets
-        )  # the caption after each edit alone, as the network was told; none without captions
+        self.targets = list(targets)  # the caption after each edit alone, as was told; none without captions
         rgb, frame, picture = inversion.decoded(x), inversion.frame, inversion.picture
         if plan.composite:
             rebuilt = np.asarray(inversion.reconstruction)
@@ -683,14 +669,6 @@ def _editor(model: str, device: str, dtype: str) -> Editor:
 
 
 def noise(levels: int, shape: Sequence[int], seed: int) -> Tensor:
-    """One picture's noise (n 1 c h w), the same on every device; drawn from the least noisy level up, as the authors
-    do.
-    """
+    """One picture's noise (n 1 c h w), the same on every device; drawn from the least noisy level up, as theirs."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(levels, 1, *shape, generator=generator).flip(0)
-
-
-def _moved(path: core.Inversion, device: torch.device) -> core.Inversion:
-    x, denoised, base = (v.to(device) for v in (path.x, path.denoised, path.base_denoised))
-    base = denoised if path.base_denoised is path.denoised else base
-    return replace(path, x=x, denoised=denoised, base_denoised=base)

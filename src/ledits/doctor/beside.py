@@ -17,6 +17,7 @@ from torch import Tensor
 from ledits.backbones.flux import GUIDANCE
 from ledits.backbones.network import NetworkBackbone
 from ledits.backbones.own_pipeline import pipeline
+from ledits.backbones.reading import quiet
 from ledits.backbones.schedule import is_flow
 from ledits.method.core import Schedule
 
@@ -48,7 +49,7 @@ def compare(backbone: NetworkBackbone, prompt: str, side: int) -> dict[str, floa
             "generator": torch.Generator().manual_seed(0)}  # fmt: skip
     taken = inspect.signature(pipe.__call__).parameters
     theirs = dict[str, Any]()
-    with _heard(net, theirs, None):
+    with quiet(), _heard(net, theirs, None):
         try:
             pipe(**{name: value for name, value in said.items() if name in taken})
         except _Enough:

@@ -25,6 +25,7 @@ _STEPS = 12  # of drawing and of inversions here
 _GUIDANCE = 5.0
 _RATIO = 0.5  # of alpha to sigma, where attention is looked at
 _PSNR = 12  # dB: below it a picture is hardly that picture
+_CPU_SIDE = 512
 _FEW = 2  # pictures, where each says nearly the same
 _SIZES = (0.4, 2.2)  # of latents, where the network can't be asked
 
@@ -112,8 +113,8 @@ def claims(backbone: NetworkBackbone, known: Sequence[Known], report: Report) ->
 
 
 def _side(backbone: NetworkBackbone) -> int:
-    """A square that the model was trained at, or 512 pixels where that is more than a check needs on a CPU."""
-    side = int(math.sqrt(backbone.area))
+    """Of a square that the model was trained at; on a CPU 512 pixels at most."""
+    side = min(int(math.sqrt(backbone.area)), _CPU_SIDE if backbone.device.type == "cpu" else backbone.area)
     return side - side % backbone.multiple
 
 
