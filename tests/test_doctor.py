@@ -2,22 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
+import tiny_families
 from ledits import Editor
 from ledits.backbones import load
 from ledits.cli import main
-from ledits.doctor import checks, examine
+from ledits.doctor import beside, checks, examine
 from ledits.doctor.known import Known
 from ledits.doctor.page import page
 from ledits.files import checkpoints
 
-from conftest import random_parts, scheduler, tiny
+from conftest import picture, random_parts, random_xl_parts, scheduler, tiny
 
 
 def rewrite(path, **changes):
@@ -157,6 +159,101 @@ def test_damage_is_found_and_named(model, damage, tmp_path):
     change, name, says = (DAMAGE if model == "scenes" else FLOW_DAMAGE)[damage]
     found = claims(damaged(model, change, tmp_path))
     assert (found[name].verdict, says in found[name].says) == ("wrong", True), found
+
+
+def test_beside_diffusers_a_wrong_prompt_is_found(monkeypatch):
+    """Somebody's network is told something else than in diffusers' pipeline: named by what it is told."""
+    backbone = load("scenes", device="cpu", dtype="float32")
+    embed = type(backbone.prompts).embed
+
+    def louder(self, text):
+        found = embed(self, text)
+        return replace(found, states=1.01 * found.states)
+
+    monkeypatch.setattr(type(backbone.prompts), "embed", louder)
+    check = checks._beside(backbone, "a cat", 128)
+    assert check.verdict == "wrong"
+    assert check.figures["encoder_hidden_states"] == 0.01
+    monkeypatch.setattr(type(backbone.prompts), "embed", embed)
+    assert checks._beside(backbone, "a cat", 128).verdict == "ok"
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl", *tiny_families.MAKE])
+def test_each_family_is_told_what_it_is_in_diffusers_own_pipeline(name, tmp_path):
+    made(name, tmp_path)
+    backbone = load(str(tmp_path), device="cpu", dtype="float32")
+    away = beside.compare(backbone, "a cat", max(32, backbone.multiple))
+    assert away[beside.ANSWER] < 1e-5, away
+    assert len(away) > 2
+
+
+def made(name, folder):
+    """A family's random checkpoint, in a folder."""
+    if name in ("sd", "sdxl"):
+        kind = StableDiffusionXLPipeline if name == "sdxl" else StableDiffusionPipeline
+        pipe = tiny(kind, scheduler("ddim"), random_xl_parts() if name == "sdxl" else random_parts(levels=3))
+    else:
+        pipe = tiny_families.make(name)
+    pipe.save_pretrained(folder)
+
+
+RANDOM = ("sd", "sdxl", "sd3", "flux")
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_of_random_weights_it_says_what_can_not_be_told(name, tmp_path):
+    """And an empty block of them is found and named all the same."""
+    made(name, tmp_path)
+    editor = Editor(str(tmp_path), device="cpu", dtype="float32")
+    report = examine(editor, known=Known.scenes(64))
+    verdicts = {check.name: check.verdict for check in report.checks}
+    assert verdicts["what it predicts"] == verdicts["what it reads"] == "can't tell", report.to_json()
+    assert verdicts["weights"] == verdicts["beside diffusers"] == verdicts["reconstruction"] == "ok", report.to_json()
+    part, block = ("unet", "resnets.0") if name.startswith("sd") and name != "sd3" else ("transformer", "attn.to_q")
+    tensors_of(part, emptied(block))(tmp_path)
+    check = checks._weights(load(str(tmp_path), device="cpu", dtype="float32"))
+    assert (check.verdict, block.split(".")[0] in check.says) == ("wrong", True), check
+
+
+WIDER = {
+    "sd": ("text_encoder", {"hidden_size": 24}), "sdxl": ("text_encoder_2", {"projection_dim": 24}),
+    "sd3": ("text_encoder_3", {"d_model": 24}), "flux": ("text_encoder", {"hidden_size": 24}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIDER)
+def test_a_text_encoder_of_another_width_is_refused_before_loading(name, tmp_path):
+    made(name, tmp_path)
+    part, changes = WIDER[name]
+    rewrite(tmp_path / part / "config.json", **changes)
+    with pytest.raises(ValueError, match=r"have \d+ numbers and its \w+ takes \d+: one of the two is another model's"):
+        load(str(tmp_path), device="cpu")
+
+
+def test_swapped_text_encoders_of_another_kind_are_refused_before_loading(tmp_path):
+    made("flux", tmp_path)
+    swapped("text_encoder", "text_encoder_2")(tmp_path)
+    with pytest.raises(ValueError, match="its text_encoder is a t5, where a CLIPTextModel is needed: two are swapped"):
+        load(str(tmp_path), device="cpu")
+
+
+def test_the_published_tests_say_how_far_off_they_lie(tmp_path, capsys):
+    """Of random weights: what is told is how far, and that is all."""
+    made("sd", tmp_path / "sd")
+    picture(width=64, height=64).save(tmp_path / "cat_6.png")
+    options = ["--model", str(tmp_path / "sd"), "--device", "cpu", "--json", "-o", str(tmp_path / "d.html")]
+    with pytest.raises(SystemExit):
+        main(["doctor", *options, "--published", str(tmp_path / "cat_6.png")])
+    said = json.loads(capsys.readouterr().out)
+    (check,) = [check for check in said["checks"] if check["name"] == "published tests"]
+    assert check["verdict"] == "can't tell"
+    assert len(check["figures"]["here"]) == len(check["figures"]["published"]) == 9
+    assert "Stable Diffusion 1.5 in float16" in check["says"]
+    made("sd3", tmp_path / "sd3")
+    with pytest.raises(SystemExit):
+        main(["doctor", "--model", str(tmp_path / "sd3"), "--device", "cpu", "--published", str(tmp_path / "cat_6.png"),
+              "-o", str(tmp_path / "e.html")])  # fmt: skip
+    assert "no published numbers for a StableDiffusion3Pipeline" in capsys.readouterr().err
 
 
 def test_random_weights_are_said_to_be_nothing_that_can_be_told(tmp_path, capsys):

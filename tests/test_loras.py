@@ -1,5 +1,6 @@
 """LoRAs on SDXL and FLUX, as trainers write them: the latents of diffusers' pipeline; chosen by name for a request."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -206,6 +207,37 @@ def test_a_kept_inversion_brings_its_choice_along(both, tmp_path):
     assert (both.repeat(picture(), edited.recipe).rgb == edited.rgb).all()
     without = Editor(both.backbone.choosing("none"))
     assert without.edit(picture(), "+cat", steps=3).recipe.additions == ()
+
+
+OPENED = {
+    "chosen with its weight, loaded at another": (["ONE:0.5", "TWO"], "xl-kohya:0.3", ["ONE", "TWO:0.9"], True),
+    "chosen without a weight, loaded at the same": (["ONE:0.5", "TWO"], "xl-kohya", ["TWO"], True),
+    "chosen without a weight, loaded at another": (["ONE:0.5", "TWO"], "xl-kohya", ["TWO:0.9"], False),
+    "another file of the same name": (["TWO"], "xl-kohya:0.3", ["OTHER"], False),
+    "nothing chosen, others loaded": (["ONE:0.5", "TWO"], None, ["ONE:0.5"], False),
+    "nothing chosen, none loaded": (["ONE:0.5"], None, [], False),
+    "none chosen, others loaded": (["ONE:0.5"], "none", ["ONE", "TWO"], True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
+@pytest.mark.parametrize("case", OPENED)
+def test_which_inversions_are_taken_as_they_are(home, tmp_path, case):
+    """All others are predicted again by what acts now, and then replay as exactly."""
+    loaded, use, then, taken = OPENED[case]
+    (tmp_path / "other").mkdir()
+    save_file({n: 2 * each for n, each in load_file(home / TWO).items()}, tmp_path / "other" / TWO)
+    files = {"ONE": home / ONE, "TWO": home / TWO, "OTHER": tmp_path / "other" / TWO}
+
+    def editor(said):
+        return Editor(
+            str(home / "xl"), lora=[re.sub("^[A-Z]+", lambda m: str(files[m[0]]), each) for each in said], **CPU
+        )
+
+    editor(loaded).invert(picture(), steps=2, use_lora=use).save(tmp_path / "a.safetensors")
+    opened = editor(then).open_inversion(tmp_path / "a.safetensors", picture())
+    assert (opened.current() is opened) == taken
+    assert opened.latent_error() < 1e-5
 
 
 def test_a_choice_of_what_is_not_loaded_is_one_sentence(both, home, tmp_path):

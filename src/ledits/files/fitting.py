@@ -7,7 +7,7 @@ from typing import Any
 
 Configs = Mapping[str, Mapping[str, Any]]
 # What a size is called, where it is said, and where the network says it.
-_Sizes = tuple[str, Callable[[Configs], int], Callable[[Mapping[str, Any]], int | tuple[int, ...]]]
+_Sizes = tuple[str, Callable[[Configs], Any], Callable[[Mapping[str, Any]], Any]]
 
 
 def _states(unet: Mapping[str, Any]) -> int:
@@ -20,15 +20,15 @@ def _told(unet: Mapping[str, Any]) -> tuple[int, ...]:
     return told - 6 * each, told - 5 * each
 
 
-def _width(part: str, name: str = "hidden_size") -> Callable[[Configs], int]:
-    def read(configs: Configs) -> int:
+def _width(part: str, name: str = "hidden_size") -> Callable[[Configs], Any]:
+    def read(configs: Configs) -> Any:
         config = configs[part]
         return config.get("text_config", config).get(name) or config[name]
 
     return read
 
 
-def _both(name: str) -> Callable[[Configs], int]:
+def _both(name: str) -> Callable[[Configs], Any]:
     return lambda configs: sum(configs[part][name] for part in ("text_encoder", "text_encoder_2") if part in configs)
 
 
@@ -75,8 +75,8 @@ def refused(family: str, network: str, configs: Configs, classes: Mapping[str, s
             has, takes = given(configs), wanted(configs[network])
         except (KeyError, TypeError, AttributeError):
             continue
-        accepted = [each for each in (takes if isinstance(takes, tuple) else (takes,)) if isinstance(each, int)]
-        if isinstance(has, int) and accepted and has not in accepted:
+        accepted = takes if isinstance(takes, tuple) else (takes,)
+        if isinstance(has, int) and isinstance(accepted[0], int) and has not in accepted:
             return (
                 f"its {what} have {has} numbers and its {network} takes {accepted[0]}: one of the two is another "
                 "model's"

@@ -60,11 +60,11 @@ def numbers(test: Published, parts: Mapping[str, Any], scheduler: Mapping[str, A
     """The nine numbers as the pipelines here have them, of the picture that the test is of."""
     sde = {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}
     own: Any = DPMSolverMultistepScheduler
-    given = {name: parts.get(name) for name in ("vae", "unet", "text_encoder", "text_encoder_2", "tokenizer",
-                                                "tokenizer_2") if name in parts}  # fmt: skip
+    known = ("vae", "unet", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+    given: dict[str, Any] = {name: parts[name] for name in known if name in parts}
     if test.pipeline is LEditsPPPipelineStableDiffusion:
         given |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipe = test.pipeline(**given, scheduler=own.from_config({**scheduler, **sde}))
+    pipe: Any = test.pipeline(**given, scheduler=own.from_config({**scheduler, **sde}))
     pipe.set_progress_bar_config(disable=True)
     shown = Image.open(picture).convert("RGB").resize((SIDE, SIDE))
     generator = torch.Generator().manual_seed(0)
