@@ -14,6 +14,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
+from ledits.backbones import zeros
 from ledits.backbones.flux import GUIDANCE
 from ledits.backbones.network import NetworkBackbone
 from ledits.backbones.own_pipeline import pipeline
@@ -42,14 +43,15 @@ def compare(backbone: NetworkBackbone, prompt: str, side: int) -> dict[str, floa
     flow, net = is_flow(scheduler), getattr(backbone.net, "_orig_mod", backbone.net)
     kind: Any = FlowMatchEulerDiscreteScheduler if flow else DDIMScheduler
     # A single step at a terminal level is one by zero in diffusers.
-    pipe = pipeline(family, parts, index, kind.from_config(scheduler, **({"shift_terminal": None} if flow else {})))
+    plain = {"shift_terminal": None} if flow else {"clip_sample": False}
+    pipe = pipeline(family, parts, index, kind.from_config(scheduler, **plain))
     pipe.set_progress_bar_config(disable=True)
     guided = GUIDANCE if getattr(net.config, "guidance_embeds", False) else _UNGUIDED.get(family, 1.0)
     said = {**_ALONE, "guidance_scale": guided, "prompt": prompt, "height": side, "width": side,
             "generator": torch.Generator().manual_seed(0)}  # fmt: skip
     taken = inspect.signature(pipe.__call__).parameters
     theirs = dict[str, Any]()
-    with quiet(), _heard(net, theirs, None):
+    with quiet(), zeros.unmerged(net), _heard(net, theirs, None):
         try:
             pipe(**{name: value for name, value in said.items() if name in taken})
         except _Enough:
