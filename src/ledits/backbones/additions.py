@@ -80,7 +80,7 @@ def _adapt(pipe: Any, name: str, asked: Lora, checkpoint: Checkpoint) -> str:
         raise ValueError("a LoRA needs the package peft: pip install peft")
     file = files.told(path)
     if file.kind != "lora":
-        raise ValueError(f"{path.name} is {files.a(file.kind)} and no LoRA")
+        raise ValueError(f"{path.name} is {files.with_article(file.kind)} and no LoRA")
     if file.note:
         raise ValueError(f"{path.name} is a LyCORIS of kind {file.note}, which diffusers does not read: use a LoRA")
     if file.family is not None and file.family != checkpoint.family:
@@ -116,7 +116,7 @@ def _learn(pipe: Any, asked: Embedding, checkpoint: Checkpoint) -> str:
     file = files.told(path)
     vectors = files.embedding(file.header)
     if file.kind != "embedding":
-        raise ValueError(f"{path.name} is {files.a(file.kind)} and no embedding")
+        raise ValueError(f"{path.name} is {files.with_article(file.kind)} and no embedding")
     if not hasattr(pipe, "load_textual_inversion"):
         raise ValueError(f"embedding {path.name}: a {checkpoint.family} takes none")
     pairs = [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")]

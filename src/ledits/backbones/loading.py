@@ -14,7 +14,7 @@ from ledits.backbones.lora import Loaded
 from ledits.errors import LeditsError
 from ledits.files import checkpoints
 from ledits.files.checkpoints import Checkpoint
-from ledits.files.single import File, a, prediction, told, unusable
+from ledits.files.single import File, prediction, told, unusable, with_article
 
 
 def backbone(asked: Loading, *, packed: bool) -> Any:
@@ -77,7 +77,7 @@ def _file(asked: Loading) -> File | None:
             option = {"lora": "lora", "embedding": "embedding", "vae": "vae", "tiny vae": "tiny_vae",
                       "text encoder": "text_encoder"}[file.kind]  # fmt: skip
             raise ValueError(
-                f"model {asked.model!r} is {a(file.kind)} and no model: give it as {option}, beside a model"
+                f"model {asked.model!r} is {with_article(file.kind)} and no model: give it as {option}, beside a model"
             )
     elif asked.transformer is None:
         return None

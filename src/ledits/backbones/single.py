@@ -82,7 +82,8 @@ def vae(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The autoencoder of a file, with the configuration that the checkpoint has of its own."""
     if file.kind != "vae" or file.path.suffix == ".gguf":
         raise ValueError(
-            f"{file.path.name} is {single.a(file.kind)}, where an autoencoder is needed: a .safetensors file of one"
+            f"{file.path.name} is {single.with_article(file.kind)}, where an autoencoder is needed: a .safetensors file "
+            "of one"
         )
     with reading.complaints(file.path.name, "vae"):
         tensors = {name: each for name, each in _plain(_read(file.path)).items() if not name.startswith(_BESIDE)}
@@ -97,7 +98,9 @@ def vae(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
 def tiny_vae(file: File, dtype: torch.dtype) -> Any:
     """A small autoencoder of a file; it has one configuration, but for how many channels its latents have."""
     if file.kind != "tiny vae":
-        raise ValueError(f"{file.path.name} is {single.a(file.kind)}, where a tiny autoencoder (TAESD) is needed")
+        raise ValueError(
+            f"{file.path.name} is {single.with_article(file.kind)}, where a tiny autoencoder (TAESD) is needed"
+        )
     with reading.complaints(file.path.name, "tiny vae"):
         tensors = _plain(_read(file.path))
         channels = {each.shape[1] for name, each in tensors.items() if name.startswith("decoder.") and each.dim() == 4}

@@ -128,7 +128,7 @@ def told(path: Path) -> File:
     raise ValueError(f"{path} is a file of weights of a kind that is not known here; its tensors are {some}, ...")
 
 
-def a(kind: str) -> str:
+def with_article(kind: str) -> str:
     """ "a vae", "an embedding"."""
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
