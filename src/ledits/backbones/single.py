@@ -82,8 +82,8 @@ def vae(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The autoencoder of a file, with the configuration that the checkpoint has of its own."""
     if file.kind != "vae" or file.path.suffix == ".gguf":
         raise ValueError(
-            f"{file.path.name} is {single.with_article(file.kind)}, where an autoencoder is needed: a .safetensors file "
-            "of one"
+            f"{file.path.name} is {single.with_article(file.kind)}, where an autoencoder is needed: a .safetensors "
+            "file of one"
         )
     with reading.complaints(file.path.name, "vae"):
         tensors = {name: each for name, each in _plain(_read(file.path)).items() if not name.startswith(_BESIDE)}
