@@ -13,6 +13,8 @@ from ledits import Editor
 from ledits.asked.loading import Lora, chosen, names
 from ledits.backbones import load
 from ledits.backbones.transformer import pack, unpack
+from ledits.cli import main
+from ledits.picture import image
 from ledits.server.schemas import InversionIn
 from serving import png, served
 
@@ -238,6 +240,25 @@ def test_which_inversions_are_taken_as_they_are(home, tmp_path, case):
     opened = editor(then).open_inversion(tmp_path / "a.safetensors", picture())
     assert (opened.current() is opened) == taken
     assert opened.latent_error() < 1e-5
+
+
+def test_the_command_line_chooses_and_repeats_a_choice(home, tmp_path, capsys):
+    picture().save(tmp_path / "a.png")
+    loaded = ["--lora", f"{home / ONE}:0.5", "--lora", str(home / TWO), "--model", str(home / "xl"), "--device", "cpu"]
+    words = ["edit", str(tmp_path / "a.png"), "--dtype", "float32", "--json", *loaded]
+    for more in (["+cat", "--steps", "2", "--use-lora", "xl-kohya:0.3", "-o", str(tmp_path / "b.png")],
+                 ["--recipe", str(tmp_path / "b.png"), "-o", str(tmp_path / "c.png")]):  # fmt: skip
+        with pytest.raises(SystemExit) as exit:
+            main([*words, *more])
+        assert exit.value.code == 0, capsys.readouterr().err
+    made = [image.read_recipe(tmp_path / name) for name in ("b.png", "c.png")]
+    assert made[0] == made[1]
+    assert made[0]["settings"]["use_lora"] == "xl-kohya:0.3"
+    assert (image.read(tmp_path / "b.png").rgb == image.read(tmp_path / "c.png").rgb).all()
+    with pytest.raises(SystemExit) as exit:
+        main([*words, "+cat", "--use-lora", "what", "-o", str(tmp_path / "d.png")])
+    assert exit.value.code == 2
+    assert "'what' is not loaded: xl-diffusers, xl-kohya can be chosen" in capsys.readouterr().out
 
 
 def test_a_choice_of_what_is_not_loaded_is_one_sentence(both, home, tmp_path):

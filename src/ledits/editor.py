@@ -185,7 +185,8 @@ class Editor:
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise ValueError where a recipe was made with other weights, or with other additions to them."""
-        if set(recipe.additions) != set(here := state.additions(self.backbone)):
+        backbone = self.choosing(recipe.settings.use_lora).backbone
+        if set(recipe.additions) != set(here := state.additions(backbone)):
             lacking = ", ".join(sorted(set(recipe.additions) - set(here)))
             said = f"with {lacking}, which is not loaded" if lacking else f"without {', '.join(here)}"
             raise ValueError(f"the recipe was made {said}: load the model as it was then")
@@ -241,7 +242,7 @@ class Editor:
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
         """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
-        self.choosing(recipe.settings.use_lora).check_recipe(recipe)
+        self.check_recipe(recipe)
         inversion = self.invert(picture, recipe.settings, anyway=True)
         replay = (inversion if recipe.levels is None else inversion.only(recipe.levels)).steps(
             *map(parse, recipe.edits), region=recipe.masks(), mask=recipe.mask, composite=recipe.composite,
