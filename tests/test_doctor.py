@@ -205,7 +205,8 @@ def test_of_random_weights_it_says_what_can_not_be_told(name, tmp_path):
     """And an empty block of them is found and named all the same."""
     made(name, tmp_path)
     editor = Editor(str(tmp_path), device="cpu", dtype="float32")
-    report = examine(editor, known=Known.scenes(64))
+    editor.backbone.area = 64**2  # FLUX's are trained at 1024, and this one's autoencoder makes a picture half as large
+    report = examine(editor)
     verdicts = {check.name: check.verdict for check in report.checks}
     assert verdicts["what it predicts"] == verdicts["what it reads"] == "can't tell", report.to_json()
     assert verdicts["weights"] == verdicts["beside diffusers"] == verdicts["reconstruction"] == "ok", report.to_json()
@@ -216,7 +217,7 @@ def test_of_random_weights_it_says_what_can_not_be_told(name, tmp_path):
 
 
 WIDER = {
-    "sd": ("text_encoder", {"hidden_size": 24}), "sdxl": ("text_encoder_2", {"projection_dim": 24}),
+    "sd": ("text_encoder", {"hidden_size": 24}), "sdxl": ("text_encoder_2", {"projection_dim": 20}),
     "sd3": ("text_encoder_3", {"d_model": 24}), "flux": ("text_encoder", {"hidden_size": 24}),
 }  # fmt: skip
 
