@@ -28,7 +28,7 @@ _SCHEDULES: Mapping[str, Mapping[str, Any]] = {
     "squaredcos_cap_v2": {"beta_schedule": "squaredcos_cap_v2", "beta_start": 0.0001, "beta_end": 0.02},
 }
 _BETTER = 0.8  # of the error: what another reading has to be under, to be believed
-KNOWS = 0.9  # of what is left by who knows nothing but how large latents are: a network that was trained is under it
+_KNOWS = 0.9  # of what is left by who knows nothing but how large latents are: a network that was trained is under it
 _STEP, _MOST = 2**0.5, 8.0  # of sizes that are tried
 _EQUAL = 0.02  # of alpha: schedules that are nearer are one
 
@@ -62,11 +62,15 @@ class Found:
     def best(self) -> str:
         """The reading that explains the network best, where it is one that can be believed; else the own."""
         name = min(self.errors, key=lambda each: self.errors[each])
-        return name if self.errors[name] < min(_BETTER * self.errors[""], KNOWS) else ""
+        return name if self.errors[name] < _BETTER * self.errors[""] and self._explains(name) else ""
 
     @property
     def trained(self) -> bool:
-        return min(self.errors.values()) < KNOWS
+        return any(map(self._explains, self.errors))
+
+    def _explains(self, name: str) -> bool:
+        """Whether a reading tells the network from one that knows nothing; a size was chosen among many."""
+        return self.errors[name] < _KNOWS * (_BETTER if name == SIZE else 1)
 
 
 SIZE = "latents of another size"  # a reading's name
