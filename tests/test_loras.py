@@ -268,8 +268,11 @@ def test_a_choice_of_what_is_not_loaded_is_one_sentence(both, home, tmp_path):
         lambda: plain.open_inversion(tmp_path / "a.safetensors", picture()),
         lambda: plain.edit(picture(), "+cat", use_lora="xl-kohya"),
     ):
-        with pytest.raises(ValueError, match="LoRA 'xl-kohya' is not loaded: none can be chosen"):
+        with pytest.raises(ValueError, match="LoRA 'xl-kohya' is not loaded: the model was loaded without any"):
             call()
+    owned = Editor.from_pipe(StableDiffusionXLPipeline.from_pretrained(home / "xl"))
+    with pytest.raises(ValueError, match=r"a pipeline's own are chosen in it, by pipe\.set_adapters"):
+        owned.edit(picture(), "+cat", use_lora="none")
     with pytest.raises(ValueError, match="'what' is not loaded: xl-diffusers, xl-kohya can be chosen, or none"):
         both.invert(picture(), use_lora="what:0.5")
     with pytest.raises(ValueError, match="each once"):

@@ -66,7 +66,10 @@ class Adapters:
         by_name, found = {each.name: each for each in self.loaded}, dict[str, float]()
         for name, weight in chosen(text):
             if (each := by_name.get(name)) is None:
-                raise ValueError(f"LoRA {name!r} is not loaded: {', '.join(by_name) or 'none'} can be chosen, or none")
+                there = (
+                    f"{', '.join(by_name)} can be chosen, or none" if by_name else "the model was loaded without any"
+                )
+                raise ValueError(f"LoRA {name!r} is not loaded: {there}")
             found[each.adapter] = each.weight if weight is None else weight
         return found
 

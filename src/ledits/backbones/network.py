@@ -133,6 +133,8 @@ class NetworkBackbone:
         """The same model with some of its LoRAs, such as "detail:0.5, style", or "none" of them; "" is all of them, as
         they were loaded. Both share every network, and may be used at once. ValueError for one that is not loaded.
         """
+        if self._added is None:
+            raise ValueError(f"LoRAs {loras!r}: a pipeline's own are chosen in it, by pipe.set_adapters")
         adapters = self._adapters or Adapters((), self.net, ())
         chosen = adapters.choice(loras) if loras else adapters.usual
         if chosen == self._acting:
