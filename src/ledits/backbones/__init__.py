@@ -15,7 +15,7 @@ from ledits.files.checkpoints import BUNDLED
 from ledits.files.defaults import Defaults
 from ledits.method.core import Denoiser, Schedule
 
-__all__ = ["BUNDLED", "DTYPES", "Backbone", "Loading", "fingerprint", "from_pipe", "load"]
+__all__ = ["BUNDLED", "DTYPES", "Backbone", "Loading", "fingerprint", "from_pipe", "load", "loaded", "lora_choice"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -99,9 +99,21 @@ def load(
         tiny_vae=None if tiny_vae is None else str(tiny_vae), loras=tuple(map(Lora.of, lora)),
         embeddings=tuple(map(Embedding.of, embedding)),
     )  # fmt: skip
+    return loaded(asked, packed=packed)
+
+
+def loaded(asked: Loading, *, packed: bool = True) -> Backbone:
+    """`load`, of what was checked before."""
     from ledits.backbones import loading
 
     return loading.backbone(asked, packed=packed)
+
+
+def lora_choice(backbone: Backbone, loras: str) -> Backbone:
+    """The same model with some of the LoRAs that it was loaded with; ValueError where it was not loaded with them."""
+    if (choosing := getattr(backbone, "choosing", None)) is None:
+        raise ValueError(f"LoRAs {loras!r}: this model was loaded without any")
+    return choosing(loras)
 
 
 def from_pipe(pipe: Any) -> Backbone:
@@ -109,8 +121,11 @@ def from_pipe(pipe: Any) -> Backbone:
     that it was set up with go on working. ValueError for one of no family that is known.
     """
     kind = type(pipe).__name__
-    _, known = families.find(kind, f"a pipeline of {kind}")
-    return known.load().backbone(
-        pipe.components, pipe.scheduler.config, name=kind, fingerprint="", index=modular.told(kind, pipe.config),
+    family, known = families.find(kind, f"a pipeline of {kind}")
+    index = modular.told(kind, pipe.config)
+    made = known.load().backbone(
+        pipe.components, pipe.scheduler.config, name=kind, fingerprint="", index=index,
         device=torch.device(pipe._execution_device),
     )  # fmt: skip
+    made.made_of = family, pipe.components, index
+    return made

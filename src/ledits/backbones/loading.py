@@ -10,10 +10,11 @@ import torch
 from ledits.asked.loading import Loading
 from ledits.backbones import hub, reading
 from ledits.backbones.digest import fingerprint
+from ledits.backbones.lora import Loaded
 from ledits.errors import LeditsError
 from ledits.files import checkpoints, families
 from ledits.files.checkpoints import Checkpoint
-from ledits.files.single import File, prediction, told
+from ledits.files.single import File, prediction, told, unusable, with_article
 
 
 def backbone(asked: Loading, *, packed: bool) -> Any:
@@ -37,10 +38,12 @@ def backbone(asked: Loading, *, packed: bool) -> Any:
 
         quantized = large.quantization(asked.quantize, checkpoint, dtype)
     parts = reading.parts(checkpoint, dtype, kinds, given=given, quantization=quantized)
+    loras = list[Loaded]()
     if asked.loras or asked.embeddings:
         from ledits.backbones import additions as added
 
-        additions += added.apply(parts, checkpoint, asked.loras, asked.embeddings)
+        words, loras = added.apply(parts, checkpoint, asked.loras, asked.embeddings)
+        additions += words
     family = checkpoint.known.load()
     if settle := getattr(family, "settle", None):
         settle(parts)
@@ -56,7 +59,8 @@ def backbone(asked: Loading, *, packed: bool) -> Any:
         raise
     except Exception as error:
         raise reading.broken(asked.model, "configuration", error) from error
-    made.added(tuple(additions))
+    made.made_of = checkpoint.family, parts, checkpoint.index
+    made.added(tuple(additions), loras)
     if asked.tiny_vae is not None:
         from ledits.backbones import additions as added
 
@@ -73,10 +77,15 @@ def _file(asked: Loading) -> File | None:
             option = {"lora": "lora", "embedding": "embedding", "vae": "vae", "tiny vae": "tiny_vae",
                       "text encoder": "text_encoder"}[file.kind]  # fmt: skip
             raise ValueError(
-                f"model {asked.model!r} is a {file.kind} and no model: give it as {option}, beside a model"
+                f"model {asked.model!r} is {with_article(file.kind)} and no model: give it as {option}, beside a model"
             )
-        return file
-    return None if asked.transformer is None else told(Path(asked.transformer))
+    elif asked.transformer is None:
+        return None
+    else:
+        file = told(Path(asked.transformer))
+    if refused := unusable(file):
+        raise ValueError(f"{file.path} can't be edited with: {refused}")
+    return file
 
 
 def _checkpoint(asked: Loading, file: File | None, where: torch.device) -> Checkpoint:

@@ -54,21 +54,31 @@ class Refused(ValueError):
 @contextmanager
 def complaints(name: str, part: str) -> Generator[None]:
     """Whatever a broken file makes these libraries raise or say, it is the checkpoint that is broken."""
-    libraries = (diffusers_logging, transformers_logging)
     # One that stops half way leaves the process's own number format as it was for its weights.
-    usual, loud = torch.get_default_dtype(), [library.get_verbosity() for library in libraries]
-    bars = [library.is_progress_bar_enabled() for library in libraries]
+    usual = torch.get_default_dtype()
     try:
-        for library in libraries:
-            library.set_verbosity_error()
-            library.disable_progress_bar()
-        yield
+        with quiet():
+            yield
     except Refused:
         raise
     except Exception as error:
         raise broken(name, part, error) from error
     finally:
         torch.set_default_dtype(usual)
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Neither warnings nor bars of the libraries that models are made with."""
+    libraries = (diffusers_logging, transformers_logging)
+    loud = [library.get_verbosity() for library in libraries]
+    bars = [library.is_progress_bar_enabled() for library in libraries]
+    try:
+        for library in libraries:
+            library.set_verbosity_error()
+            library.disable_progress_bar()
+        yield
+    finally:
         for library, level, bar in zip(libraries, loud, bars, strict=True):
             library.set_verbosity(level)
             if bar:

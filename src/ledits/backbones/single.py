@@ -1,5 +1,6 @@
 """A file's tensors as parts: converted by diffusers where it knows the layout, every tensor accounted for."""
 
+import re
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
@@ -21,6 +22,10 @@ from ledits.files.single import PREFIXES, File
 _SCALES = (".scale_weight", ".weight_scale")
 _MARKS = ("scaled_fp8", ".scale_input", ".input_scale", ".comfy_quant")
 _VAE = ("first_stage_model.", "vae.", "")
+# Of late transformers leaves a part of the names of CLIP's tensors out, and so do files that are made of its folders.
+_SHORTENED = re.compile(
+    r"^(cond_stage_model|conditioner\.embedders\.0)\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)"
+)
 # What lies in such files beside the weights that are used.
 _BESIDE = ("model_ema.", "loss.", "first_stage_model.loss.")
 
@@ -29,7 +34,11 @@ def whole(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, A
     """Network, autoencoder and text encoders of a file of Stable Diffusion 1.x, 2.x or XL."""
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
 
-    tensors = {name: each for name, each in _plain(_read(file.path)).items() if not name.startswith(_BESIDE)}
+    tensors = {
+        _SHORTENED.sub(r"\1.transformer.text_model.", name): each
+        for name, each in _plain(_read(file.path)).items()
+        if not name.startswith(_BESIDE)
+    }
     found = dict[str, Any]()
     with reading.complaints(checkpoint.name, "unet"):
         found["unet"] = _converted("UNet2DConditionModel", _under(tensors, file.prefix), checkpoint, "unet", dtype)
@@ -72,7 +81,8 @@ def vae(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The autoencoder of a file, with the configuration that the checkpoint has of its own."""
     if file.kind != "vae" or file.path.suffix == ".gguf":
         raise ValueError(
-            f"{file.path.name} is a {file.kind}, where an autoencoder is needed: a .safetensors file of one"
+            f"{file.path.name} is {single.with_article(file.kind)}, where an autoencoder is needed: a .safetensors "
+            "file of one"
         )
     with reading.complaints(file.path.name, "vae"):
         tensors = {name: each for name, each in _plain(_read(file.path)).items() if not name.startswith(_BESIDE)}
@@ -87,7 +97,9 @@ def vae(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
 def tiny_vae(file: File, dtype: torch.dtype) -> Any:
     """A small autoencoder of a file; it has one configuration, but for how many channels its latents have."""
     if file.kind != "tiny vae":
-        raise ValueError(f"{file.path.name} is a {file.kind}, where a tiny autoencoder (TAESD) is needed")
+        raise ValueError(
+            f"{file.path.name} is {single.with_article(file.kind)}, where a tiny autoencoder (TAESD) is needed"
+        )
     with reading.complaints(file.path.name, "tiny vae"):
         tensors = _plain(_read(file.path))
         channels = {each.shape[1] for name, each in tensors.items() if name.startswith("decoder.") and each.dim() == 4}

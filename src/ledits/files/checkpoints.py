@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ledits.errors import LeditsError
-from ledits.files import cache, configs, families, modular, single
+from ledits.files import cache, configs, families, fitting, modular, single
 from ledits.files.defaults import WHOLE, Defaults
 
 # The small models: the one that is used where none is named, and all of them.
@@ -202,6 +202,9 @@ def examine(folder: Path, model: str) -> Checkpoint:
             found[part] = configs.config(places[part] / "config.json", model)
     if refused := other_channels(found.get("unet"), found.get("vae")):
         raise ValueError(f"model {model!r} can't be edited with: {refused}")
+    encoders = {part: known.parts[part][0] for part in found if part.startswith("text_encoder")}
+    if refused := fitting.refused(family, known.network, found, encoders):
+        raise ValueError(f"model {model!r} is broken: {refused}")
     return Checkpoint(model, folder, family, known, said, scheduler, own(folder, model), found, places)
 
 
@@ -213,13 +216,8 @@ _WIDTHS = {768: "stable-diffusion-1", 1024: "stable-diffusion-2"}
 def layout(file: single.File) -> Path:
     """The folder with the configurations of a file's family; ValueError where there is none for it."""
     network, where = file.network(), Path(__file__).parent / "layouts"
-    if (takes := next((each.shape[1] for name, each in network.items() if name in _FIRST), 4)) != 4:
-        refused = other_channels({"in_channels": takes}, {"latent_channels": 4})
+    if refused := single.unusable(file):
         raise ValueError(f"{file.path} can't be edited with: {refused}")
-    if any(name.startswith("conditioner.embedders.0.model.") for name in file.header.tensors):
-        raise ValueError(f"{file.path} is SDXL's refiner, which a file does not say all of: use its folder")
-    if "edm_mean" in file.header.tensors:
-        raise ValueError(f"{file.path} can't be edited with: its scheduler is one of EDM, which is not known here")
     if file.family == "StableDiffusionPipeline":
         width = next((each.shape[-1] for name, each in network.items() if name.endswith("attn2.to_k.weight")), None)
         if width not in _WIDTHS:
@@ -228,9 +226,6 @@ def layout(file: single.File) -> Path:
             )
         return where / _WIDTHS[width]
     return where / _LAYOUTS[str(file.family)]
-
-
-_FIRST = ("input_blocks.0.0.weight", "conv_in.weight")  # of a UNet, which takes the picture
 
 
 def unknown_scheduler(config: Mapping[str, Any]) -> str:

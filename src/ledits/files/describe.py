@@ -125,6 +125,8 @@ def _layout(found: single.File) -> str:
 
 
 def _model(found: single.File) -> dict[str, Any]:
+    if refused := single.unusable(found):
+        return {"works": False, "edits": f"no: {refused}"}
     if found.kind == "network":
         return {"works": True, "edits": f"{_EDITS}, with --base FOLDER for its text encoders and autoencoder"}
     try:
