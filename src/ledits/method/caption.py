@@ -52,13 +52,16 @@ def edit(
     A tensor sent in after a step takes the place of its x, as in `core.edit`.
     """
     base = inversion.base_prompt
-    told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
-    located, looks = _located(denoise, inversion, concepts, told, known)
+    told = told or [Told.of(c.prompt, base) for c in concepts]
+    # What changes several things is several edits: each is found, and moves, by itself.
+    parts = [(k, part) for k, captions in enumerate(told) for part in captions.parts or (captions,)]
+    each = [replace(concepts[k], prompt=part.target) for k, part in parts]
+    located, looks = _located(denoise, inversion, each, [part for _, part in parts], known)
     directions, of = list[Concept](), list[int]()
-    for k, (concept, captions) in enumerate(zip(located, told, strict=True)):
+    for (k, captions), concept, look in zip(parts, located, looks, strict=True):
         if captions.target == base:
             continue  # it asks for what is there
-        for direction in spans(concept, captions, inversion, looks[k], drop_source_late=drop_source_late):
+        for direction in spans(concept, captions, inversion, look, drop_source_late=drop_source_late):
             directions.append(direction)
             of.append(k)
     regions = [concept.region for concept in located if concept.region is not None]
@@ -71,7 +74,7 @@ def edit(
             path = inversion.x[step.i + 1].float()
             x = path + inside * (step.x - path)
         for k, mask in zip(of, step.masks, strict=True):
-            masks[k] += mask  # an edit's directions take turns
+            masks[k] = masks[k].maximum(mask)
         # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
         begun = begun or any(direction.active(step.i) for direction in directions)
         sent = yield replace(step, x=x, masks=masks)
@@ -136,7 +139,7 @@ def _located(
     if not concepts:
         return [], []
     known, base = known or Known(), inversion.base_prompt
-    told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
+    told = told or [Told.of(c.prompt, base) for c in concepts]
     levels, pairs = list(range(0, len(inversion.schedule), _STRIDE)), list(zip(concepts, told, strict=True))
     clear = [t.clear for c, t in pairs if c.scale and c.threshold is None and t.clear != base]
     asked = [*(t.target for c, t in pairs if c.scale), *clear]

@@ -305,10 +305,11 @@ class LEditsPP(DiffusionPipeline):
             return ready[k, text]
 
         def with_prompts(k: int, told: Told) -> Told:
-            *captions, wide, stays = told
-            return Told._make(
-                [*(embedded(k, text) for text in captions), wide, tuple(embedded(k, text) for text in stays)]
-            )
+            *captions, wide, stays, parts = told
+            return Told(
+                *(embedded(k, text) for text in captions), wide, tuple(embedded(k, text) for text in stays),
+                tuple(with_prompts(k, part) for part in parts),
+            )  # fmt: skip
 
         world = suits.world(backbone.name)
         emptied = world.emptied if world else None
