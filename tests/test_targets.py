@@ -235,7 +235,8 @@ def test_what_was_written_wrongly_once(source, edit, expected):
     ("a fox and a star on a beach", "an owl on a beach", ["an owl and a star on a beach", "a fox on a beach"]),
     ("a fox on a beach", "an owl in the snow", ["an owl on a beach", "a fox in the snow"]),
     ("a photo of a man and a dog in a park", "a photo of a woman and a cat at night",
-     ["a photo of a woman and a dog in a park", "a photo of a man and a cat in a park", "a photo of a man and a dog at night"]),
+     ["a photo of a woman and a dog in a park", "a photo of a man and a cat in a park",
+      "a photo of a man and a dog at night"]),
     ("a fox on a bed", "a pencil sketch of an owl on a bed", ["an owl on a bed", "a pencil sketch of a fox on a bed"]),
     ("a red ball and a blue ball on a bed", "a star in the snow",
      ["a star and a blue ball on a bed", "a red ball on a bed", "a red ball and a blue ball in the snow"]),
@@ -244,7 +245,7 @@ def test_what_was_written_wrongly_once(source, edit, expected):
     ("a fox and a star on a beach", "a fox on a beach", ["a fox on a beach"]),
     ("a fox and a star on a beach", "an empty beach", ["an empty beach"]),
     ("a fox on a beach", "a fox and a dog on a beach", ["a fox and a dog on a beach"]),
-    ("a fox asleep", "two dogs run across a field", ["two dogs run across a field"]),
+    ("a fox sleeps", "it rains", ["it rains"]),
 ])  # fmt: skip
 def test_a_caption_that_changes_several_things_is_told_in_parts(source, target, expected):
     assert parts(source, target) == expected

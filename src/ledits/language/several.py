@@ -112,10 +112,8 @@ def parts(source: str, target: str, emptied: str | None = None) -> list[str]:
     if not there or not wanted:
         return [target]
     found = list[str]()
-    names = [
-        [tuple(words.keys(text[start:end])) for start, end in spans] for text, spans in ((old, there), (new, wanted))
-    ]
-    for kind, i, j, a, b in SequenceMatcher(None, *names, autojunk=False).get_opcodes():
+    was, becomes = ([tuple(words.keys(text[i:j])) for i, j in spans] for text, spans in ((old, there), (new, wanted)))
+    for kind, i, j, a, b in SequenceMatcher(None, was, becomes, autojunk=False).get_opcodes():
         if kind == "insert" or b - a > j - i:
             return [target]  # what is new beside the others is said of one of them
         if kind == "equal":
@@ -129,12 +127,11 @@ def parts(source: str, target: str, emptied: str | None = None) -> list[str]:
         (old[: there[0].start], new[: wanted[0].start], 0),
         (old[there[-1].end :], new[wanted[-1].end :], there[-1].end),
     )
-    for was, becomes, at in around:
-        changed = _changes(was, becomes)
-        if not becomes and was:
-            return [target]  # a place alone is not left out: "an empty beach"
-        if changed:
-            found.append(words.join([*old[:at], *becomes, *old[at + len(was) :]]))
+    for before, behind, at in around:
+        if before and not behind:
+            return [target]  # a place is not left out alone: "an empty beach"
+        if _changes(before, behind):
+            found.append(words.join([*old[:at], *behind, *old[at + len(before) :]]))
     whole = together(source, found) if len(found) > 1 else None
     return found if whole is not None and words.keys(words.split(whole)) == words.keys(new) else [target]
 

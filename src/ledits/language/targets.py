@@ -23,6 +23,8 @@ _MOVING = frozenset({
 # What says something of two things at once, which is wrong of one.
 _PLURAL = frozenset({"are", "were", "have", "both", "all", "together", "other", "between"})
 _AGREES = frozenset({"is", "are", "was", "were", "has", "have"})
+# What says where something is, and not what it does or has.
+_PLACING = frozenset({"on", "at", "under", "in", "over", "above", "inside", "outside", "against", "atop"})
 _SINGULAR = {"are": "is", "were": "was", "have": "has"}
 # What often belongs to an act and not to a place: "throwing a ball to a dog".
 _OF_AN_ACT = frozenset(
@@ -113,11 +115,11 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
     elif words.ends_in_position(before[:-1]):  # "A cat on the left and a dog on the right": each has its own place.
         after = after[words.begins_with_position(after) :]
     elif _key(before, -1) == "with" or words.is_participle(_key(before, -1)) or _is_relative(before):
-        if worn := _worn(after):
-            after = after[worn:]
-            next_one = things.name_around(after, things.Span(1, 2)).end if len(after) > 1 else 0
-            if _key(after, 0) == "and" and not _worn(after[next_one:]):  # "with a hat on its head and a dog"
-                return _without(before, 2 if _is_relative(before) else 1, after, phrase)
+        worn = _worn(after)
+        after = after[worn:]
+        name = things.name_around(after, things.Span(1, 2)) if len(after) > 1 else things.Span(0, 0)
+        if worn and _key(after, 0) == "and" and not _worn(after[name.end :]):  # "with a hat on its head and a dog"
+            return _without(before, 2 if _is_relative(before) else 1, after, phrase)
     left, right = _key(before, -1), _key(after, 0)
     if denied := {left, given[begin].key} & {"without", "no", "not"}:
         raise Unsure(f"{min(denied)!r} says that {phrase!r} is not there")
@@ -556,18 +558,7 @@ def _place_alone(after: Sequence[Word], phrase: str, emptied: str | None, *, pla
     backdrop = words.begins_with_backdrop(after)
     if not backdrop and (relation := words.begins_with_relation(after)):
         return _tidy(after[relation:])
-    if not backdrop and right not in {
-        "on",
-        "at",
-        "under",
-        "in",
-        "over",
-        "above",
-        "inside",
-        "outside",
-        "against",
-        "atop",
-    }:
+    if not backdrop and right not in _PLACING:
         raise Unsure(f"what follows {phrase!r} may be about it")
     if right in {"in", "inside"} and _key(after, 1) != "the" and not (placed or backdrop):
         raise Unsure(f"what follows {phrase!r} may be what it wears")

@@ -306,9 +306,11 @@ class LEditsPP(DiffusionPipeline):
 
         def with_prompts(k: int, told: Told) -> Told:
             *captions, wide, stays, parts = told
-            return Told(
-                *(embedded(k, text) for text in captions), wide, tuple(embedded(k, text) for text in stays),
-                tuple(with_prompts(k, part) for part in parts),
+            return Told._make(
+                [
+                    *(embedded(k, text) for text in captions), wide, tuple(embedded(k, text) for text in stays),
+                    tuple(with_prompts(k, part) for part in parts),
+                ]
             )  # fmt: skip
 
         world = suits.world(backbone.name)
