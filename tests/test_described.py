@@ -12,7 +12,7 @@ from ledits.asked.settings import Settings
 from ledits.method import caption as described
 from ledits.method import core
 from ledits.method.core import Concept
-from ledits.method.told import Told
+from ledits.method.told import Told, for_pictures
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise
 from ledits.scenes.samples import SIDE
@@ -244,6 +244,29 @@ def test_regions_of_several_things_are_shared_out(random_model):
     assert not shared[0][~nearer].any()
     assert not shared[1][nearer].any()
     assert torch.equal(shared[0] + shared[1] > 0, (plain[0] + plain[1] + shared[0] + shared[1]) > 0)
+
+
+def test_what_changes_several_things_is_several_edits(random_model):
+    """The same bits, whatever edits it is beside; not where a share of the picture is given, which is of the whole."""
+    model, base = random_model(), ("a cat and a fox", "a cat")
+    inversion = inverted(model, 2, base)
+    one, other, star = ("a dog and a fox", "a dog"), ("a cat and an owl", "a cat"), "a star"
+    whole = Told.of(("a dog and an owl", "a dog"), base)._replace(parts=(Told.of(one, base), Told.of(other, base)))
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+
+        def replayed(*edits, threshold=None):
+            asked = [Concept(told.target, 4.0, threshold) for told in edits]
+            return list(described.edit(denoise, inversion, asked, edits))[-1]
+
+        together, apart = replayed(whole, Told.of(star, base)), replayed(*whole.parts, Told.of(star, base))
+        given = [replayed(told, threshold=0.5).x for told in (whole, whole._replace(parts=()))]
+    assert torch.equal(together.x, apart.x)
+    assert torch.equal(together.masks[0], apart.masks[:2].amax(0))
+    assert torch.equal(*given)
+    # Of many pictures, each in as many parts as it has.
+    first, second = Told.of("x", "a"), Told.of("y", "b")._replace(parts=(Told.of("y1", "b"), Told.of("y2", "b")))
+    (both,) = for_pictures([[first], [second]], ["a", "b"])
+    assert [part.target for part in both.parts] == [("x", "y1"), ("a", "y2")]
 
 
 def test_what_goes_has_a_cell_more_about_it(random_model):

@@ -110,6 +110,8 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
     _check_noun_phrase(given[begin:end], phrase)
     given, agreeing = _agreeing(given, things.Span(begin, end))
     before, after = given[:begin], given[end:]
+    while _key(before, -1) in words.ALONE:
+        before = before[:-1]
     if not before:
         after = _of_others(after)
     elif words.ends_in_position(before[:-1]):  # "A cat on the left and a dog on the right": each has its own place.
@@ -128,7 +130,8 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
     if left == "with" and words.is_participle(right):  # "a man with a backpack walking": the man walks
         return _tidy([*before[:-1], *after])
     # "A cat with a bow is on a bed": the cat is.
-    about_another = right in {"is", "are"} and (left == "with" or words.is_participle(left) or _is_relative(before))
+    owned = left in words.PREPOSITIONS - {"of"} or words.is_participle(left) or _is_relative(before)
+    about_another = owned and (right in {"is", "are"} or words.begins_with_arrangement(after) > 0)
     known = right in words.JOINS or right in words.PREPOSITIONS or right in _MARKS or words.begins_with_relation(after)
     if right and not known and not about_another and not agreeing:
         raise Unsure(f"what follows {phrase!r} may be about it")
@@ -140,6 +143,7 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
         raise Unsure(f"a list may go on after {phrase!r}")
     if left in words.JOINS:
         two = end - begin > 1 and not words.is_determiner(given[begin].key) and not words.is_plural(before[-2:-1])
+        two = two and not words.ends_in_position(before[:-1])
         if two and left != ",":  # "red and yellow flowers": both may be said of the flowers
             raise Unsure(f"{_key(before, -2)!r} may be said of {phrase!r} too")
         return _listed(before[:-1], after, given[begin:end], others, with_and=left != ",", last=True)
@@ -328,6 +332,8 @@ def _noun_phrase(given: Sequence[Word], begin: int, end: int) -> tuple[int, int]
     """The phrase with its article, number and adjectives: "a small red car" of "car"."""
     i = begin
     while i > 0 and not _ends_before_a_noun(given[i - 1].key) and not words.is_participle(given[i - 1].key):
+        if _is_relative(given[:i]):
+            break
         i -= 1
     while i > 0 and words.is_determiner(given[i - 1].key):
         i -= 1
@@ -528,7 +534,8 @@ def _without(before: Sequence[Word], gone: int, after: Sequence[Word], phrase: s
     while _key(left, -1) in words.JOINS:  # "sitting on a bench and reading a book"
         left.pop()
     verb, right = _key(left, -1), _key(after, 0)
-    of_an_act = words.is_participle(_key(before, -1)) and (right in _OF_AN_ACT or _key(before, -1) in _MOVING)
+    act = words.is_participle(_key(before, -1)) and (right in _OF_AN_ACT or _key(before, -1) in _MOVING)
+    of_an_act = act and (right != "at" or words.is_determiner(_key(after, 1)))  # "at night" is no act
     of_others = words.begins_with_relation(after) or _is_of_the_picture(after)
     if right in words.PREPOSITIONS and (len(after) == 1 or of_an_act) and not of_others:
         raise Unsure(f"what follows {phrase!r} may be about it")

@@ -23,10 +23,10 @@ def listed(given: Sequence[Word], thing: Span) -> list[Span]:
     if not is_listed(given, thing):
         return []
     spans = [thing]
-    while following := _following(given, spans[-1]):
-        spans.append(following)
     while preceding := _preceding(given, spans[0]):
         spans.insert(0, preceding)
+    while following := _following(given, spans):
+        spans.append(following)
     return spans
 
 
@@ -72,10 +72,13 @@ def _stands(after: Sequence[Word]) -> bool:
     return words.begins_with_relation(after) > 0 or (placed > 0 and between(after) > placed)
 
 
-def _following(given: Sequence[Word], span: Span) -> Span | None:
-    start = span.end + between(given[span.end :])
+def _following(given: Sequence[Word], spans: Sequence[Span]) -> Span | None:
+    last = spans[-1].end
+    if len(spans) > 1 and given[last : last + 1] and given[last].key in words.AUXILIARIES:
+        return None  # "a cat and a dog are in front of a wall": what several are beside is no more of them
+    start = last + between(given[last:])
     found = Span(start, _end(given, start))
-    return found if span.end < start < found.end and is_listed(given, found) else None
+    return found if last < start < found.end and is_listed(given, found) else None
 
 
 def _preceding(given: Sequence[Word], span: Span) -> Span | None:

@@ -51,7 +51,7 @@ _PRESENTED = (
 _SHOWS = frozenset({
     "of", "with", "shows", "showing", "depicts", "depicting", "features", "featuring", "contains", "containing",
 })  # fmt: skip
-_ALONE = frozenset({"only", "just", "simply"})
+ALONE = frozenset({"only", "just", "simply"})
 # What a caption may call all that is behind things.
 BACKDROPS = frozenset({"background", "backdrop"})
 MARKS = frozenset(".!?;:")
@@ -182,7 +182,7 @@ def begins_with_presentation(given: Sequence[Word]) -> int:
 def presents(given: Sequence[Word]) -> bool:
     """Whether a list of things begins after these words: at the beginning, "there is", "a photo of", "we see only"."""
     there = keys(given)
-    while there and there[-1] in _ALONE:
+    while there and there[-1] in ALONE:
         there.pop()
     if not there or any(tuple(there[-len(said) :]) == said for said in _PRESENTED):
         return True
@@ -223,7 +223,7 @@ def without_alone(given: Sequence[Word]) -> list[Word]:
     while i < len(given):
         if keys(given[i : i + 3]) == ["and", "nothing", "else"]:
             i += 3
-        elif given[i].key in _ALONE and any(is_determiner(key) for key in keys(given[i + 1 : i + 2])):
+        elif given[i].key in ALONE and any(is_determiner(key) for key in keys(given[i + 1 : i + 2])):
             i += 1
         else:
             kept.append(given[i])

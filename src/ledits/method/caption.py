@@ -53,8 +53,12 @@ def edit(
     """
     base = inversion.base_prompt
     told = told or [Told.of(c.prompt, base) for c in concepts]
-    # What changes several things is several edits: each is found, and moves, by itself.
-    parts = [(k, part) for k, captions in enumerate(told) for part in captions.parts or (captions,)]
+    # What changes several things is several edits: each is found, and moves, by itself. A share of the picture that is
+    # given is of all of them.
+    parts = [
+        (k, part) for k, (concept, captions) in enumerate(zip(concepts, told, strict=True))
+        for part in (captions.parts if concept.threshold is None and captions.parts else (captions,))
+    ]  # fmt: skip
     each = [replace(concepts[k], prompt=part.target) for k, part in parts]
     located, looks = _located(denoise, inversion, each, [part for _, part in parts], known)
     directions, of = list[Concept](), list[int]()
