@@ -1,6 +1,6 @@
 """Teach a model's text encoders new words for what it knows, without training the rest.
 
-    python training/words.py --pack runs/pack --from runs/grown --out runs/words [--kind flow]
+    python training/words.py --pack runs/pack --from runs/grown --out runs/words [--kind flow] [--teacher runs/grown]
 
 The pack holds each caption as it is and in the plain grammar that the model knows. What the model makes of the first is
 to be what it makes of the second, with no noise of an objective between. For a UNet only its cross-attention is
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--pack", type=Path, required=True)
     parser.add_argument("--from", type=Path, dest="origin", required=True, help="a saved model of the pack's tokenizer")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, help="who says what the plain grammar means; without it --from does")
     parser.add_argument("--kind", choices=("unet", "flow"), default="unet")
     parser.add_argument("--pictures", type=int, default=2000, help="whose inputs to attention are kept in memory")
     parser.add_argument("--steps", type=int, default=3000)
@@ -56,10 +57,12 @@ def main() -> None:
     known[:, 0] = True
 
     denoiser = (UNet if args.kind == "unet" else Flow)(tokens, x0.shape[1])
-    denoiser.read(args.origin)
     students = {name: part for name, part in denoiser.parts.items() if name.startswith("text")}
+    # A second round that took its own word for the plain grammar would drift a little further from it.
+    denoiser.read(args.teacher or args.origin)
     denoiser.parts.requires_grad_(False).eval()
     teachers = {name: copy.deepcopy(part) for name, part in students.items()}
+    denoiser.read(args.origin)
     began = time.time()
     if isinstance(denoiser, UNet):
         difference = by_attention(denoiser, teachers["text"], x0.float(), plain[:, 0].long())
