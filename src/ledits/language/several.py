@@ -137,11 +137,12 @@ def parts(source: str, target: str, emptied: str | None = None) -> list[str]:
 
 
 def _list(given: Sequence[Word]) -> list[Span]:
-    """The first things that a caption lists."""
+    """The things that a caption lists, if it begins with them or with what presents them or says where they are."""
     for i in range(len(given)):
         name = things.name_around(given, Span(i, i + 1))
         if name.start == i < name.end and (found := things.listed(given, name)):
-            return found
+            begins = words.presents(given[:i]) or given[0].key in words.PREPOSITIONS
+            return found if begins and found[0] == name else []
     return []
 
 
