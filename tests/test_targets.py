@@ -137,6 +137,9 @@ def test_a_model_says_how_its_places_are_empty():
     assert target(parse("-cat"), "a cat on a beach", empty) == "an empty beach"
     assert target(parse("-cat"), "a cat in the snow", empty) == "empty snow"
     assert target(parse("-cat"), "a photo of a cat at sunset", empty) == "a photo of an empty sunset"
+    assert target(parse("-cat"), "a cat, the background is a night sky", empty) == "an empty night sky"
+    assert target(parse("-cat"), "a cat, the background is blue", empty) == "an empty blue background"
+    assert target(parse("-cat"), "a cat with a red background", empty) == "an empty red background"
 
 
 def test_targets_need_no_model():

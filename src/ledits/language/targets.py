@@ -559,9 +559,14 @@ def _place_alone(after: Sequence[Word], phrase: str, emptied: str | None, *, pla
     """What is left of a caption whose first thing goes: the place that it was in. `placed`: where in it was said."""
     if not [word for word in after if word.key not in _MARKS]:
         raise Nothing(f"nothing is left beside {phrase!r}")
-    if _key(after, 0) == ",":  # "a cat, the background is blue"
-        return _tidy(after)
     right = _key(after, 0)
+    if right == ",":  # "a cat, the background is blue"
+        name = things.name_around(after, things.Span(1, 2))
+        is_what = list(after[name.end + 1 :])
+        if emptied is None or not is_what:
+            return _tidy(after)
+        noun = after[name.end - 1 : name.end] if words.keys(is_what)[-1] in words.COLOURS else []
+        return emptied.format(words.join([*is_what[words.is_determiner(is_what[0].key) :], *noun]))
     backdrop = words.begins_with_backdrop(after)
     if not backdrop and (relation := words.begins_with_relation(after)):
         return _tidy(after[relation:])
