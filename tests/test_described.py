@@ -18,6 +18,7 @@ from ledits.scenes.recognise import recognise
 from ledits.scenes.samples import SIDE
 
 STEPS = 5
+PATHS = ("x", "denoised", "base_denoised")
 
 
 def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0):
@@ -269,6 +270,34 @@ def test_what_changes_several_things_is_several_edits(random_model):
     assert [part.target for part in both.parts] == [("x", "y1"), ("a", "y2")]
 
 
+def test_what_goes_leaves_no_noise_of_its_own(random_model):
+    """Its place is drawn with noise that has nothing of the picture in it; of one picture of a batch alone."""
+    model, base = random_model(), "a cat"
+    inversion = inverted(model, 2, base)
+    schedule, picture = inversion.schedule, inversion.x[-1].flatten()
+    for i in range(len(schedule) - 1):
+        fresh = described._fresh(inversion, i).flatten()
+        assert fresh.std().item() == pytest.approx(schedule.std(i), rel=0.1)
+        assert abs(torch.corrcoef(torch.stack([fresh, picture]))[0, 1]) < 0.1
+    with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
+
+        def replayed(goes, pictures=slice(None)):
+            own = replace(inversion, **{name: getattr(inversion, name)[:, pictures] for name in PATHS})
+            said = [Told.of("an empty beach", base)._replace(goes=goes)]
+            return list(described.edit(denoise, own, [Concept("an empty beach", 3.0, 0.5)], said))
+
+        plain, gone, one = replayed(False), replayed(True), replayed((False, True))
+        alone = replayed(True, slice(1, 2))
+    late = described._late(Concept("x"), STEPS)
+    assert all(torch.equal(plain[i].x, gone[i].x) for i in range(late))
+    outside = (gone[-1].masks[0] == 0)[:, None].expand_as(gone[-1].x)
+    assert torch.equal(gone[-1].x[outside], inversion.x[-1][outside])
+    assert (gone[-1].x - plain[-1].x).abs().amax() > 0.1
+    assert torch.equal(one[-1].x[0], plain[-1].x[0])
+    assert torch.equal(one[-1].x[1], gone[-1].x[1])
+    assert (alone[-1].x[0] - gone[-1].x[1]).abs().max() <= 1e-4
+
+
 def test_what_goes_has_a_cell_more_about_it(random_model):
     """Not where a share of the picture is asked for, nor outside a region that is given."""
     model, base = random_model(), "a cat"
@@ -278,7 +307,7 @@ def test_what_goes_has_a_cell_more_about_it(random_model):
 
         def region(wide, **given):
             asked = Concept("an empty beach", 3.0, **{"threshold": None, **given})
-            said = [Told(asked.prompt, asked.prompt, asked.prompt, base, base, base, wide)]
+            said = [Told(asked.prompt, asked.prompt, asked.prompt, base, base, base, wide=wide)]
             return described.locate(denoise, inversion, [asked], said)[0].region
 
         plain, wide, one = region(False), region(True), region((False, True))

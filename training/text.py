@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from torch import nn
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ledits import scenes

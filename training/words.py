@@ -26,6 +26,7 @@ from transformers import CLIPTokenizer
 
 from networks import Flow, UNet
 from precision import autocast
+
 from text import deepen
 
 # Of pictures by their number, told in new words and in old ones (b l): a share for each, (b,).

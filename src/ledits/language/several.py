@@ -75,7 +75,8 @@ def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told
     for k, (reading, target) in enumerate(zip(readings, targets, strict=True)):
         # Beside another edit what is about a thing that goes may be that edit's.
         alone = bool(reading.gone) and len(readings) == 1
-        plain = Told(target, target, every, others[k] or source, clear[k], source, wide=alone)
+        said = (target, target, every, others[k] or source, clear[k], source)
+        plain = Told(*said, goes=bool(reading.gone), wide=alone)
         joined = things.listed(given, reading.item.span) if reading.item else []
         result.append(_alone(given, readings, k, joined, plain, emptied) if len(joined) > 1 else plain)
     return result

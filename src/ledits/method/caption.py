@@ -50,6 +50,7 @@ def edit(
     `drop_source_late` is an approximation: from half of the steps on an edit moves from its own caption, which spares
     the network the source's (guidance in a limited interval, Kynkäänniemi et al. 2024, arXiv 2404.07724).
     A tensor sent in after a step takes the place of its x, as in `core.edit`.
+    Where a thing goes, the later steps take fresh noise in place of the path's, which remembers it.
     """
     base = inversion.base_prompt
     told = told or [Told.of(c.prompt, base) for c in concepts]
@@ -70,13 +71,20 @@ def edit(
             of.append(k)
     regions = [concept.region for concept in located if concept.region is not None]
     inside = torch.stack(regions).amax(0) if regions else None
+    going = [
+        (concept, concept.region * _same(captions.goes, True, concept.region))
+        for (_, captions), concept in zip(parts, located, strict=True) if concept.region is not None
+    ]  # fmt: skip
     steps, begun = core.edit(denoise, inversion, directions, "none"), False
     step = next(steps)
     while True:
         x, masks = step.x, step.x.new_zeros(len(concepts), *step.masks.shape[1:])
         if inside is not None:
             path = inversion.x[step.i + 1].float()
-            x = path + inside * (step.x - path)
+            for concept, place in going:
+                if concept.active(step.i) and step.i >= _late(concept, len(inversion.schedule)) and place.any():
+                    x = torch.lerp(x, step.x - inversion.residual(step.i) + _fresh(inversion, step.i), place)
+            x = path + inside * (x - path)
         for k, mask in zip(of, step.masks, strict=True):
             masks[k] = masks[k].maximum(mask)
         # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
@@ -98,7 +106,7 @@ def spans(
     """
     base, n = inversion.base_prompt, len(inversion.schedule)
     first, end = concept.warmup, n if concept.cooldown is None else min(concept.cooldown, n)
-    late = first + math.ceil(max(1.0, _EARLY * (n - first)))
+    late = _late(concept, n)
     dropped = max(first, math.ceil(n / 2)) if drop_source_late else n
     cuts = sorted({first, end, *(i for i in (late, dropped) if first < i < end)})
     result = list[Concept]()
@@ -115,6 +123,24 @@ def spans(
         else:
             result.append(replace(concept, prompt=towards, away=away, warmup=start, cooldown=stop))
     return result
+
+
+def _late(concept: Concept, steps: int) -> int:
+    """The first step of an edit in which the picture shows what it, and the others, do."""
+    return concept.warmup + math.ceil(max(1.0, _EARLY * (steps - concept.warmup)))
+
+
+def _fresh(inversion: Inversion, i: int) -> Tensor:
+    """Noise of step i that has nothing of the picture in it, (b c h w), in the place of its noise map.
+
+    A noise map holds what no prediction said, so that what goes would leave its outlines behind. Level i + 1 was noised
+    by itself (paper, Eq. 6): its noise knows neither the picture nor the noise of any other level.
+    """
+    s, end = inversion.schedule, inversion.x[-1].float()
+    if i + 1 == len(s):
+        return torch.zeros_like(end)  # the picture itself
+    alpha, sigma = (levels[i + 1] for levels in s.noised or (s.alpha, s.sigma))
+    return s.std(i) / sigma * (inversion.x[i + 1].float() - alpha * end)
 
 
 def locate(

@@ -16,9 +16,8 @@ class Told(NamedTuple):
     away: Hashable  # ... and away from
     clear: Hashable  # the region keeps clear of where this and the picture's caption predict different things
     own: Hashable  # of the thing that the edit changes and nothing else: it shares out regions
-    wide: Hashable = (
-        False  # whether the region takes its edge along, one cell on each side: a thing goes, and its light
-    )
+    goes: Hashable = False  # whether a thing goes, and what was behind it is drawn anew
+    wide: Hashable = False  # whether the region takes its edge along, one cell on each side: the light of what goes
     stays: tuple[Hashable, ...] = ()  # each of a thing beside it that no edit changes, and nothing else
     parts: "tuple[Told, ...]" = ()  # of an edit that changes several things, each of which is found by itself
 
