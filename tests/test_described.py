@@ -21,11 +21,11 @@ STEPS = 5
 PATHS = ("x", "denoised", "base_denoised")
 
 
-def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0):
+def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0, drawn: int = 0):
     """The schedule and inversion of b pictures, each with noise of its own."""
     schedule = model.schedule(STEPS, 0.15)
     x0 = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed + k)) for k in range(b)])
-    noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], seed + k) for k in range(b)], 1)
+    noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], seed + k + drawn) for k in range(b)], 1)
     with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
         return core.invert(denoise, schedule, x0, noise, base_prompt=null)
 
@@ -273,7 +273,7 @@ def test_what_changes_several_things_is_several_edits(random_model):
 def test_what_goes_leaves_no_noise_of_its_own(random_model):
     """Its place is drawn with noise that has nothing of the picture in it; of one picture of a batch alone."""
     model, base = random_model(), "a cat"
-    inversion = inverted(model, 2, base)
+    inversion = inverted(model, 2, base, drawn=100)
     schedule, picture = inversion.schedule, inversion.x[-1].flatten()
     for i in range(len(schedule) - 1):
         fresh = described._fresh(inversion, i).flatten()
