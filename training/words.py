@@ -78,6 +78,7 @@ def main() -> None:
     weights = [weight for part in students.values() for weight in part.requires_grad_(True).parameters()]
     optimizer = torch.optim.AdamW(weights, args.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     losses, middles = list[float](), list[float]()
+    again = np.zeros((0, 2), int)  # the captions of the last step that were understood worst: they come once more
     for step in range(args.steps):
         for group in optimizer.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 50, (args.steps - step) / (0.5 * args.steps))
@@ -85,17 +86,20 @@ def main() -> None:
         # Half of the pictures are told a caption of their own, half one of another: what is asked for may not be there.
         of = np.where(np.arange(args.batch) % 2, rows[which], rng.integers(len(plain), size=args.batch))
         caption = np.array([rng.choice(np.flatnonzero(known[i])) if known[i].any() else 0 for i in of])
+        of[: len(again)], caption[: len(again)] = again.T
         said = torch.where(torch.from_numpy(known[of, caption])[:, None], told[of, caption], empty)
         with autocast("cpu", torch.bfloat16):
             share = difference(torch.from_numpy(which), said.long(), plain[of, caption].long())
         # Of what is nearly right the root asks more than the square: a colour is a small part of a caption.
-        loss = (share + 1e-4).sqrt().mean()
+        loss = (share + 1e-4).sqrt().mean() + share.mean()
+        worst = share.detach().argsort(descending=True)[: args.batch // 4].numpy()
+        again = np.stack([of[worst], caption[worst]], 1)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        losses.append(share.mean().item())
-        middles.append(share.median().item())
+        losses.append(share[args.batch // 4 :].mean().item())
+        middles.append(share[args.batch // 4 :].median().item())
         if (step + 1) % 100 == 0 or step + 1 == args.steps:
             mean, middle, passed = np.mean(losses[-100:]), np.mean(middles[-100:]), f"{time.time() - began:.0f} s"
             print(f"{step + 1}: {mean:.4f} of what captions change, median {middle:.4f}, {passed}", flush=True)
