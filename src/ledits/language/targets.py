@@ -421,6 +421,7 @@ def _of_others(after: Sequence[Word]) -> Sequence[Word]:
     # "A dog sitting on a bench"; what a man rides is another thing.
     place = next((i for i, word in enumerate(after) if word.key in words.PREPOSITIONS | words.JOINS), len(after))
     plain = place <= 2 and not any(words.is_determiner(word.key) for word in after[:place])
+    plain = plain and _key(after, place) != "at"  # "looking at the camera"
     return after[place:] if plain else after
 
 
@@ -429,10 +430,12 @@ def _worn(after: Sequence[Word]) -> int:
     ends = len(after) < 2 or _key(after, 1) in words.JOINS | words.PREPOSITIONS | _MARKS | words.AUXILIARIES
     if _key(after, 0) == "on" and ends:
         return 1
+    if far := words.begins_with_distance(after):
+        return far
     if _key(after, 0) not in _PLACES:
         return 0
     name = things.name_around(after, things.Span(1, 2)).end if len(after) > 1 else 0
-    if _key(after, 1) in words.POSSESSIVES and name > 2:
+    if _key(after, 1) in words.POSSESSIVES and name > 2 and after[name - 1].key in words.BODY:
         return name
     return 2 if _key(after, 1) in words.PRONOUNS and name == 2 else 0
 

@@ -54,6 +54,12 @@ _SHOWS = frozenset({
 ALONE = frozenset({"only", "just", "simply"})
 # What a caption may call all that is behind things.
 BACKDROPS = frozenset({"background", "backdrop"})
+# Where its owner has a thing: "with a hat on its head". Possessives stand before much else, such as "on his horse".
+BODY = frozenset({
+    "head", "heads", "hair", "face", "nose", "eyes", "ears", "ear", "mouth", "beak", "neck", "shoulder", "shoulders",
+    "chest", "arm", "arms", "wrist", "hand", "hands", "finger", "fingers", "lap", "back", "waist", "legs", "feet",
+    "paw", "paws", "tail",
+})  # fmt: skip
 MARKS = frozenset(".!?;:")
 RELATIVES = frozenset({"who", "that", "which"})
 COLOURS = frozenset({
@@ -206,15 +212,16 @@ def begins_with_backdrop(given: Sequence[Word]) -> int:
         return end
     if there[0] != "with" or end < 2:
         return 0
-    if (
-        there[end : end + 2] == ["in", "the"]
-        and there[end + 2 : end + 3]
-        and there[end + 2] in {*BACKDROPS, "distance"}
-    ):
-        return end + 3
-    if there[end : end + 1] == ["behind"]:
-        return end + 2 if there[end + 1 : end + 2] and there[end + 1] in PRONOUNS else end + 1
-    return 0
+    far = begins_with_distance(given[end:])
+    return end + far if far else 0
+
+
+def begins_with_distance(given: Sequence[Word]) -> int:
+    """How many of the first words say that something is behind all others: "in the background", "behind it"; else 0."""
+    far = [*keys(given[:3]), "", "", ""]
+    if far[:2] == ["in", "the"] and far[2] in {*BACKDROPS, "distance"}:
+        return 3
+    return 1 + (far[1] in PRONOUNS) if far[0] == "behind" and (not far[1] or far[1] in PRONOUNS | JOINS | MARKS) else 0
 
 
 def without_alone(given: Sequence[Word]) -> list[Word]:
