@@ -40,7 +40,8 @@ def perform(
         journeys = list[tuple[str, Way]]()
         if "ours" in methods:
             journeys.append(("ours", "kept"))
-        journeys += [(name, "anew") for name in methods]
+        for name in methods:
+            journeys.append((name, "anew"))
         done = {(row["method"], row["way"], row["case"]) for row in results(folder) if row["trip"] == trips}
         for method, way in journeys:
             left = [case for case in cases if (method, way, case.id) not in done]
