@@ -1,4 +1,4 @@
-"""The studio offers the LoRAs that its model was loaded with; in a real browser, over a backbone that answers at once."""
+"""The studio offers the LoRAs that its model was loaded with: in a real browser, over a backbone without a network."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -143,7 +143,8 @@ def unusable(file: File) -> str:
     network = file.network()
     firsts, wanted = _INPUTS.get(str(file.family), ((), 0))
     takes = next((network[name].shape[1] for name in firsts if name in network and len(network[name].shape) > 1), 0)
-    if takes and takes != wanted:
+    # A network alone may be of other latents, which its folder knows.
+    if takes and takes != wanted and (takes in _TAKES or file.kind == "model"):
         kind = f" ({_TAKES[takes]})" if takes in _TAKES else ""
         return f"its network takes {takes} channels{kind}, and a picture has {wanted}: take a text-to-image checkpoint"
     told = [each.shape[-1] for name, each in network.items() if name in ("label_emb.0.0.weight", _ADDED) and each.shape]
