@@ -60,12 +60,9 @@ def without_words(code: str) -> str:
     """The code without docstrings, comments and blank lines: none of them changes a figure."""
     lines = [line.rstrip() for line in code.splitlines()]
     for node in ast.walk(ast.parse(code)):
-        first = (
-            node.body[0]
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body
-            else None
-        )
-        if first and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            first = node.body[0]
             assert first.end_lineno is not None
             lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
     return "\n".join(line for line in lines if line and not line.lstrip().startswith("#"))
