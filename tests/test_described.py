@@ -12,19 +12,20 @@ from ledits.asked.settings import Settings
 from ledits.method import caption as described
 from ledits.method import core
 from ledits.method.core import Concept
-from ledits.method.told import Told
+from ledits.method.told import Told, for_pictures
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise
 from ledits.scenes.samples import SIDE
 
 STEPS = 5
+PATHS = ("x", "denoised", "base_denoised")
 
 
-def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0):
+def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0, drawn: int = 0):
     """The schedule and inversion of b pictures, each with noise of its own."""
     schedule = model.schedule(STEPS, 0.15)
     x0 = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed + k)) for k in range(b)])
-    noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], seed + k) for k in range(b)], 1)
+    noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], seed + k + drawn) for k in range(b)], 1)
     with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
         return core.invert(denoise, schedule, x0, noise, base_prompt=null)
 
@@ -246,6 +247,57 @@ def test_regions_of_several_things_are_shared_out(random_model):
     assert torch.equal(shared[0] + shared[1] > 0, (plain[0] + plain[1] + shared[0] + shared[1]) > 0)
 
 
+def test_what_changes_several_things_is_several_edits(random_model):
+    """The same bits, whatever edits it is beside; not where a share of the picture is given, which is of the whole."""
+    model, base = random_model(), ("a cat and a fox", "a cat")
+    inversion = inverted(model, 2, base)
+    one, other, star = ("a dog and a fox", "a dog"), ("a cat and an owl", "a cat"), "a star"
+    whole = Told.of(("a dog and an owl", "a dog"), base)._replace(parts=(Told.of(one, base), Told.of(other, base)))
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+
+        def replayed(*edits, threshold=None):
+            asked = [Concept(told.target, 4.0, threshold) for told in edits]
+            return list(described.edit(denoise, inversion, asked, edits))[-1]
+
+        together, apart = replayed(whole, Told.of(star, base)), replayed(*whole.parts, Told.of(star, base))
+        given = [replayed(told, threshold=0.5).x for told in (whole, whole._replace(parts=()))]
+    assert torch.equal(together.x, apart.x)
+    assert torch.equal(together.masks[0], apart.masks[:2].amax(0))
+    assert torch.equal(*given)
+    # Of many pictures, each in as many parts as it has.
+    first, second = Told.of("x", "a"), Told.of("y", "b")._replace(parts=(Told.of("y1", "b"), Told.of("y2", "b")))
+    (both,) = for_pictures([[first], [second]], ["a", "b"])
+    assert [part.target for part in both.parts] == [("x", "y1"), ("a", "y2")]
+
+
+def test_what_goes_leaves_no_noise_of_its_own(random_model):
+    """Its place is drawn with noise that has nothing of the picture in it; of one picture of a batch alone."""
+    model, base = random_model(), "a cat"
+    inversion = inverted(model, 2, base, drawn=100)
+    schedule, picture = inversion.schedule, inversion.x[-1].flatten()
+    for i in range(len(schedule) - 1):
+        fresh = described._fresh(inversion, i).flatten()
+        assert fresh.std().item() == pytest.approx(schedule.std(i), rel=0.1)
+        assert abs(torch.corrcoef(torch.stack([fresh, picture]))[0, 1]) < 0.1
+    with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
+
+        def replayed(goes, pictures=slice(None)):
+            own = replace(inversion, **{name: getattr(inversion, name)[:, pictures] for name in PATHS})
+            said = [Told.of("an empty beach", base)._replace(goes=goes)]
+            return list(described.edit(denoise, own, [Concept("an empty beach", 3.0, 0.5)], said))
+
+        plain, gone, one = replayed(False), replayed(True), replayed((False, True))
+        alone = replayed(True, slice(1, 2))
+    late = described._late(Concept("x"), STEPS)
+    assert all(torch.equal(plain[i].x, gone[i].x) for i in range(late))
+    outside = (gone[-1].masks[0] == 0)[:, None].expand_as(gone[-1].x)
+    assert torch.equal(gone[-1].x[outside], inversion.x[-1][outside])
+    assert (gone[-1].x - plain[-1].x).abs().amax() > 0.1
+    assert torch.equal(one[-1].x[0], plain[-1].x[0])
+    assert torch.equal(one[-1].x[1], gone[-1].x[1])
+    assert (alone[-1].x[0] - gone[-1].x[1]).abs().max() <= 1e-4
+
+
 def test_what_goes_has_a_cell_more_about_it(random_model):
     """Not where a share of the picture is asked for, nor outside a region that is given."""
     model, base = random_model(), "a cat"
@@ -255,7 +307,7 @@ def test_what_goes_has_a_cell_more_about_it(random_model):
 
         def region(wide, **given):
             asked = Concept("an empty beach", 3.0, **{"threshold": None, **given})
-            said = [Told(asked.prompt, asked.prompt, asked.prompt, base, base, base, wide)]
+            said = [Told(asked.prompt, asked.prompt, asked.prompt, base, base, base, wide=wide)]
             return described.locate(denoise, inversion, [asked], said)[0].region
 
         plain, wide, one = region(False), region(True), region((False, True))

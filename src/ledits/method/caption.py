@@ -50,28 +50,43 @@ def edit(
     `drop_source_late` is an approximation: from half of the steps on an edit moves from its own caption, which spares
     the network the source's (guidance in a limited interval, Kynkäänniemi et al. 2024, arXiv 2404.07724).
     A tensor sent in after a step takes the place of its x, as in `core.edit`.
+    Where a thing goes, the later steps take fresh noise in place of the path's, which remembers it.
     """
     base = inversion.base_prompt
-    told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
-    located, looks = _located(denoise, inversion, concepts, told, known)
+    told = told or [Told.of(c.prompt, base) for c in concepts]
+    # What changes several things is several edits: each is found, and moves, by itself. A share of the picture that is
+    # given is of all of them.
+    parts = [
+        (k, part) for k, (concept, captions) in enumerate(zip(concepts, told, strict=True))
+        for part in (captions.parts if concept.threshold is None and captions.parts else (captions,))
+    ]  # fmt: skip
+    each = [replace(concepts[k], prompt=part.target) for k, part in parts]
+    located, looks = _located(denoise, inversion, each, [part for _, part in parts], known)
     directions, of = list[Concept](), list[int]()
-    for k, (concept, captions) in enumerate(zip(located, told, strict=True)):
+    for (k, captions), concept, look in zip(parts, located, looks, strict=True):
         if captions.target == base:
             continue  # it asks for what is there
-        for direction in spans(concept, captions, inversion, looks[k], drop_source_late=drop_source_late):
+        for direction in spans(concept, captions, inversion, look, drop_source_late=drop_source_late):
             directions.append(direction)
             of.append(k)
     regions = [concept.region for concept in located if concept.region is not None]
     inside = torch.stack(regions).amax(0) if regions else None
+    going = [
+        (concept, concept.region * _same(captions.goes, True, concept.region))
+        for (_, captions), concept in zip(parts, located, strict=True) if concept.region is not None
+    ]  # fmt: skip
     steps, begun = core.edit(denoise, inversion, directions, "none"), False
     step = next(steps)
     while True:
         x, masks = step.x, step.x.new_zeros(len(concepts), *step.masks.shape[1:])
         if inside is not None:
             path = inversion.x[step.i + 1].float()
-            x = path + inside * (step.x - path)
+            for concept, place in going:
+                if concept.active(step.i) and step.i >= _late(concept, len(inversion.schedule)) and place.any():
+                    x = torch.lerp(x, step.x - inversion.residual(step.i) + _fresh(inversion, step.i), place)
+            x = path + inside * (x - path)
         for k, mask in zip(of, step.masks, strict=True):
-            masks[k] += mask  # an edit's directions take turns
+            masks[k] = masks[k].maximum(mask)
         # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
         begun = begun or any(direction.active(step.i) for direction in directions)
         sent = yield replace(step, x=x, masks=masks)
@@ -91,7 +106,7 @@ def spans(
     """
     base, n = inversion.base_prompt, len(inversion.schedule)
     first, end = concept.warmup, n if concept.cooldown is None else min(concept.cooldown, n)
-    late = first + math.ceil(max(1.0, _EARLY * (n - first)))
+    late = _late(concept, n)
     dropped = max(first, math.ceil(n / 2)) if drop_source_late else n
     cuts = sorted({first, end, *(i for i in (late, dropped) if first < i < end)})
     result = list[Concept]()
@@ -108,6 +123,24 @@ def spans(
         else:
             result.append(replace(concept, prompt=towards, away=away, warmup=start, cooldown=stop))
     return result
+
+
+def _late(concept: Concept, steps: int) -> int:
+    """The first step of an edit in which the picture shows what it, and the others, do."""
+    return concept.warmup + math.ceil(max(1.0, _EARLY * (steps - concept.warmup)))
+
+
+def _fresh(inversion: Inversion, i: int) -> Tensor:
+    """Noise of step i that has nothing of the picture in it, (b c h w), in the place of its noise map.
+
+    A noise map holds what no prediction said, so that what goes would leave its outlines behind. Level i + 1 was noised
+    by itself (paper, Eq. 6): its noise knows neither the picture nor the noise of any other level.
+    """
+    s, end = inversion.schedule, inversion.x[-1].float()
+    if i + 1 == len(s):
+        return torch.zeros_like(end)  # the picture itself
+    alpha, sigma = (levels[i + 1] for levels in s.noised or (s.alpha, s.sigma))
+    return s.std(i) / sigma * (inversion.x[i + 1].float() - alpha * end)
 
 
 def locate(
@@ -136,7 +169,7 @@ def _located(
     if not concepts:
         return [], []
     known, base = known or Known(), inversion.base_prompt
-    told = told or [Told(c.prompt, c.prompt, c.prompt, base, base, base) for c in concepts]
+    told = told or [Told.of(c.prompt, base) for c in concepts]
     levels, pairs = list(range(0, len(inversion.schedule), _STRIDE)), list(zip(concepts, told, strict=True))
     clear = [t.clear for c, t in pairs if c.scale and c.threshold is None and t.clear != base]
     asked = [*(t.target for c, t in pairs if c.scale), *clear]
