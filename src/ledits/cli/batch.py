@@ -40,7 +40,7 @@ class BatchCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list[str]()
-        for word, following in zip(args, [*args[1:], ""], strict=True):
+        for word, following in zip(args, [*args, ""][1:], strict=True):
             words.append(word)
             if word == "--ray" and not _ADDRESS.match(following):
                 words.append("local")
