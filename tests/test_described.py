@@ -11,6 +11,7 @@ from ledits import editor, scenes
 from ledits.asked.settings import Settings
 from ledits.method import caption as described
 from ledits.method import core
+from ledits.method import regions as finding
 from ledits.method.core import Concept
 from ledits.method.told import Told, for_pictures
 from ledits.scenes import Placed, Scene
@@ -34,7 +35,7 @@ def run(model, inversion, concepts):
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
         steps = list(described.edit(denoise, inversion, concepts))
         evaluations = denoise.evaluations
-        return described.locate(denoise, inversion, concepts), steps, evaluations
+        return finding.locate(denoise, inversion, concepts), steps, evaluations
 
 
 def test_nothing_changes_outside_the_regions(random_model):
@@ -135,12 +136,12 @@ def test_otsu_splits_where_the_values_do():
     values = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0))
     values[0, :2] += 3
     values[1, :, 5:] += 2
-    split = described.otsu(values, torch.ones_like(values))
+    split = finding.otsu(values, torch.ones_like(values))
     assert torch.equal(split[0], (values[0] >= 3).float())
     assert torch.equal(split[1], (values[1] >= 2).float())
     best = max(values[0].unique()[1:].tolist(), key=lambda cut: between(values[0], cut))
     assert torch.equal(split[0], (values[0] >= best).float())
-    assert described.otsu(torch.ones(1, 4, 4), torch.ones(1, 4, 4)).all()  # nothing to tell apart
+    assert finding.otsu(torch.ones(1, 4, 4), torch.ones(1, 4, 4)).all()  # nothing to tell apart
 
 
 def test_an_edit_of_most_of_the_picture_takes_all_that_it_moves():
@@ -150,14 +151,14 @@ def test_an_edit_of_most_of_the_picture_takes_all_that_it_moves():
     thing[..., 5:11, 5:11] = 1
     error = level * (0.3 + 3 * thing)
     background = level**2 * (1 + 0.2 * thing)
-    ever, late = described.taken(background, error)
+    ever, late = finding.taken(background, error)
     assert ever[0, :4].all()
     assert not ever[0, 6:10, 6:10].any()
     assert not late.any()
-    style, look = described.taken(torch.ones_like(error), error)  # as much at each level
+    style, look = finding.taken(torch.ones_like(error), error)  # as much at each level
     assert look[0, :4].all()
     assert style[0, :4].all()
-    assert not described.taken(torch.zeros_like(error), torch.zeros_like(error))[0].any()
+    assert not finding.taken(torch.zeros_like(error), torch.zeros_like(error))[0].any()
 
 
 def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model, monkeypatch):
@@ -168,7 +169,7 @@ def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model
     inversion = inverted(model, 2, base)
     said = [Told(*[("b", "c")] * 3, base, ("a cat", ""), base)]
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
-        ((both,), looks) = described._located(denoise, inversion, [Concept(("b", "c"), 2.0, None)], said, None)
+        ((both,), looks) = finding.find(denoise, inversion, [Concept(("b", "c"), 2.0, None)], said, None)
     assert bool((both.region[0] == 1).all())
     assert not bool((both.region[1] == 1).all())
     assert looks == [[True, False]]
@@ -209,7 +210,7 @@ def test_a_region_keeps_clear_of_what_is_there(random_model):
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
 
         def region(concept, clear):
-            (found,) = described.locate(denoise, inversion, [concept], told(base, (concept.prompt, clear, None)))
+            (found,) = finding.locate(denoise, inversion, [concept], told(base, (concept.prompt, clear, None)))
             return found.region
 
         free, there = region(asked, None), region(replace(asked, prompt=("a dog", "a hat")), None)
@@ -232,11 +233,11 @@ def test_regions_of_several_things_are_shared_out(random_model):
 
         def regions(order):
             said = told(base, *((asked[k].prompt, None, own[k]) for k in order))
-            return [c.region for c in described.locate(denoise, inversion, [asked[k] for k in order], said)]
+            return [c.region for c in finding.locate(denoise, inversion, [asked[k] for k in order], said)]
 
-        plain = [c.region for c in described.locate(denoise, inversion, asked)]
+        plain = [c.region for c in finding.locate(denoise, inversion, asked)]
         shared, back, (first,) = regions([0, 1, 2]), regions([2, 1, 0]), regions([0])
-        (alone,) = described.locate(denoise, inversion, asked[:1])
+        (alone,) = finding.locate(denoise, inversion, asked[:1])
         predicted, _ = denoise(inversion.x[[2]].float(), [2], own[:2])
         far = (predicted - inversion.base_denoised[[2]].float()).abs().sum(3).mean(1)
     assert all(torch.equal(one, other) for one, other in zip(shared, back[::-1], strict=True))
@@ -308,7 +309,7 @@ def test_what_goes_has_a_cell_more_about_it(random_model):
         def region(wide, **given):
             asked = Concept("an empty beach", 3.0, **{"threshold": None, **given})
             said = [Told(asked.prompt, asked.prompt, asked.prompt, base, base, base, wide=wide)]
-            return described.locate(denoise, inversion, [asked], said)[0].region
+            return finding.locate(denoise, inversion, [asked], said)[0].region
 
         plain, wide, one = region(False), region(True), region((False, True))
         given = region(True, region=allowed)

@@ -36,6 +36,7 @@ from ledits.files.checkpoints import World
 from ledits.language import sentences, several, targets
 from ledits.method import caption, core
 from ledits.method.core import Step
+from ledits.method.regions import Known
 from ledits.method.told import Told
 from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
@@ -265,7 +266,7 @@ class Inversion:
         self._again: Inversion | None = None
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
-        self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
+        self._asked: tuple[core.Inversion, Known] = (path, Known())
 
     def __repr__(self) -> str:
         s, frame = self.settings, self.frame
@@ -420,14 +421,14 @@ class Inversion:
         """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
         artifact.save(Path(path), self.path, self.provenance, overwrite=overwrite)
 
-    def captioned(self, denoise: core.Denoiser, base_prompt: str) -> tuple[core.Inversion, caption.Known]:
-        """The path with its predictions for another base prompt, and what `caption.locate` knows about it.
+    def captioned(self, denoise: core.Denoiser, base_prompt: str) -> tuple[core.Inversion, Known]:
+        """The path with its predictions for another base prompt, and what `regions.locate` knows about it.
 
         The levels are noised whatever the network says, so that a caption found later is asked along the same path.
         """
         path, known = self._asked
         if path.base_prompt != base_prompt:
-            path, known = self.path, caption.Known()
+            path, known = self.path, Known()
             if path.base_prompt != base_prompt:
                 path = core.predict(
                     denoise, path.schedule, path.x, base_prompt=base_prompt, source="", source_scale=0.0
