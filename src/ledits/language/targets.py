@@ -26,6 +26,12 @@ _AGREES = frozenset({"is", "are", "was", "were", "has", "have"})
 # What says where something is, and not what it does or has.
 _PLACING = frozenset({"on", "at", "under", "in", "over", "above", "inside", "outside", "against", "atop"})
 _SINGULAR = {"are": "is", "were": "was", "have": "has"}
+# What things are said to be where a background is, which they are on.
+_NOT_BEHIND = frozenset({"in", "at", "under", "by", "during", "through", "over", "across", "down"})
+# What says of a thing that it is a man, or a woman.
+_OF_ITS_KIND = frozenset({"his", "her", "he", "she", "him", "himself", "herself"})
+_MANY = {one: many for many, one in _SINGULAR.items()}
+_FIRST = things.Span(0, 1)
 # What often belongs to an act and not to a place: "throwing a ball to a dog".
 _OF_AN_ACT = frozenset(
     {"to", "at", "into", "onto", "from", "through", "over", "toward", "towards", "across", "with", "for"}
@@ -98,8 +104,8 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
     if rest[0].key in words.PREPOSITIONS and opened > framed:
         raise Unsure(f"what follows {phrase!r} may be about it")  # "a view of the tower at night"
     head = list(given[:opened])
-    if head[-1].key in _SINGULAR and _is_one(rest):
-        head[-1] = head[-1]._replace(text=_SINGULAR[head[-1].key])
+    agreed = _SINGULAR if _is_one(rest) else _MANY if _is_plural(rest[: things.name_around(rest, _FIRST).end]) else {}
+    head[-1] = head[-1]._replace(text=agreed.get(head[-1].key, head[-1].text))
     return words.join([*head, *_spaced(rest)])
 
 
@@ -136,6 +142,9 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
     if right and not known and not about_another and not agreeing:
         raise Unsure(f"what follows {phrase!r} may be about it")
     others = {word.key for i, word in enumerate(given) if not begin <= i < end and i not in agreeing}
+    own = _key(after, things.name_around(after, things.Span(1, 2)).end) if len(after) > 1 else ""
+    if left == "with" and right == "and" and own == "with":  # "a cat with a hat and a dog with a bow"
+        return _without(before, 1, after, phrase)
     if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or _objects(before)):
         return _listed(before, after[1:], given[begin:end], others, with_and=right != ",")
     of_the_picture = _is_of_the_picture(after)
@@ -150,6 +159,9 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
     if words.is_participle(left) and _key(before, -2):
         return _without(before, 1, after, phrase)  # "a man holding an umbrella": nothing is held any more
     if (relation := words.ends_in_relation(before)) and len(before) > relation:
+        worn = right == "with" or (right == "in" and bool(words.COLOURS & set(words.keys(after[1:3]))))
+        if worn and not of_the_picture:  # "next to a woman in a red dress"
+            raise Unsure(f"what follows {phrase!r} may be about it")
         return _without(before, relation, after, phrase)
     if _is_relative(before):
         return _without(before, 2, after, phrase)  # "a cat that wears a hat"
@@ -213,9 +225,17 @@ def _added(edit: Edit, source: str) -> str:
                 f"edit '{edit}': {words.join(thing)!r} is in the source {source!r} more than once; write '->' and what "
                 "the picture becomes"
             )
-        if found:
-            first = new[0]._replace(space=alone[found[0]].space)
-            return words.join([*alone[: found[0]], first, *new[1:], *alone[found[0] + len(thing) :]])
+        if not found:
+            continue
+        # "+dog next to cat" of "a black cat": the whole name, if it is of the picture and of nothing else in it.
+        name = things.name_around(alone, things.Span(found[0], found[0] + len(thing)))
+        before = alone[: name.start]
+        if words.presents(before) or before[-1].key in words.JOINS | {"with"}:
+            ahead = new[: len(new) - len(thing)]
+            if alone[name.start].key in words.ARTICLES and not words.is_determiner(new[0].key):
+                ahead = [*([Word(words.article(words.spoken(new)))] * (not words.is_plural(words.head(new)))), *ahead]
+            first = ahead[0]._replace(space=alone[name.start].space)
+            return words.join([*before, first, *_spaced(ahead[1:]), *_spaced(alone[name.start :])])
     said = words.join(alone)
     mark = alone[-1].text if alone and alone[-1].key in _MARKS else ""
     return f"{said[: len(said) - len(mark)]}, {edit.new}{mark}"
@@ -247,7 +267,7 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
     many, before_many = words.is_plural(words.head(new)), words.is_plural(words.head(phrase))
     following = {word.key for word in after}
     numbers = all(words.is_determiner(word.key) for word in phrase) and not (words.count(phrase) and words.count(new))
-    if numbers or following & {"his", "her"} or determiner in words.GENDERED:
+    if numbers or following & _OF_ITS_KIND or determiner in words.GENDERED:
         raise _unfitting(edit)
     if many != before_many:
         counted = {word.key for word in (*before[-2:], *phrase[:-1])} & (words.OF_MANY if before_many else words.OF_ONE)
@@ -282,7 +302,7 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
 def _against(before: Sequence[Word], new: Sequence[Word]) -> tuple[list[Word], list[Word]]:
     """A background's name and the words before it: things are on one, and not "in", "at" or "under" it."""
     at = len(before) - words.is_determiner(_key(before, -1))
-    if _key(before, at - 1) not in {"in", "at", "under", "by", "during"}:
+    if _key(before, at - 1) not in _NOT_BEHIND:
         return list(before), list(new)
     said = before[at - 1]._replace(text="on")
     bare = at == len(before) and not words.is_determiner(new[0].key)
