@@ -41,7 +41,7 @@ test-gimp: .venv/dev
 # every family, the command line and a server. A newer version may have something new to warn of, which fails nothing here.
 VERSIONS = tests/test_versions.py tests/test_families.py tests/test_backbones.py tests/test_bundled.py tests/test_cli.py
 # Tiny tokenizers of Qwen, Gemma and Mistral can be made by transformers 5 alone, which also reads our folder by itself.
-MADE_BY_5 = z_image or qwen_image or krea_2 or ernie or flux_2 or sana or lumina_2 or processor or template or distilled or stock_diffusers
+MADE_BY_5 = z_image or qwen_image or krea_2 or ernie or anima or flux_3 or modular or flux_2 or sana or lumina_2 or processor or template or distilled or stock_diffusers
 test-oldest: .venv/oldest/ready
 	OMP_WAIT_POLICY=passive .venv/oldest/bin/python -m pytest -q -W default -k 'not ($(MADE_BY_5))' $(VERSIONS)
 

@@ -406,7 +406,8 @@ def test_help_shows_defaults_groups_and_the_grammar(ledits, monkeypatch):
     for part in ("[default: scenes]", "[default: 0]", "The inversion", "Files", "+hat@0.9", "+hat:8", "'+hat[2..40]'"):
         assert part in out
     assert ledits("--version")[1].startswith("ledits 0.")
-    assert all(name in ledits("--help")[1] for name in ("edit", "invert", "info", "models", "demo", "bench"))
+    listed = ledits("--help")[1]
+    assert all(name in listed for name in ("edit", "invert", "info", "models", "demo", "bench"))
 
 
 def test_verbose_says_what_is_done_and_quiet_nothing(ledits, cat, tmp_path):

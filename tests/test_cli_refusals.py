@@ -189,7 +189,7 @@ COMMANDS = [
     ["bench", "report", "."], ["bench", "report", "cat.png"],
     ["models", "x"], ["models", "--model", "scenes"], ["edit", "cat.png", "cat-", "-o", "o.png"],
     ["edit", "cat.png", "+hat", "-hat", "-o", "o.png"], ["edit", "cat.png", "cat->dog", "cat->owl", "-o", "o.png"],
-    ["batch", "cat.png", "--edit", "cat-", "-o", "out"],
+    ["batch", "cat.png", "--edit", "cat-", "-o", "out"], ["batch"], ["keep"], ["mcp"],
 ]  # fmt: skip
 
 
@@ -270,6 +270,18 @@ def test_bad_input_is_one_sentence(results: dict[str, list[object]], name: str) 
     assert err.count("\n") == 1
     assert len(err) < 700
     assert files == []
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [("invert", "PICTURE"), ("keep", "BEFORE"), ("info", "WHAT"), ("batch", "MANIFEST"), ("mcp", "FOLDER")],
+)
+def test_a_command_alone_names_the_argument_that_it_lacks(
+    results: dict[str, list[object]], command: str, missing: str
+) -> None:
+    err = results[f"command {command}"][2]
+    assert isinstance(err, str)
+    assert f"Missing argument '{missing}" in err
 
 
 def test_a_file_named_like_an_edit_is_no_picture(tmp_path: Path) -> None:

@@ -11,20 +11,22 @@ from ledits import editor, scenes
 from ledits.asked.settings import Settings
 from ledits.method import caption as described
 from ledits.method import core
+from ledits.method import regions as finding
 from ledits.method.core import Concept
-from ledits.method.told import Told
+from ledits.method.told import Told, for_pictures
 from ledits.scenes import Placed, Scene
 from ledits.scenes.recognise import recognise
 from ledits.scenes.samples import SIDE
 
 STEPS = 5
+PATHS = ("x", "denoised", "base_denoised")
 
 
-def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0):
+def inverted(model, b: int = 1, null: object = "a cat", seed: int = 0, drawn: int = 0):
     """The schedule and inversion of b pictures, each with noise of its own."""
     schedule = model.schedule(STEPS, 0.15)
     x0 = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed + k)) for k in range(b)])
-    noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], seed + k) for k in range(b)], 1)
+    noise = torch.cat([editor.noise(len(schedule), x0.shape[1:], seed + k + drawn) for k in range(b)], 1)
     with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
         return core.invert(denoise, schedule, x0, noise, base_prompt=null)
 
@@ -33,7 +35,7 @@ def run(model, inversion, concepts):
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
         steps = list(described.edit(denoise, inversion, concepts))
         evaluations = denoise.evaluations
-        return described.locate(denoise, inversion, concepts), steps, evaluations
+        return finding.locate(denoise, inversion, concepts), steps, evaluations
 
 
 def test_nothing_changes_outside_the_regions(random_model):
@@ -134,12 +136,12 @@ def test_otsu_splits_where_the_values_do():
     values = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0))
     values[0, :2] += 3
     values[1, :, 5:] += 2
-    split = described.otsu(values, torch.ones_like(values))
+    split = finding.otsu(values, torch.ones_like(values))
     assert torch.equal(split[0], (values[0] >= 3).float())
     assert torch.equal(split[1], (values[1] >= 2).float())
     best = max(values[0].unique()[1:].tolist(), key=lambda cut: between(values[0], cut))
     assert torch.equal(split[0], (values[0] >= best).float())
-    assert described.otsu(torch.ones(1, 4, 4), torch.ones(1, 4, 4)).all()  # nothing to tell apart
+    assert finding.otsu(torch.ones(1, 4, 4), torch.ones(1, 4, 4)).all()  # nothing to tell apart
 
 
 def test_an_edit_of_most_of_the_picture_takes_all_that_it_moves():
@@ -149,14 +151,14 @@ def test_an_edit_of_most_of_the_picture_takes_all_that_it_moves():
     thing[..., 5:11, 5:11] = 1
     error = level * (0.3 + 3 * thing)
     background = level**2 * (1 + 0.2 * thing)
-    ever, late = described.taken(background, error)
+    ever, late = finding.taken(background, error)
     assert ever[0, :4].all()
     assert not ever[0, 6:10, 6:10].any()
     assert not late.any()
-    style, look = described.taken(torch.ones_like(error), error)  # as much at each level
+    style, look = finding.taken(torch.ones_like(error), error)  # as much at each level
     assert look[0, :4].all()
     assert style[0, :4].all()
-    assert not described.taken(torch.zeros_like(error), torch.zeros_like(error))[0].any()
+    assert not finding.taken(torch.zeros_like(error), torch.zeros_like(error))[0].any()
 
 
 def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model, monkeypatch):
@@ -167,7 +169,7 @@ def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model
     inversion = inverted(model, 2, base)
     said = [Told(*[("b", "c")] * 3, base, ("a cat", ""), base)]
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
-        ((both,), looks) = described._located(denoise, inversion, [Concept(("b", "c"), 2.0, None)], said, None)
+        ((both,), looks) = finding.find(denoise, inversion, [Concept(("b", "c"), 2.0, None)], said, None)
     assert bool((both.region[0] == 1).all())
     assert not bool((both.region[1] == 1).all())
     assert looks == [[True, False]]
@@ -208,7 +210,7 @@ def test_a_region_keeps_clear_of_what_is_there(random_model):
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
 
         def region(concept, clear):
-            (found,) = described.locate(denoise, inversion, [concept], told(base, (concept.prompt, clear, None)))
+            (found,) = finding.locate(denoise, inversion, [concept], told(base, (concept.prompt, clear, None)))
             return found.region
 
         free, there = region(asked, None), region(replace(asked, prompt=("a dog", "a hat")), None)
@@ -231,11 +233,11 @@ def test_regions_of_several_things_are_shared_out(random_model):
 
         def regions(order):
             said = told(base, *((asked[k].prompt, None, own[k]) for k in order))
-            return [c.region for c in described.locate(denoise, inversion, [asked[k] for k in order], said)]
+            return [c.region for c in finding.locate(denoise, inversion, [asked[k] for k in order], said)]
 
-        plain = [c.region for c in described.locate(denoise, inversion, asked)]
+        plain = [c.region for c in finding.locate(denoise, inversion, asked)]
         shared, back, (first,) = regions([0, 1, 2]), regions([2, 1, 0]), regions([0])
-        (alone,) = described.locate(denoise, inversion, asked[:1])
+        (alone,) = finding.locate(denoise, inversion, asked[:1])
         predicted, _ = denoise(inversion.x[[2]].float(), [2], own[:2])
         far = (predicted - inversion.base_denoised[[2]].float()).abs().sum(3).mean(1)
     assert all(torch.equal(one, other) for one, other in zip(shared, back[::-1], strict=True))
@@ -244,6 +246,57 @@ def test_regions_of_several_things_are_shared_out(random_model):
     assert not shared[0][~nearer].any()
     assert not shared[1][nearer].any()
     assert torch.equal(shared[0] + shared[1] > 0, (plain[0] + plain[1] + shared[0] + shared[1]) > 0)
+
+
+def test_what_changes_several_things_is_several_edits(random_model):
+    """The same bits, whatever edits it is beside; not where a share of the picture is given, which is of the whole."""
+    model, base = random_model(), ("a cat and a fox", "a cat")
+    inversion = inverted(model, 2, base)
+    one, other, star = ("a dog and a fox", "a dog"), ("a cat and an owl", "a cat"), "a star"
+    whole = Told.of(("a dog and an owl", "a dog"), base)._replace(parts=(Told.of(one, base), Told.of(other, base)))
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+
+        def replayed(*edits, threshold=None):
+            asked = [Concept(told.target, 4.0, threshold) for told in edits]
+            return list(described.edit(denoise, inversion, asked, edits))[-1]
+
+        together, apart = replayed(whole, Told.of(star, base)), replayed(*whole.parts, Told.of(star, base))
+        given = [replayed(told, threshold=0.5).x for told in (whole, whole._replace(parts=()))]
+    assert torch.equal(together.x, apart.x)
+    assert torch.equal(together.masks[0], apart.masks[:2].amax(0))
+    assert torch.equal(*given)
+    # Of many pictures, each in as many parts as it has.
+    first, second = Told.of("x", "a"), Told.of("y", "b")._replace(parts=(Told.of("y1", "b"), Told.of("y2", "b")))
+    (both,) = for_pictures([[first], [second]], ["a", "b"])
+    assert [part.target for part in both.parts] == [("x", "y1"), ("a", "y2")]
+
+
+def test_what_goes_leaves_no_noise_of_its_own(random_model):
+    """Its place is drawn with noise that has nothing of the picture in it; of one picture of a batch alone."""
+    model, base = random_model(), "a cat"
+    inversion = inverted(model, 2, base, drawn=100)
+    schedule, picture = inversion.schedule, inversion.x[-1].flatten()
+    for i in range(len(schedule) - 1):
+        fresh = described._fresh(inversion, i).flatten()
+        assert fresh.std().item() == pytest.approx(schedule.std(i), rel=0.1)
+        assert abs(torch.corrcoef(torch.stack([fresh, picture]))[0, 1]) < 0.1
+    with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
+
+        def replayed(goes, pictures=slice(None)):
+            own = replace(inversion, **{name: getattr(inversion, name)[:, pictures] for name in PATHS})
+            said = [Told.of("an empty beach", base)._replace(goes=goes)]
+            return list(described.edit(denoise, own, [Concept("an empty beach", 3.0, 0.5)], said))
+
+        plain, gone, one = replayed(False), replayed(True), replayed((False, True))
+        alone = replayed(True, slice(1, 2))
+    late = described._late(Concept("x"), STEPS)
+    assert all(torch.equal(plain[i].x, gone[i].x) for i in range(late))
+    outside = (gone[-1].masks[0] == 0)[:, None].expand_as(gone[-1].x)
+    assert torch.equal(gone[-1].x[outside], inversion.x[-1][outside])
+    assert (gone[-1].x - plain[-1].x).abs().amax() > 0.1
+    assert torch.equal(one[-1].x[0], plain[-1].x[0])
+    assert torch.equal(one[-1].x[1], gone[-1].x[1])
+    assert (alone[-1].x[0] - gone[-1].x[1]).abs().max() <= 1e-4
 
 
 def test_what_goes_has_a_cell_more_about_it(random_model):
@@ -255,8 +308,8 @@ def test_what_goes_has_a_cell_more_about_it(random_model):
 
         def region(wide, **given):
             asked = Concept("an empty beach", 3.0, **{"threshold": None, **given})
-            said = [Told(asked.prompt, asked.prompt, asked.prompt, base, base, base, wide)]
-            return described.locate(denoise, inversion, [asked], said)[0].region
+            said = [Told(asked.prompt, asked.prompt, asked.prompt, base, base, base, wide=wide)]
+            return finding.locate(denoise, inversion, [asked], said)[0].region
 
         plain, wide, one = region(False), region(True), region((False, True))
         given = region(True, region=allowed)

@@ -57,6 +57,7 @@ NEEDS = {
     "theirs": "nobody: it is another package's code, shown to be compared with ours",
 }
 HERE = ("", "hub", "photograph")
+TOPS = ("docs", "integrations", "skills", "training", "src/ledits/models")
 
 
 @pytest.fixture
@@ -126,11 +127,51 @@ def run(line: str, where: str, capfd: pytest.CaptureFixture[str]) -> None:
 def accepted(words: list[str]) -> None:
     """The words after "ledits" name a command and options that it has."""
     command = typer.main.get_command(cli.app)
-    while hasattr(command, "get_command"):
+    while hasattr(command, "get_command") and words != ["--help"]:
         context = command.make_context("ledits", [], resilient_parsing=True)
         command, words = command.get_command(context, words[0]), words[1:]
         assert command is not None
-    command.make_context("ledits", list(words))
+    if words != ["--help"]:
+        command.make_context("ledits", list(words))
+
+
+# Every page that a user reads and git keeps, but for the logs.
+PROSE = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *(file for top in TOPS for file in (ROOT / top).rglob("*.md"))]
+    if "log" not in path.parts and path.name != "CHANGELOG.md"
+)
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_names_commands_and_options_that_there_are(path):
+    """In blocks each command of ours is one that the command line would take; in a sentence its options exist."""
+    for token in MarkdownIt().parse(path.read_text()):
+        if token.type in ("fence", "code_block"):
+            for line in token.content.replace("\\\n", " ").splitlines():
+                if re.match(r"(\.venv/bin/)?ledits ", line.strip()):
+                    words = shlex.split(line, comments=True)[1:]
+                    # What the shell takes for itself: "< cat.png > piped.png".
+                    own = next((k for k, word in enumerate(words) if word in ("<", ">", "|", "&&")), len(words))
+                    accepted(words[:own])
+        for child in token.children or ():
+            if child.type == "code_inline" and re.match(r"ledits [a-z]", child.content):
+                named(child.content.split()[1:])
+
+
+def named(words: list[str]) -> None:
+    """A command, perhaps of a command, and options of it; what stands for a value is not looked at."""
+    command = typer.main.get_command(cli.app)
+    while hasattr(command, "get_command") and words and re.fullmatch(r"[a-z+-]+", words[0]):
+        context = command.make_context("ledits", [], resilient_parsing=True)
+        found = command.get_command(context, words[0])
+        assert found is not None, words
+        command, words = found, words[1:]
+    parameters = command.make_context("ledits", [], resilient_parsing=True).command.params
+    known = {option for parameter in parameters for option in (*parameter.opts, *parameter.secondary_opts)}
+    for word in words:
+        if re.fullmatch(r"--?[a-z][a-z-]*", word):
+            assert word in {*known, "--help"}, f"{command.name} has no {word}"
 
 
 def project() -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 import json
 import math
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler, Flux2Pipeline, StableDiffusion3Pipeline
+from safetensors.torch import save_file
 
 import ledits.backbones
 import tiny_families
@@ -17,6 +20,7 @@ from ledits.backbones import chat, load
 from ledits.backbones.attention import Layout, token_maps
 from ledits.backbones.transformer import LatentTransformer, pack, unpack
 from ledits.files import families as known
+from ledits.files import single
 
 from conftest import relative
 
@@ -56,8 +60,9 @@ def noise(n, x0):
     return torch.randn(n, *x0.shape, generator=torch.Generator().manual_seed(1))
 
 
+MODULAR = ("anima", "flux_3")
 DIFFUSIONS = ("deepfloyd_if", "pixart")
-UNSHUFFLED = ("flux_2_klein", "flux_2_dev", "ernie_image")
+UNSHUFFLED = ("flux_2_klein", "flux_2_dev", "ernie_image", "flux_3")
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in DIFFUSIONS])
@@ -73,15 +78,24 @@ def test_one_forward_is_that_of_diffusers_own_pipeline(name, loaded):
     told = {
         "qwen_image": {"true_cfg_scale": 1.0}, "z_image": {"guidance_scale": 0.0}, "flux": {"guidance_scale": 1.5},
         "flux_2_dev": {"guidance_scale": 1.5}, "sana": {"guidance_scale": 1.0, "use_resolution_binning": False},
-        "krea_2": {"guidance_scale": 0.0},
+        "krea_2": {"guidance_scale": 0.0}, "qwen_image_21": {"true_cfg_scale": 1.0},
     }  # fmt: skip
     latents = pack(x) if packed else F.pixel_unshuffle(x, 2) if name in UNSHUFFLED else x.clone()
-    given = {"latents": latents, "height": 32, "width": 64, "num_inference_steps": 1}
-    out = pipe(prompt="a cat", output_type="latent", **given, **told.get(name, {"guidance_scale": 1.0})).images
+    latents = {"qwen_image_21": x.flatten(2).mT, "anima": x[:, :, None]}.get(name, latents)
+    given = {"prompt": "a cat", "latents": latents, "height": 32, "width": 64, "num_inference_steps": 1}
+    if name in MODULAR:
+        pipe.guider.disable()
+        out = pipe(**given, output="latents")
+    else:
+        out = pipe(**given, output_type="latent", **told.get(name, {"guidance_scale": 1.0})).images
     if name == "flux_2_klein":  # it returns them as its autoencoder takes them
         found = backbone.codec._outward(backbone.codec.vae, found)
-    if name == "ernie_image":
+    if name in ("ernie_image", "flux_3"):
         out = F.pixel_shuffle(out, 2)
+    elif name == "qwen_image_21":
+        out = out.mT.unflatten(2, (16, 32))
+    elif name == "anima":
+        out = out[:, :, 0]
     assert relative(found, unpack(out, 16, 32) if packed or name == "flux_2_dev" else out) < 1e-5
 
 
@@ -99,6 +113,24 @@ def test_flux_2_devs_texts_are_those_of_its_own_processor(tmp_path, prompt):
         assert text.words.sum() == len(prompt)  # the tiny tokenizer has a token for each letter
         sides.append((pipe.tokenizer.tokenizer.padding_side, bool(text.words[510])))  # [/INST] is last, or padding is
     assert sides == [("left", prompt != ""), ("right", False)]
+
+
+@pytest.mark.parametrize("prompt", ["A cat ", ""])
+@pytest.mark.parametrize("name", [name for name in ("qwen_image_21", "anima", "flux_3") if name in FAMILIES])
+def test_texts_are_those_of_the_pipelines_own_encoders(name, prompt, loaded):
+    """A state before the last norm, words of two tokenizers, and padding that the network attends to."""
+    pipe = tiny_families.make(name)
+    with torch.no_grad():
+        if name in MODULAR:
+            pipe.guider.disable()
+            given = {"prompt": prompt, "height": 32, "width": 32, "num_inference_steps": 1}
+            states = pipe(**given, output="prompt_embeds")[0]
+        else:
+            states = pipe.encode_prompt(prompt)[0][0]
+    text = loaded(name).prompts.embed(prompt)
+    assert relative(text.states, states) < 1e-6
+    if name != "anima" or not prompt:  # the others' tiny tokenizer has a token for each letter
+        assert text.words.sum() == len(prompt)
 
 
 def test_of_a_processor_only_the_tokenizer_is_read(folders, tmp_path):
@@ -179,9 +211,20 @@ def test_recording_changes_no_bit_of_the_output(backbone):
     assert not any(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in backbone.net.modules())
 
 
+def test_all_attention_is_the_texts_where_the_picture_asks_about_text_alone(backbone):
+    """And only there; the doctor looks whether it is."""
+    text = backbone.prompts.embed("a cat")
+    every = replace(text, words=torch.ones_like(text.words))
+    x = backbone.encode(pictures())
+    with backbone.denoiser(backbone.schedule(4, 0.15, 32, 48), maps=True) as denoise:
+        whole = float(denoise(x[None], [1], [(every,)])[1].mean())
+    alone = backbone.map_layout(len(text.states), 4).to_text_alone
+    assert (abs(whole - 1) < 1e-3) == alone, whole
+
+
 def test_a_text_that_is_too_long_is_one_sentence(backbone):
     with pytest.raises(ValueError, match="shorten it"):
-        backbone.prompts.embed("a cat " * 600)
+        backbone.prompts.embed("a cat " * 2000)
 
 
 @pytest.mark.parametrize("name", ["z_image", "qwen_image"])
@@ -322,3 +365,71 @@ def test_a_part_that_the_installed_library_does_not_know_is_named(folders, tmp_p
     monkeypatch.setitem(known.FAMILIES["FluxPipeline"].parts, "transformer", (newer,))
     with pytest.raises(ValueError, match=f"{newer}, which diffusers .* does not know: pip install -U diffusers"):
         load(str(copy), device="cpu")
+
+
+# What their authors, and ComfyUI, call the layers of networks that diffusers has under other names.
+AUTHORS = {
+    "qwen_image_21": {},
+    "flux_3": {
+        "image.linear.": "image.lin.", "image_cond.linear.": "image_cond.lin.", "txt.linear.": "txt.lin.",
+        "timestep_embedder.linear_1.": "time_in.in_layer.", "timestep_embedder.linear_2.": "time_in.out_layer.",
+        "proj_out.": "final_layer.image.linear.", "norm_out.linear.": "final_layer.image.adaLN_modulation.1.",
+        "context_embedder.": "txt_in.", "x_embedders.": "emb_in.", "single_transformer_blocks.": "single_blocks.",
+        "ff.linear_in.": "mlp_in.", "ff.linear_out.": "mlp_out.", "attn.to_out.0.": "attn_out.",
+        "attn.norm_q.weight": "norm.query_norm.scale", "attn.norm_k.weight": "norm.key_norm.scale",
+        "attn.to_q.": "q_proj.", "attn.to_k.": "k_proj.", "attn.to_v.": "v_proj.",
+    },
+    "krea_2": {
+        "transformer_blocks.": "blocks.", "img_in.": "first.", "time_embed.linear_1.": "tmlp.0.",
+        "time_embed.linear_2.": "tmlp.2.", "time_mod_proj.": "tproj.1.", "txt_in.norm.weight": "txtmlp.0.scale",
+        "txt_in.linear_1.": "txtmlp.1.", "txt_in.linear_2.": "txtmlp.3.", "text_fusion.": "txtfusion.",
+        "final_layer.linear.": "last.linear.", "final_layer.norm.weight": "last.norm.scale",
+        "final_layer.scale_shift_table": "last.modulation.lin", ".scale_shift_table": ".mod.lin",
+        ".attn.to_q.": ".attn.wq.", ".attn.to_k.": ".attn.wk.", ".attn.to_v.": ".attn.wv.",
+        ".attn.to_out.0.": ".attn.wo.", ".attn.to_gate.": ".attn.gate.",
+        ".attn.norm_q.weight": ".attn.qknorm.qnorm.scale", ".attn.norm_k.weight": ".attn.qknorm.knorm.scale",
+        ".norm1.weight": ".prenorm.scale", ".norm2.weight": ".postnorm.scale", ".ff.": ".mlp.",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in AUTHORS if name in FAMILIES])
+def test_a_network_is_read_from_a_file_in_its_authors_names(name, loaded, folders, tmp_path):
+    tensors, whole = {}, loaded(name)
+    for key, value in whole.net.state_dict().items():
+        other = key
+        for ours, theirs in AUTHORS[name].items():
+            other = re.sub(rf"(^|\.){re.escape(ours.lstrip('.'))}", rf"\1{theirs.lstrip('.')}", other)
+        if (key, name) == ("norm_out.linear.weight", "flux_3"):
+            value = torch.cat(value.chunk(2)[::-1])
+        tensors[other] = value.flatten() if other.endswith(".mod.lin") else value.contiguous()
+    if name == "qwen_image_21":  # ComfyUI's
+        for gate in [key for key in tensors if key.endswith("gate_layer.weight")]:
+            both = [tensors.pop(gate), tensors.pop(gate.replace("gate_layer", "proj"))]
+            tensors[gate.replace("gate_layer", "gate_up")] = torch.cat(both)
+        tensors = {f"model.diffusion_model.{key}": value for key, value in tensors.items()}
+    save_file(tensors, tmp_path / "net.safetensors")
+    assert single.told(tmp_path / "net.safetensors").family in known.FAMILIES
+    read = load(str(tmp_path / "net.safetensors"), base=str(folders(name)), device="cpu", dtype="float32")
+    x, found = whole.encode(pictures()), []
+    for each in (whole, read):
+        with each.denoiser(each.schedule(4, 0.15, 32, 48), maps=False) as denoise:
+            found.append(denoise(x[None], [1], ["a cat"])[0])
+    assert relative(*found) < 1e-6
+
+
+@pytest.mark.skipif("qwen_image_21" not in FAMILIES, reason="needs a newer diffusers")
+def test_a_turbo_keeps_to_the_levels_that_it_was_distilled_for(folders, tmp_path):
+    levels = [1.0, 0.978453, 0.95418, 0.926626, 0.89508, 0.845148, 0.704534, 0.414568]  # Qwen-Image-2.1-Turbo's
+    copy = shutil.copytree(folders("qwen_image_21"), tmp_path / "qwen")
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps({**index, "sample_sigmas": levels}))
+    config = json.loads((copy / "scheduler/scheduler_config.json").read_text())
+    config |= {"use_dynamic_shifting": False, "shift": 1.0}
+    (copy / "scheduler/scheduler_config.json").write_text(json.dumps(config))
+    backbone = load(str(copy), device="cpu")
+    assert backbone.distilled
+    assert backbone.schedule(8, 0.0, 64, 64).sigma == pytest.approx([*levels, 0.0])
+    assert backbone.schedule(3, 0.625, 64, 64).sigma == pytest.approx([*levels[5:], 0.0])
+    start = backbone.schedule(4, backbone.defaults.skip, 64, 64).sigma[0]
+    assert start == pytest.approx(0.866, abs=0.005)  # as every flow begins

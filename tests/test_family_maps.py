@@ -36,6 +36,10 @@ CASES = {
                                                        "context_refiner.0.attn.to_out.0.weight")),
     "krea_2": Looks("transformer_blocks.0.attn", "to_k", JOINT, ("text_fusion.refiner_blocks.0.attn.to_out.0.weight",)),
     "ernie_image": Looks("layers.0.self_attention", "to_k", JOINT),
+    "qwen_image_21": Looks("transformer_blocks.0.attn", "to_k", JOINT),  # the text before the picture, in two calls
+    "flux_3": Looks("single_transformer_blocks.0.attn", "to_k", JOINT, ("txt_mode_blocks.0.attn.to_out.0.weight",
+                                                                        "mode_blocks.image.0.attn.to_out.0.weight")),
+    "anima": Looks("transformer_blocks.0.attn2", "to_k", TOKENS, ("transformer_blocks.0.attn1.to_out.0.weight",)),
     "pixart": Looks("transformer_blocks.0.attn2", "to_k", TOKENS, ("pos_embed.pos_embed",)),  # across
     "sana": Looks("transformer_blocks.0.attn2", "to_k", TOKENS),
 }  # fmt: skip
@@ -75,9 +79,10 @@ def point(projection: torch.nn.Linear, given: Tensor, where: Tensor, heads: int,
 
 def text(backbone: Any, pipe: Any) -> Text:
     config = backbone.net.config
-    wide = {"lumina_2": 16, "pixart": 32, "sana": 16, "krea_2": 32, "ernie_image": 8}.get(
-        pipe
-    ) or config.joint_attention_dim
+    known = {
+        "lumina_2": 16, "pixart": 32, "sana": 16, "krea_2": 32, "ernie_image": 8, "qwen_image_21": 16, "anima": 16,
+    }  # fmt: skip
+    wide = known.get(pipe) or config.joint_attention_dim
     states = torch.zeros(TOKENS, wide)
     states[list(WORDS)] = torch.randn(wide, generator=torch.Generator().manual_seed(1))
     words = torch.zeros(TOKENS, dtype=torch.bool)
@@ -114,7 +119,8 @@ def test_the_map_is_the_place_that_the_network_was_made_to_look_at(name):
     queries, keys = heard(layer.to_q, run), heard(layer.get_submodule(case.text_keys), run)
     cells = place().flatten()
     if case.text_keys == "to_k" and len(keys) > TOKENS:  # one stream
-        last = backbone.map_layout(TOKENS, ROWS * COLUMNS).image_at > 0
+        layout = backbone.map_layout(TOKENS, ROWS * COLUMNS)
+        last = layout.image_at > 0 or layout.whole is not None  # the picture
         others = torch.zeros(ROWS * COLUMNS), torch.zeros(TOKENS)
         told = torch.cat([told, others[0]] if last else [others[0], told])
         cells = torch.cat([others[1], cells] if last else [cells, others[1]])

@@ -58,11 +58,13 @@ def test_each_part_of_the_code_has_files():
             assert any(measured.fnmatch(name, pattern) for name in files), (what, pattern)
 
 
-def test_what_changes_a_figure_changes_the_digest_and_a_comment_does_not():
+def test_what_changes_a_figure_changes_the_digest_and_words_for_readers_do_not():
     def read(text):
         return measured.digest("the method", ["src/ledits/method/core.py"], lambda _: text.encode())
 
-    assert read("a = 1\n") == read("# one\n\na = 1  \n")
+    assert read("a = 1\n") == read("# one\n\na = 1  \n") == read('"""What\nit is."""\na = 1\n')
+    assert read('def f():\n    """A."""\n    return 1\n') == read('def f():\n    """B,\n    c."""\n    return 1\n')
+    assert read('a = """one"""\n') != read('a = """two"""\n')
     assert read("a = 1\n") != read("a = 2\n")
     assert read("if a:\n    b = 1\n") != read("if a:\n    pass\nb = 1\n")
     places = ("src/ledits/models/scenes/unet/a.safetensors", "packages/x/models/scenes/unet/a.safetensors")

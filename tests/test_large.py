@@ -175,8 +175,9 @@ def test_one_part_may_have_its_weights_in_another_kind_alone(folder, expected, t
     path = shutil.copytree(folder, tmp_path / "mixed")
     weights = path / "text_encoder_2/model.safetensors"
     weights.rename(weights.with_name("model.bf16.safetensors"))
-    assert hub.kinds(folder, ["text_encoder_2", "vae"], [""]) == {"text_encoder_2": None, "vae": None}
-    assert hub.kinds(path, ["text_encoder_2", "vae"], [""]) == {"text_encoder_2": "bf16", "vae": None}
+    parts = ("text_encoder_2", "vae")
+    assert hub.kinds({part: folder / part for part in parts}, parts, [""]) == {"text_encoder_2": None, "vae": None}
+    assert hub.kinds({part: path / part for part in parts}, parts, [""]) == {"text_encoder_2": "bf16", "vae": None}
     assert relative(seen(load(str(path), device="cpu")), expected) < 1e-6
 
 

@@ -23,29 +23,41 @@ def run(code: str) -> str:
     return done.stdout
 
 
-def test_an_edit_imports_what_it_needs_and_gives_the_same(tmp_path, scene_pictures):
-    path = tmp_path / "cat.png"
-    Image.fromarray(scene_pictures[0]).save(path)
-    code = """
-import json, sys
-from ledits.cli import lean
-if {lean}:
-    lean.install()
+EDIT = """
+import json, os, sys
 from ledits.cli import main
+sys.argv = ["ledits", "edit", {path!r}, "+dog", "-o", {out!r}, "--steps", "1", "--dtype", "float32", "-q"]
 try:
-    main(["edit", {path!r}, "+dog", "-o", {out!r}, "--steps", "2", "--dtype", "float32", "-q"])
+    main()
 except SystemExit as stop:
     assert stop.code == 0
 print(json.dumps([name for name in {heavy} if name in sys.modules]))
 """
-    out = [tmp_path / "lean.png", tmp_path / "all.png"]
-    loaded = [
-        json.loads(run(code.format(lean=lean, path=str(path), out=str(to), heavy=HEAVY)))
-        for lean, to in zip((True, False), out, strict=True)
-    ]
-    assert loaded[0] == []
-    assert len(loaded[1]) > 4  # else the names above say nothing
-    assert out[0].read_bytes() == out[1].read_bytes()
+
+
+def edited(path, out, **environment: str) -> list[str]:
+    """Edit in a process of its own, as the command does; the heavy modules that it has imported."""
+    code = EDIT.format(path=str(path), out=str(out), heavy=HEAVY)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, scene_pictures):
+    """A picture, the edit of it without lean imports, and the heavy modules that were imported for it."""
+    folder = tmp_path_factory.mktemp("plain")
+    Image.fromarray(scene_pictures[0]).save(folder / "cat.png")
+    loaded = edited(folder / "cat.png", folder / "all.png", LEDITS_PLAIN_IMPORTS="1")
+    return folder / "cat.png", (folder / "all.png").read_bytes(), loaded
+
+
+def test_an_edit_imports_what_it_needs_and_gives_the_same(tmp_path, plain):
+    path, result, loaded = plain
+    assert edited(path, tmp_path / "lean.png") == []
+    assert len(loaded) > 4  # else the names above say nothing
+    assert (tmp_path / "lean.png").read_bytes() == result
 
 
 _BROKEN = """
@@ -71,17 +83,13 @@ main()
 
 
 @pytest.mark.parametrize("stub", [*lean._STUBS] if os.environ.get("LEDITS_STUBS") else ["all"])
-def test_where_a_stub_is_broken_the_edit_is_made_without(tmp_path, scene_pictures, monkeypatch, stub):
+def test_where_a_stub_is_broken_the_edit_is_made_without(tmp_path, plain, stub):
     """All at once, and with LEDITS_STUBS=1 each by itself; the picture comes by standard input, which is read once."""
-    path = tmp_path / "cat.png"
-    Image.fromarray(scene_pictures[0]).save(path)
+    path, result, _ = plain
     code = _BROKEN.format(out=str(tmp_path / "lean.png"), broken=[*lean._STUBS] if stub == "all" else [stub])
     done = subprocess.run([sys.executable, "-c", code], input=path.read_bytes(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    monkeypatch.setenv("LEDITS_PLAIN_IMPORTS", "1")
-    plain = ["edit", str(path), "+dog", "-o", str(tmp_path / "plain.png"), "--steps", "1", "--dtype", "float32", "-q"]
-    subprocess.run([sys.executable, "-m", "ledits", *plain], check=True)
-    assert (tmp_path / "lean.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+    assert (tmp_path / "lean.png").read_bytes() == result
 
 
 def test_what_waits_is_there_when_it_is_asked_for():

@@ -66,13 +66,29 @@ def test_pipelines_are_the_editor(family):
         for said in ([f"{edit}:3" for edit in EDITS[:count]], [f"->{target}:3" for target in TARGETS[:count]]):
             *_, last = inversion.steps(*said)
             assert torch.equal(last.step.x, out.images), (family, count)
+    # What all three become, as one caption, is all three.
+    whole = pipe(editing_prompt=["an owl and a dog on a bed"], **call)
+    *_, last = inversion.steps("->an owl and a dog on a bed:3")
+    assert torch.equal(last.step.x, whole.images)
+    assert torch.equal(
+        whole.images,
+        pipe(
+            editing_prompt=[
+                "an owl, a fox and a hat on a bed",
+                "a cat, a dog and a hat on a bed",
+                "a cat and a fox on a bed",
+            ],
+            **call,
+        ).images,
+    )
 
 
 def test_batches_of_captions_are_each_alone():
     """Two pictures, each with its caption and its three edits, as one and as two."""
     pipe = PIPES["sd"]()
     pictures, sources = [picture(1), picture(2)], [SOURCE, "a dog and a hat on a beach"]
-    edits = [list(TARGETS[:2]), ["an owl and a hat on a beach", "a dog on a beach"]]
+    # The second picture's first edit is two at once, and in a batch has a part more than the first one's.
+    edits = [list(TARGETS[:2]), ["an owl and a hat in the snow", "a dog on a beach"]]
     pipe.invert(image=pictures, caption=sources, num_inversion_steps=5, generator=[seeded(1), seeded(2)])
     both = pipe(editing_prompt=[list(each) for each in zip(*edits, strict=True)], output_type="latent").images
     for k in range(2):

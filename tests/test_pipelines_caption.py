@@ -6,6 +6,7 @@ import torch
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
 from ledits.method import caption
+from ledits.method import regions as finding
 from ledits.method.core import Concept
 
 from conftest import picture, relative, scheduler, seeded, tiny
@@ -29,7 +30,7 @@ def test_a_captioned_edit_is_that_of_the_method(ours, threshold):
     dog = (pipe._embed(backbone.prompts, "a dog on a beach", None, None),)
     with torch.inference_mode(), backbone.denoiser(path.schedule, maps=False) as denoise:
         steps = list(caption.edit(denoise, path, [Concept(dog, 4.0, threshold)]))
-        located = caption.locate(denoise, path, [Concept(dog, 4.0, threshold)])
+        located = finding.locate(denoise, path, [Concept(dog, 4.0, threshold)])
     assert relative(out.images, steps[-1].x) < 1e-6
     assert torch.equal(out.masks[-1, 0], located[0].region[:, 0])
     assert out.network_evaluations == 3 + 2 * 5 - 1

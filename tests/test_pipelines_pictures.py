@@ -7,7 +7,8 @@ from PIL import Image
 
 from ledits import LEditsPPPipelineStableDiffusion as OursSD
 from ledits import LEditsPPPipelineStableDiffusionXL as OursXL
-from ledits.method import caption, core
+from ledits.method import core
+from ledits.method import regions as finding
 from ledits.method.core import Concept
 from ledits.pipelines import compat, inputs
 
@@ -106,7 +107,7 @@ def test_a_captioned_edit_is_found_without_the_padding(random_model):
         x[..., 8:] += outside
         with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
             inversion = core.invert(denoise, schedule, x, torch.randn(3, *x.shape, generator=seeded(1)))
-            half, split = caption.locate(
+            half, split = finding.locate(
                 denoise,
                 inversion,
                 [Concept("a dog", 4.0, 0.5, region=region), Concept("owl", 4.0, None, region=region)],
@@ -114,14 +115,14 @@ def test_a_captioned_edit_is_found_without_the_padding(random_model):
         found.append((half, split))
         assert half.region[..., 8:].max() == split.region[..., 8:].max() == 0
     values = torch.rand(1, 8, 16, generator=seeded())
-    inside = caption.otsu(values[..., :8], torch.ones(1, 8, 8))
+    inside = finding.otsu(values[..., :8], torch.ones(1, 8, 8))
     for beside in (-5.0, 0.3, 9.0):
         padded = torch.cat([values[..., :8], torch.full((1, 8, 8), beside)], -1)
-        assert torch.equal(caption.otsu(padded, region[0])[..., :8], inside)
-        assert not caption.otsu(padded, region[0])[..., 8:].any()
+        assert torch.equal(finding.otsu(padded, region[0])[..., :8], inside)
+        assert not finding.otsu(padded, region[0])[..., 8:].any()
     one = torch.zeros(1, 8, 16)
     one[0, 0, 0] = 1
-    assert torch.equal(caption.otsu(values, one), one)
+    assert torch.equal(finding.otsu(values, one), one)
 
 
 def test_blocks_of_the_published_code_are_counted_in_the_region():

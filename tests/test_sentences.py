@@ -1,14 +1,13 @@
 """Sentences as people and chat models type them: read as a person would, or refused in one sentence."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import ledits
+from ledits import cli
 from ledits.language import sentences
 from ledits.language.sentences import read
 from ledits.scenes.samples import draw
@@ -78,25 +77,30 @@ def test_a_recipe_whose_words_look_like_several_edits_is_repeated_as_one(cat: Im
     assert again.recipe == once.recipe
 
 
-def test_the_command_line_reads_sentences_and_says_how(cat: Image.Image, tmp_path: Path) -> None:
-    cat.save(tmp_path / "cat.png")
-    command = [sys.executable, "-m", "ledits", "edit", "cat.png", "--steps", "3"]
-    said = subprocess.run(
-        [*command, "make the cat a dog", "-o", "a.png"], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert "read as cat->dog" in said.stderr
-    in_json = subprocess.run(
-        [*command, "no hat, and add a bow", "-o", "b.png", "--json"], cwd=tmp_path, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    assert json.loads(in_json.stdout)["edits"] == ["-hat", "+bow"]
-    refused = subprocess.run([*command, "make it nice"], cwd=tmp_path, capture_output=True, text=True)
-    assert refused.returncode == 2
-    assert refused.stderr.count("\n") == 1
-    assert "is not understood" in refused.stderr
-    missing = subprocess.run([*command, "my cat.png"], cwd=tmp_path, capture_output=True, text=True)
-    assert missing.returncode == 2
-    assert "my cat.png" in missing.stderr
+def test_the_command_line_reads_sentences_and_says_how(
+    cat: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cat.save("cat.png")
+
+    def edit(*words: str) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["edit", "cat.png", "--steps", "3", *words])
+        return stop.value.code, *capfd.readouterr()
+
+    code, _, err = edit("make the cat a dog", "-o", "a.png")
+    assert code == 0
+    assert "read as cat->dog" in err
+    code, out, _ = edit("no hat, and add a bow", "-o", "b.png", "--json")
+    assert code == 0
+    assert json.loads(out)["edits"] == ["-hat", "+bow"]
+    code, _, err = edit("make it nice")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "is not understood" in err
+    code, _, err = edit("my cat.png")
+    assert code == 2
+    assert "my cat.png" in err
 
 
 @pytest.mark.parametrize(

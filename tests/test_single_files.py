@@ -16,12 +16,13 @@ from ledits import Editor
 from ledits.asked.loading import Embedding, Loading, Lora
 from ledits.backbones import clip_words, load
 from ledits.cli import main
-from ledits.files import checkpoints, single
+from ledits.files import checkpoints, families, single
 from test_network_state import lora
 
 from conftest import picture, random_parts, relative, scheduler, tiny
 
 KINDS = ("1", "2", "xl")
+CPU = {"device": "cpu", "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,22 @@ def test_a_file_is_what_the_folder_is(made, kind):
         relative(seen(load(str(made / "half.safetensors"), base=folder, device="cpu", dtype="float32")), expected)
         < 0.02
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_a_folder_that_transformers_5_wrote_is_read(made, tmp_path, kind):
+    """diffusers' conversion script takes the names of CLIP's tensors from the folder, where their first part is left
+    out by now; of Stable Diffusion 2's it then takes them as they are.
+    """
+    tensors = load_file(made / f"{kind}.safetensors")
+    if kind == "2":
+        tensors = {name: each for name, each in tensors.items() if not name.startswith("cond_stage_model.")}
+        encoder = load_file(made / "2/text_encoder/model.safetensors")
+        tensors |= {f"cond_stage_model.transformer.{name}": each for name, each in encoder.items()}
+    short = {name.replace(".transformer.text_model.", ".transformer."): each for name, each in tensors.items()}
+    save_file(short, tmp_path / "a.safetensors")
+    backbone = load(str(tmp_path / "a.safetensors"), base=str(made / kind), **CPU)
+    assert relative(seen(backbone), seen(load(str(made / kind), **CPU))) < 1e-5
 
 
 def test_a_file_edits_as_its_folder_does(made):
@@ -179,7 +196,7 @@ SHARED = {"flux_2_klein": "Flux2Pipeline"}
 def test_networks_as_diffusers_saves_them_are_told_too(tmp_path, name):
     pipe = tiny_families.make(name)
     save_file({n: each.contiguous() for n, each in pipe.transformer.state_dict().items()}, tmp_path / "a.safetensors")
-    assert single.told(tmp_path / "a.safetensors").family == SHARED.get(name, type(pipe).__name__)
+    assert single.told(tmp_path / "a.safetensors").family == SHARED.get(name, families.named(type(pipe).__name__))
 
 
 def test_shipped_configurations_are_those_of_the_families(tmp_path):
@@ -391,7 +408,7 @@ def refusals(home, sd):
         ({"embedding": [f"{home}/loha.safetensors"]}, "no embedding"),
         ({"lora": [f"{home}/loha.safetensors"]}, "LyCORIS of kind LoHa"),
         ({"lora": [f"{home}/odd.safetensors"]}, "can't be put on"),
-        ({"lora": [f"{home}/fine.safetensors"]}, "is a embedding and no LoRA"),
+        ({"lora": [f"{home}/fine.safetensors"]}, "is an embedding and no LoRA"),
         ({"lora": [f"{home}/none.safetensors"]}, "no such file"),
         ({"lora": [f"{home}/old.pt"]}, "pickle"),
         ({"lora": [f"{home}/odd.safetensors:1000"]}, "from -100 to 100"),
@@ -414,7 +431,7 @@ def test_additions_that_can_not_be_had_are_one_sentence(sd, tmp_path):
 def test_an_addition_is_no_model(loras, tmp_path, kind):
     save_file({"emb_params": torch.zeros(2, 16)}, tmp_path / "word.safetensors")
     path = loras / "one.safetensors" if kind == "lora" else tmp_path / "word.safetensors"
-    with pytest.raises(ValueError, match=f"is a {kind} and no model: give it as {kind}"):
+    with pytest.raises(ValueError, match=f"is an? {kind} and no model: give it as {kind}"):
         load(str(path), device="cpu")
 
 

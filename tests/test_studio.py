@@ -718,7 +718,12 @@ def test_everything_is_there_at_twice_the_size(browser: Any, server: Served, siz
 
 def test_after_its_own_draft_an_edit_asks_for_no_previews(dog: Page) -> None:
     asked = list[Any]()
-    dog.on("request", lambda request: asked.append(request.post_data_json) if request.url.endswith("/edits") else None)
+
+    def note(request: Any) -> None:
+        if request.url.endswith("/edits"):
+            asked.append(request.post_data_json)
+
+    dog.on("request", note)
     before = dog.get_attribute("#after", "src")
     slider = dog.locator("input[id^=scale]")
     slider.evaluate("(slider) => { slider.value = 3; slider.dispatchEvent(new Event('input', {bubbles: true})); }")

@@ -1,5 +1,7 @@
 """Transformers and DeepFloyd IF of random weights in the real layouts, tokenizers included."""
 
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -90,10 +92,9 @@ def t5_words(pieces: list[tuple[str, float]]) -> T5Tokenizer:
     return T5Tokenizer(tokenizer_object=words, extra_ids=100)
 
 
-def qwen_tokenizer() -> Qwen2Tokenizer:
-    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+def qwen_tokenizer(kind: Any = Qwen2Tokenizer, marks: Sequence[str] = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")):
     vocab = {piece: i for i, piece in enumerate([*marks, *sorted(ByteLevel.alphabet())])}
-    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[], additional_special_tokens=marks[1:])
+    tokenizer = kind(vocab=vocab, merges=[], additional_special_tokens=list(marks[1:]))
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 
@@ -355,13 +356,117 @@ def ernie_image() -> Any:
     return diffusers.ErnieImagePipeline(text_encoder=Mistral3Model(config).eval(), **parts)
 
 
+class Qwen3VLProcessor(Qwen2Tokenizer):
+    """In place of the real one, which reads pictures too, for which it would need torchvision."""
+
+    __module__ = "transformers.models.qwen3_vl.processing_qwen3_vl"
+    tokenizer = property(lambda self: self)
+
+    def apply_chat_template(self, *args: Any, **options: Any) -> Any:
+        found = super().apply_chat_template(*args, **options)
+        return [found] if options.get("tokenize", True) else found
+
+
+def qwen_processor() -> Qwen3VLProcessor:
+    return qwen_tokenizer(Qwen3VLProcessor, marks=["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>"])
+
+
+def qwen_3_vl(layers: int, width: int) -> Any:
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    text = {
+        "vocab_size": 300, "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]},
+    }  # fmt: skip
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 8,
+              "out_hidden_size": width, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}  # fmt: skip
+    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision)).eval()
+
+
+def qwen_image_21() -> Any:
+    net = diffusers.QwenImage21Transformer2DModel(
+        in_channels=4, out_channels=4, num_layers=3, attention_head_dim=16, num_attention_heads=2, context_in_dim=16,
+        axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    autoencoder = diffusers.AutoencoderKLQwenImage21(
+        base_dim=8, decoder_base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
+        latents_mean=[0.1, -0.1, 0.2, 0.0], latents_std=[1.5, 2.0, 1.0, 1.2], scale_factor_spatial=2,
+    ).eval()  # fmt: skip
+    encoder = qwen_3_vl(2, 16)
+    # A norm that does nothing would not tell whether states are taken before it.
+    torch.nn.init.uniform_(encoder.model.language_model.norm.weight, 0.2, 2.0)
+    pipe = diffusers.QwenImage21Pipeline(
+        transformer=net, vae=autoencoder, text_encoder=encoder, processor=qwen_processor(),
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192
+        ),
+    )  # fmt: skip
+    pipe.vae_scale_factor = 2  # it knows its own autoencoder's alone
+    return pipe
+
+
+def modular(blocks: Any, **parts: Any) -> Any:
+    pipe = blocks.init_pipeline()
+    pipe.update_components(**parts)
+    save = pipe.save_pretrained
+    # It takes no Path, and asks whether its index shall name the folder.
+    pipe.save_pretrained = lambda folder: save(str(folder), overwrite_modular_index=True)
+    return pipe
+
+
+def anima() -> Any:
+    from diffusers.models.transformers import transformer_cosmos
+
+    if not hasattr(transformer_cosmos, "transforms"):  # without torchvision
+        resize = SimpleNamespace(resize=lambda mask, size, interpolation: torch.nn.functional.interpolate(mask, size))
+        transformer_cosmos.transforms = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
+            functional=resize, InterpolationMode=SimpleNamespace(NEAREST="nearest")
+        )
+    net = diffusers.CosmosTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=18, num_layers=3, text_embed_dim=16,
+        adaln_lora_dim=8, mlp_ratio=1.0, max_size=(4, 64, 64), rope_scale=(1.0, 1.0, 1.0), extra_pos_embed_type=None,
+    )  # fmt: skip
+    conditioner = diffusers.AnimaTextConditioner(
+        source_dim=16, target_dim=16, model_dim=16, num_layers=1, num_attention_heads=2, target_vocab_size=200,
+        min_sequence_length=64,
+    ).eval()  # fmt: skip
+    config = Qwen3Config(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, head_dim=8,
+    )  # fmt: skip
+    return modular(
+        diffusers.AnimaAutoBlocks(), transformer=net, vae=autoencoder_of_qwen(), text_conditioner=conditioner,
+        text_encoder=Qwen3Model(config).eval(), tokenizer=qwen_tokenizer(), t5_tokenizer=t5(16)[0],
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )  # fmt: skip
+
+
+def flux_3(distilled: bool = False) -> Any:
+    net = diffusers.Flux3Transformer2DModel(
+        in_channels=16, cond_in_channels=16, num_layers=1, num_single_layers=3, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=8 * 8, timestep_channels=16, mlp_ratio=1.0,
+        axes_dims_rope=(4, 4, 4, 4), flow_map=distilled,
+    )  # fmt: skip
+    blocks = diffusers.Flux3DistilledAutoBlocks() if distilled else diffusers.Flux3AutoBlocks()
+    blocks.sub_blocks.pop("prompt_upsampler")  # a language model that writes prompts out
+    return modular(
+        blocks, transformer=net, vae=flux_2_parts(1, guidance=False)["vae"],
+        text_encoder=qwen_3_vl(33, 8), tokenizer=qwen_processor(),
+    )  # fmt: skip
+
+
 MAKE = {
     "deepfloyd_if": deepfloyd_if, "sd3": sd3, "flux": flux, "chroma": chroma, "z_image": z_image,
     "qwen_image": qwen_image, "flux_2_klein": flux_2_klein, "flux_2_dev": flux_2_dev, "sana": sana, "pixart": pixart,
     "lumina_2": lumina_2,
 }  # fmt: skip
 # Older versions of diffusers know less.
-NEWER = {"krea_2": (krea_2, "Krea2Pipeline"), "ernie_image": (ernie_image, "ErnieImagePipeline")}
+NEWER = {
+    "krea_2": (krea_2, "Krea2Pipeline"), "ernie_image": (ernie_image, "ErnieImagePipeline"),
+    "qwen_image_21": (qwen_image_21, "QwenImage21Pipeline"), "anima": (anima, "AnimaAutoBlocks"),
+    "flux_3": (flux_3, "Flux3AutoBlocks"),
+}  # fmt: skip
 MAKE |= {name: made for name, (made, pipeline) in NEWER.items() if hasattr(diffusers, pipeline)}
 
 

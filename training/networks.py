@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from text import WIDTH, encoder, projected
+from text import WIDTH, deepen, encoder, projected
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 LATENT_SIDE = 16
@@ -190,8 +190,12 @@ class Flow:
 
 def _read(parts: nn.ModuleDict, folders: dict[str, Path]) -> None:
     for name, folder in folders.items():
-        (weights,) = folder.glob("*.safetensors")
-        parts[name].load_state_dict(load_file(weights))
+        (path,) = folder.glob("*.safetensors")
+        weights = load_file(path)
+        if name.startswith("text"):
+            layers = {key.split("encoder.layers.")[1].split(".")[0] for key in weights if "encoder.layers." in key}
+            deepen(parts[name], len(layers))
+        parts[name].load_state_dict(weights)
 
 
 class _Absent:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ledits import scenes
@@ -57,6 +58,18 @@ def encoder(tokens: CLIPTokenizer) -> CLIPTextModel:
 def projected(tokens: CLIPTokenizer, width: int) -> CLIPTextModelWithProjection:
     """One of a flow transformer's two, whose last layer but one is told to it word by word, the last as a whole."""
     return CLIPTextModelWithProjection(_config(tokens, width, 3))
+
+
+def deepen(part: CLIPTextModel | CLIPTextModelWithProjection, layers: int) -> None:
+    """Give a text encoder so many layers, in place. New ones come first, and begin as the identity."""
+    there = (part.text_model if isinstance(part, CLIPTextModelWithProjection) else part).encoder.layers
+    for _ in range(layers - len(there)):
+        new = type(there[0])(part.config)
+        for last in (new.self_attn.out_proj, new.mlp.fc2):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        there.insert(0, new)
+    part.config.num_hidden_layers = len(there)
 
 
 def _config(tokens: CLIPTokenizer, width: int, layers: int) -> CLIPTextConfig:

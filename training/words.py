@@ -1,12 +1,13 @@
 """Teach a model's text encoders new words for what it knows, without training the rest.
 
-    python training/words.py --pack runs/pack --from runs/grown --out runs/words [--kind flow]
+    python training/words.py --pack runs/pack --from runs/grown --out runs/words [--kind flow] [--teacher runs/grown]
 
 The pack holds each caption as it is and in the plain grammar that the model knows. What the model makes of the first is
 to be what it makes of the second, with no noise of an objective between. For a UNet only its cross-attention is
-computed, on inputs that it once had there, so that a picture costs a ninth of what it costs `denoiser.py`; a flow
-transformer, whose words go through it with the picture, is computed whole. What the plain grammar has no words for is
-not learnt here. Writes OUT, a model to go on from.
+computed, on a few places of what it once had there: what a caption does at one place does not depend on any other. A
+flow transformer, whose words go through it with the picture, is computed whole. What the plain grammar has no words for
+is not learnt here. `--layers` makes the text encoders deeper first: the new layers come before the old ones, and change
+nothing until they are trained. Writes OUT, a model to go on from.
 """
 
 import argparse
@@ -26,7 +27,9 @@ from transformers import CLIPTokenizer
 from networks import Flow, UNet
 from precision import autocast
 
-# Of pictures by their number, told in new words and in old ones (b l).
+from text import deepen
+
+# Of pictures by their number, told in new words and in old ones (b l): a share for each, (b,).
 Difference = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -35,8 +38,11 @@ def main() -> None:
     parser.add_argument("--pack", type=Path, required=True)
     parser.add_argument("--from", type=Path, dest="origin", required=True, help="a saved model of the pack's tokenizer")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, help="who says what the plain grammar means; without it --from does")
     parser.add_argument("--kind", choices=("unet", "flow"), default="unet")
+    parser.add_argument("--layers", type=int, help="of each text encoder; more than it has")
     parser.add_argument("--pictures", type=int, default=2000, help="whose inputs to attention are kept in memory")
+    parser.add_argument("--places", type=int, default=16, help="of each picture and layer of attention")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -47,55 +53,81 @@ def main() -> None:
 
     with np.load(args.pack / "pack.npz") as pack:
         rows = rng.choice(len(pack["latents"]), args.pictures, replace=False)
-        x0, told, plain = (torch.from_numpy(pack[name][rows]) for name in ("latents", "captions", "plain"))
+        x0 = torch.from_numpy(pack["latents"][rows]).float()
+        told, plain = (torch.from_numpy(pack[name]) for name in ("captions", "plain"))
     tokens = CLIPTokenizer.from_pretrained(args.pack / "tokenizer")
     empty = torch.tensor(tokens("", padding="max_length", truncation=True).input_ids)
-    # A caption that the plain grammar has no words for teaches nothing here. Each picture's first is then none at all.
-    known = (plain != empty).any(-1)
-    told[:, 0] = torch.where(known[:, :1], told[:, 0], empty)
-    known[:, 0] = True
+    # A caption that the plain grammar has no words for teaches nothing here.
+    known = (plain != empty).any(-1).numpy()
 
     denoiser = (UNet if args.kind == "unet" else Flow)(tokens, x0.shape[1])
-    denoiser.read(args.origin)
-    students = {name: part for name, part in denoiser.parts.items() if name.startswith("text")}
+    # A second round that took its own word for the plain grammar would drift a little further from it.
+    denoiser.read(args.teacher or args.origin)
     denoiser.parts.requires_grad_(False).eval()
-    teachers = {name: copy.deepcopy(part) for name, part in students.items()}
+    texts = [name for name in denoiser.parts if name.startswith("text")]
+    teachers = {name: copy.deepcopy(denoiser.parts[name]) for name in texts}
+    denoiser.read(args.origin)
+    students = {name: denoiser.parts[name] for name in texts}
+    for part in students.values():
+        deepen(part, args.layers or part.config.num_hidden_layers)
     began = time.time()
     if isinstance(denoiser, UNet):
-        difference = by_attention(denoiser, teachers["text"], x0.float(), plain[:, 0].long())
+        difference = by_attention(denoiser, teachers["text"], x0, plain[rows, 0].long(), args.places)
     else:
-        difference = by_velocity(denoiser, teachers, x0.float())
+        difference = by_velocity(denoiser, teachers, x0)
     weights = [weight for part in students.values() for weight in part.requires_grad_(True).parameters()]
     optimizer = torch.optim.AdamW(weights, args.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-    losses: list[float] = []
+    losses, middles = list[float](), list[float]()
+    again = np.zeros((0, 2), int)  # the captions of the last step that were understood worst: they come once more
     for step in range(args.steps):
         for group in optimizer.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 50, (args.steps - step) / (0.5 * args.steps))
         which = rng.integers(args.pictures, size=args.batch)
-        caption = np.array([rng.choice(np.flatnonzero(known[i].numpy())) for i in which])
+        # Half of the pictures are told a caption of their own, half one of another: what is asked for may not be there.
+        of = np.where(np.arange(args.batch) % 2, rows[which], rng.integers(len(plain), size=args.batch))
+        caption = np.array([rng.choice(np.flatnonzero(known[i])) if known[i].any() else 0 for i in of])
+        of[: len(again)], caption[: len(again)] = again.T
+        said = torch.where(torch.from_numpy(known[of, caption])[:, None], told[of, caption], empty)
         with autocast("cpu", torch.bfloat16):
-            loss = difference(torch.from_numpy(which), told[which, caption].long(), plain[which, caption].long())
+            share = difference(torch.from_numpy(which), said.long(), plain[of, caption].long())
+        # Of what is nearly right the root asks more than the square: a colour is a small part of a caption.
+        loss = (share + 1e-4).sqrt().mean() + share.mean()
+        worst = share.detach().argsort(descending=True)[: args.batch // 4].numpy()
+        again = np.stack([of[worst], caption[worst]], 1)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(share[args.batch // 4 :].mean().item())
+        middles.append(share[args.batch // 4 :].median().item())
         if (step + 1) % 100 == 0 or step + 1 == args.steps:
-            passed = f"{time.time() - began:.0f} s"
-            print(f"{step + 1}: {np.mean(losses[-100:]):.4f} of what captions change, {passed}", flush=True)
+            mean, middle, passed = np.mean(losses[-100:]), np.mean(middles[-100:]), f"{time.time() - began:.0f} s"
+            print(f"{step + 1}: {mean:.4f} of what captions change, median {middle:.4f}, {passed}", flush=True)
             _save(students, args.origin, args.out)
 
 
-def by_attention(denoiser: UNet, teacher: nn.Module, x0: Tensor, ids: Tensor) -> Difference:
+def by_attention(denoiser: UNet, teacher: nn.Module, x0: Tensor, ids: Tensor, places: int) -> Difference:
     """What the cross-attention of a UNet makes of two captions each, on inputs that pictures told `ids` gave to it."""
-    layers, inputs = _inputs(denoiser, teacher, x0, ids)
+    layers, inputs = _inputs(denoiser, teacher, x0, ids, places)
+    with torch.no_grad(), autocast("cpu", torch.bfloat16):
+        some = torch.arange(min(256, len(ids)))
+        said = teacher(ids[some]).last_hidden_state
+        apart = [
+            AttnProcessor()(layer, seen[some].float(), said).float().var(0).mean()
+            for layer, seen in zip(layers, inputs, strict=True)
+        ]
 
     def difference(which: Tensor, told: Tensor, plain: Tensor) -> Tensor:
         with torch.no_grad():
             old = teacher(plain).last_hidden_state
         new = denoiser.parts["text"](told).last_hidden_state
-        pairs = zip(layers, inputs, strict=True)
-        return torch.stack([_at(layer, seen[which].float(), new, old) for layer, seen in pairs]).mean()
+        shares = list[Tensor]()
+        for layer, seen, scale in zip(layers, inputs, apart, strict=True):
+            with torch.no_grad():
+                wanted = AttnProcessor()(layer, seen[which].float(), old).float()
+            error = AttnProcessor()(layer, seen[which].float(), new).float() - wanted
+            shares.append(error.square().mean((1, 2)) / scale)
+        return torch.stack(shares).mean(0)
 
     return difference
 
@@ -112,19 +144,23 @@ def by_velocity(denoiser: Flow, teachers: dict[str, nn.Module], x0: Tensor) -> D
             wanted = denoiser.predict(x, sigma, plain, old).float()
             # Each picture told the next one's caption: how much captions change.
             other = denoiser.predict(x, sigma, plain.roll(1, 0), old).float()
-        error = (denoiser.predict(x, sigma, told).float() - wanted).square().mean()
+        error = (denoiser.predict(x, sigma, told).float() - wanted).square().mean((1, 2, 3))
         return error / (other - wanted).square().mean().clamp(min=1e-6)
 
     return difference
 
 
-def _inputs(denoiser: UNet, text: nn.Module, x0: Tensor, ids: Tensor) -> tuple[list[Attention], list[Tensor]]:
+def _inputs(
+    denoiser: UNet, text: nn.Module, x0: Tensor, ids: Tensor, places: int
+) -> tuple[list[Attention], list[Tensor]]:  # fmt: skip
     """Every cross-attention of the UNet, and what pictures at random noise levels give to it, (n places width)."""
     net = denoiser.parts["unet"]
     layers = [part for name, part in net.named_modules() if name.endswith("attn2") and isinstance(part, Attention)]
     seen: list[list[Tensor]] = [[] for _ in layers]
     hooks = [
-        layer.register_forward_pre_hook(lambda _, given, kept=kept: kept.append(given[0].bfloat16()))
+        layer.register_forward_pre_hook(
+            lambda _, given, kept=kept: kept.append(given[0][:, torch.randperm(given[0].shape[1])[:places]].bfloat16())
+        )
         for layer, kept in zip(layers, seen, strict=True)
     ]
     with torch.inference_mode(), autocast("cpu", torch.bfloat16):
@@ -137,21 +173,13 @@ def _inputs(denoiser: UNet, text: nn.Module, x0: Tensor, ids: Tensor) -> tuple[l
     return layers, [torch.cat(kept).clone() for kept in seen]
 
 
-def _at(layer: Attention, seen: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """The mean square of what a layer makes of two captions, as a share of how much captions differ there."""
-    run = AttnProcessor()
-    with torch.no_grad():
-        wanted = run(layer, seen, old).float()
-    error = (run(layer, seen, new).float() - wanted).square().mean()
-    return error / wanted.var(0).mean().clamp(min=1e-6)
-
-
 def _save(students: dict[str, nn.Module], origin: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(origin, out)
     for name, part in students.items():
         (path,) = (out / name.replace("text", "text_encoder")).glob("*.safetensors")
         save_file({key: value.contiguous() for key, value in part.state_dict().items()}, path, {"format": "pt"})
+        part.config.save_pretrained(path.parent)
 
 
 if __name__ == "__main__":

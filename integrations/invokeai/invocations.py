@@ -53,7 +53,7 @@ class LeditsModelOutput(BaseInvocationOutput):
 
 @invocation_output("ledits_inversion_output")
 class LeditsInversionOutput(BaseInvocationOutput):
-    inversion: LeditsInversionField = OutputField(title="Inversion", description="The picture taken apart")
+    inversion: LeditsInversionField = OutputField(title="Inversion", description="The inverted picture")
 
 
 @invocation_output("ledits_edits_output")
@@ -161,7 +161,7 @@ class LeditsEditInvocation(BaseInvocation):
 class LeditsApplyInvocation(BaseInvocation, WithMetadata, WithBoard):
     """The picture with all edits."""
 
-    inversion: LeditsInversionField = InputField(description="The picture taken apart", input=Input.Connection)
+    inversion: LeditsInversionField = InputField(description="The inverted picture", input=Input.Connection)
     edits: LeditsEditsField = InputField(description="What to change", input=Input.Connection)
     composite: bool = InputField(
         default=True,
@@ -188,7 +188,7 @@ class LeditsApplyInvocation(BaseInvocation, WithMetadata, WithBoard):
 class LeditsSheetInvocation(BaseInvocation, WithMetadata, WithBoard):
     """Strengths side by side, from one inversion: as a collection, row by row."""
 
-    inversion: LeditsInversionField = InputField(description="The picture taken apart", input=Input.Connection)
+    inversion: LeditsInversionField = InputField(description="The inverted picture", input=Input.Connection)
     edits: LeditsEditsField = InputField(description="What to change", input=Input.Connection)
     strengths: list[float] = InputField(default=[2.0, 5.0, 8.0], description="A column for each")
     thresholds: list[float] = InputField(default=[], description="A row for each; none: the edits' own")
@@ -225,7 +225,7 @@ class LeditsSheetInvocation(BaseInvocation, WithMetadata, WithBoard):
 class LeditsSaveInversionInvocation(BaseInvocation):
     """Keeps an inversion in outputs/ledits, so that edits go on another day."""
 
-    inversion: LeditsInversionField = InputField(description="The picture taken apart", input=Input.Connection)
+    inversion: LeditsInversionField = InputField(description="The inverted picture", input=Input.Connection)
     name: str = InputField(default="inversion", description="Of the file; it must be new")
 
     def invoke(self, context: InvocationContext) -> StringOutput:

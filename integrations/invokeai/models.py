@@ -26,7 +26,7 @@ class LeditsModelField(BaseModel):
 
 
 class LeditsInversionField(BaseModel):
-    """A picture taken apart: a file of ledits, the picture, and the model."""
+    """An inverted picture: a file of ledits, the picture and the model."""
 
     path: str = Field(description="The file")
     image: ImageField = Field(description="The picture that it belongs to")

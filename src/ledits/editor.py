@@ -29,13 +29,14 @@ from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit, MaskRule, Recipe, parse
 from ledits.asked.regions import Regions
 from ledits.asked.settings import InvertOptions, Mode, Settings
-from ledits.backbones import BUNDLED, Backbone, from_pipe, load, state
+from ledits.backbones import BUNDLED, Backbone, from_pipe, load, loaded, lora_choice, state
 from ledits.files import artifact, checkpoints
 from ledits.files.artifact import Provenance
 from ledits.files.checkpoints import World
 from ledits.language import sentences, several, targets
 from ledits.method import caption, core
 from ledits.method.core import Step
+from ledits.method.regions import Known
 from ledits.method.told import Told
 from ledits.picture import composite, image
 from ledits.picture.frame import Frame, overlay
@@ -70,11 +71,7 @@ class Editor:
     @classmethod
     def of(cls, asked: Loading) -> "Editor":
         """An editor with a model as it is asked for, by whoever has checked that before."""
-        return cls(
-            asked.model, device=asked.device, dtype=asked.dtype, lora=asked.loras, embedding=asked.embeddings,
-            vae=asked.vae, tiny_vae=asked.tiny_vae, base=asked.base, text_encoder=asked.text_encoders,
-            variant=asked.variant, offload=asked.offload, quantize=asked.quantize,
-        )  # fmt: skip
+        return cls(loaded(asked))
 
     def __repr__(self) -> str:
         return f"<Editor of {self.backbone.name!r} on {self.backbone.device}, {_short(self.backbone.dtype)}>"
@@ -92,33 +89,36 @@ class Editor:
     def settings(
         self, *, source: str | None = None, steps: int | None = None, skip: float | None = None,
         seed: int | None = None, source_scale: float | None = None, negative: str | None = None,
-        size: int | None = None,
+        size: int | None = None, use_lora: str | None = None,
     ) -> Settings:  # fmt: skip
         """Settings with what is None taken from the model's defaults; see `Settings`, and `Settings.resolve`."""
         asked = InvertOptions(
-            source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size
-        )
+            source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size,
+            use_lora=use_lora,
+        )  # fmt: skip
         return Settings.resolve(self.backbone.defaults, self.backbone.area, asked)
 
     def invert(
         self, picture: Any, settings: Settings | None = None, *, source: str | None = None,
         steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
-        progress: Progress | bool | None = None, anyway: bool = False,
+        use_lora: str | None = None, progress: Progress | bool | None = None, anyway: bool = False,
     ) -> "Inversion":  # fmt: skip
         """Invert a picture once, for any number of edits.
 
         With a `source` caption edits rewrite the caption (mode "caption"); without one they are by words alone, as in
         the paper (mode "words"). Raises ValueError for a picture or settings that can't be used, and, without `anyway`,
-        for a picture or a word that a model of a small world does not know: edits of it would be smears.
-        `progress` is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
+        for a picture or a word that a model of a small world does not know: edits of it would be smears. `use_lora`
+        chooses among loaded LoRAs, such as "detail:0.5, style", or "none", for the inversion and its edits. `progress`
+        is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
         """
         if settings is None:
             settings = self.settings(
                 source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative,
-                size=size,
+                size=size, use_lora=use_lora,
             )  # fmt: skip
-        backbone, shown = self.backbone, image.take(picture)
+        editor, shown = self.choosing(settings.use_lora), image.take(picture)
+        backbone = editor.backbone
         height, width, _ = shown.rgb.shape
         frame = Frame.of(width, height, settings.area, backbone.multiple)
         pixels = frame.tensor(shown.rgb, backbone.multiple)
@@ -148,7 +148,16 @@ class Editor:
             frame=frame, settings=settings, dtype=_short(backbone.dtype), device=backbone.device.type,
             state=now.predicts,
         )  # fmt: skip
-        return Inversion(self, shown, path, provenance, evaluations, now, anyway=anyway)
+        return Inversion(editor, shown, path, provenance, evaluations, now, anyway=anyway)
+
+    @property
+    def loras(self) -> dict[str, float]:
+        """The LoRAs that were loaded, by the names that `use_lora` chooses them by, and their weights."""
+        return {each.name: each.weight for each in getattr(self.backbone, "loras", ())}
+
+    def choosing(self, use_lora: str) -> "Editor":
+        """This editor with some of the LoRAs that were loaded; ValueError for one that was not. "": with all."""
+        return Editor(lora_choice(self.backbone, use_lora)) if use_lora else self
 
     def check(self, picture: Any, settings: Settings, edits: Sequence[Edit] = ()) -> None:
         """Raise ValueError where a model of a small world, as the bundled one, knows neither the picture nor the words.
@@ -177,7 +186,8 @@ class Editor:
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Raise ValueError where a recipe was made with other weights, or with other additions to them."""
-        if set(recipe.additions) != set(here := state.additions(self.backbone)):
+        backbone = self.choosing(recipe.settings.use_lora).backbone
+        if set(recipe.additions) != set(here := state.additions(backbone)):
             lacking = ", ".join(sorted(set(recipe.additions) - set(here)))
             said = f"with {lacking}, which is not loaded" if lacking else f"without {', '.join(here)}"
             raise ValueError(f"the recipe was made {said}: load the model as it was then")
@@ -192,22 +202,24 @@ class Editor:
 
         `anyway`: edit it with words that a model of a small world does not know, too.
         """
-        path, shown, backbone = Path(path), image.take(picture), self.backbone
-        stored, provenance = artifact.load(path)
+        path, shown = Path(path), image.take(picture)
+        stored, provenance = artifact.load(path, self.backbone.device)
+        editor = self.choosing(provenance.settings.use_lora)
+        backbone = editor.backbone
         height, width, _ = shown.rgb.shape
         frame = Frame.of(width, height, provenance.settings.area, backbone.multiple)
         artifact.check(
             provenance, path, fingerprint=backbone.fingerprint, model=backbone.name, picture=shown.sha256, frame=frame
         )
         then = replace(state.of(backbone), predicts=provenance.state)
-        return Inversion(self, shown, _moved(stored, backbone.device), provenance, 0, then, anyway=anyway)
+        return Inversion(editor, shown, stored, provenance, 0, then, anyway=anyway)
 
     def edit(
         self, picture: Any, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None,
         composite: bool = False, drop_source_late: bool = False, settings: Settings | None = None,
         source: str | None = None, steps: int | None = None, skip: float | None = None, seed: int | None = None,
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
-        anyway: bool = False, progress: Progress | bool | None = None,
+        use_lora: str | None = None, anyway: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
         """Invert and edit in one go; see `invert`, and `Inversion.steps` for the edits. What is wrong with them is said
         first.
@@ -215,7 +227,7 @@ class Editor:
         if settings is None:
             settings = self.settings(
                 source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative,
-                size=size,
+                size=size, use_lora=use_lora,
             )  # fmt: skip
         shown = image.take(picture)
         height, width, _ = shown.rgb.shape
@@ -254,7 +266,7 @@ class Inversion:
         self._again: Inversion | None = None
         # The path as last edited from, and how far each prompt's predictions on it differ from the caption's: a change
         # of scale does not ask again.
-        self._asked: tuple[core.Inversion, caption.Known] = (path, caption.Known())
+        self._asked: tuple[core.Inversion, Known] = (path, Known())
 
     def __repr__(self) -> str:
         s, frame = self.settings, self.frame
@@ -281,9 +293,7 @@ class Inversion:
 
     @cached_property
     def suits(self) -> bool:
-        """False where a model of a small world, as the bundled one, can't even give the picture back: edits of it will
-        be smears.
-        """
+        """False where a model of a small world can't even give the picture back: edits of it will be smears."""
         try:
             suits.check_picture(self.editor.backbone, self.frame, self.picture.rgb)
         except ValueError:
@@ -360,8 +370,8 @@ class Inversion:
                 source_scale=settings.source_scale,
             )  # fmt: skip
             evaluations = denoise.evaluations
-        kind = str(backbone.dtype).removeprefix("torch.")
-        provenance = replace(self.provenance, state=now.predicts, dtype=kind, device=backbone.device.type)
+        kind, device = _short(backbone.dtype), backbone.device.type
+        provenance = replace(self.provenance, state=now.predicts, dtype=kind, device=device)
         self._again = Inversion(self.editor, self.picture, path, provenance, evaluations, now, anyway=self.anyway)
         return self._again
 
@@ -411,14 +421,14 @@ class Inversion:
         """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
         artifact.save(Path(path), self.path, self.provenance, overwrite=overwrite)
 
-    def captioned(self, denoise: core.Denoiser, base_prompt: str) -> tuple[core.Inversion, caption.Known]:
-        """The path with its predictions for another base prompt, and what `caption.locate` knows about it.
+    def captioned(self, denoise: core.Denoiser, base_prompt: str) -> tuple[core.Inversion, Known]:
+        """The path with its predictions for another base prompt, and what `regions.locate` knows about it.
 
         The levels are noised whatever the network says, so that a caption found later is asked along the same path.
         """
         path, known = self._asked
         if path.base_prompt != base_prompt:
-            path, known = self.path, caption.Known()
+            path, known = self.path, Known()
             if path.base_prompt != base_prompt:
                 path = core.predict(
                     denoise, path.schedule, path.x, base_prompt=base_prompt, source="", source_scale=0.0
@@ -553,9 +563,7 @@ class Edited:
         evaluations: int, targets: Sequence[str],
     ) -> None:  # fmt: skip
         self.inversion, self.plan, self.network_evaluations = inversion, plan, evaluations
-        self.targets = list(
-            targets
-        )  # the caption after each edit alone, as the network was told; none without captions
+        self.targets = list(targets)  # the caption after each edit alone, as was told; none without captions
         rgb, frame, picture = inversion.decoded(x), inversion.frame, inversion.picture
         if plan.composite:
             rebuilt = np.asarray(inversion.reconstruction)
@@ -663,14 +671,6 @@ def _editor(model: str, device: str, dtype: str) -> Editor:
 
 
 def noise(levels: int, shape: Sequence[int], seed: int) -> Tensor:
-    """One picture's noise (n 1 c h w), the same on every device; drawn from the least noisy level up, as the authors
-    do.
-    """
+    """One picture's noise (n 1 c h w), the same on every device; drawn from the least noisy level up, as theirs."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(levels, 1, *shape, generator=generator).flip(0)
-
-
-def _moved(path: core.Inversion, device: torch.device) -> core.Inversion:
-    x, denoised, base = (v.to(device) for v in (path.x, path.denoised, path.base_denoised))
-    base = denoised if path.base_denoised is path.denoised else base
-    return replace(path, x=x, denoised=denoised, base_denoised=base)

@@ -25,7 +25,7 @@ from ledits.files.checkpoints import World
 from ledits.language import several, words
 from ledits.language.implied import Implied, implied
 from ledits.language.targets import targets
-from ledits.scenes import captions
+from ledits.scenes import PLAIN, captions
 from ledits_bench.cases import Case
 
 Column = Literal["typed", "target", "words"]
@@ -105,6 +105,10 @@ def _renamed(case: Case, told: captions.Written) -> tuple[Edit, ...] | None:
     # "at the seaside" is named by its noun.
     place = re.sub(r"^(in front of|on|in|at|under|by|against|during) ", "", told.place)
     names[scenes.noun(case.source.background)] = _bare(place)
+    if (
+        _bare(place) == case.source.background and case.source.background in PLAIN
+    ):  # "the background is blue" becomes green, and not a green background
+        names |= {scenes.noun(colour): colour for colour in PLAIN if colour != case.source.background}
     edits = tuple(_with_names(edit, names) for edit in case.edits)
     given = words.split(told.text)
     unique = all(not edit.old or len(words.find(given, words.split(edit.old))) == 1 for edit in edits)
@@ -112,7 +116,7 @@ def _renamed(case: Case, told: captions.Written) -> tuple[Edit, ...] | None:
 
 
 def _with_names(edit: Edit, names: Mapping[str, str]) -> Edit:
-    old, new = names.get(edit.old, edit.old), edit.new
+    old, new = names.get(edit.old, edit.old), names.get(edit.new, edit.new)
     head, of, beside = new.partition(" of ")
     if edit.kind == "add" and of:
         new = f"{head} of {names.get(beside, beside)}"

@@ -227,8 +227,7 @@ def _batch(backbone: NetworkBackbone, folder: Path, jobs: Sequence[Job]) -> list
             cell = len(pictures[k]) // acted.shape[-1]
             where = np.kron(acted[k].cpu().numpy() >= 0.5, np.ones((cell, cell), bool))
         if name in METHODS and METHODS[name].composite and acted is not None:
-            weight = composite.spread(acted[k].cpu(), *sources.shape[1:3]).numpy()
-            pictures[k] = composite.onto(sources[k], pictures[k], rebuilt[k], weight)
+            pictures[k], weight = laid_onto(sources[k], pictures[k], rebuilt[k], acted[k])
             leaked = int((pictures[k] != sources[k]).any(2)[weight == 0].sum())
         judged = score(job.case, pictures[k], rebuilt[k], where)
         row = _head(job) | {"refused": "", "error": None, **asdict(judged), "worth": judged.worth}
@@ -237,6 +236,14 @@ def _batch(backbone: NetworkBackbone, folder: Path, jobs: Sequence[Job]) -> list
             with written(picture_of(folder, row), overwrite=True) as path:
                 Image.fromarray(pictures[k]).save(path, format="PNG")
     return rows
+
+
+def laid_onto(
+    source: NDArray[np.uint8], picture: NDArray[np.uint8], rebuilt: NDArray[np.uint8], acted: Tensor
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:  # fmt: skip
+    """An edited picture laid onto its source where the edit acted, (h w), and how much of it each pixel takes."""
+    weight = composite.spread(acted.cpu(), *source.shape[:2]).numpy()
+    return composite.onto(source, picture, rebuilt, weight), weight
 
 
 def picture_of(folder: Path, row: Row) -> Path:

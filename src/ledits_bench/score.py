@@ -187,5 +187,8 @@ def ssim(a: Picture, b: Picture, where: Mask) -> float:
 
 def _box(values: NDArray[np.float64], size: int = 7) -> NDArray[np.float64]:
     """Means over size x size windows around every pixel, the edges reflected."""
+    height, width = values.shape[:2]
     padded = np.pad(values, ((size // 2,) * 2, (size // 2,) * 2, (0, 0)), mode="reflect")
-    return np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(0, 1)).mean((-2, -1))
+    # Down, then across: whole slices are added, where a mean over windows visits each number size * size times.
+    down = np.sum([padded[k : k + height] for k in range(size)], axis=0)
+    return np.sum([down[:, k : k + width] for k in range(size)], axis=0) / size**2

@@ -23,7 +23,7 @@ from ledits.files.atomic import alone, written
 from ledits_bench.asked import Asked
 from ledits_bench.cases import Case
 from ledits_bench.methods import METHODS
-from ledits_bench.run import Row, begin, decoded, tensor_of
+from ledits_bench.run import Row, begin, decoded, laid_onto, tensor_of
 from ledits_bench.score import psnr, ssim
 from ledits_bench.settings import Settings, chosen
 
@@ -41,8 +41,7 @@ def perform(
         if "ours" in methods:
             journeys.append(("ours", "kept"))
         for name in methods:
-            if not METHODS[name].composite:
-                journeys.append((name, "anew"))
+            journeys.append((name, "anew"))
         done = {(row["method"], row["way"], row["case"]) for row in results(folder) if row["trip"] == trips}
         for method, way in journeys:
             left = [case for case in cases if (method, way, case.id) not in done]
@@ -100,5 +99,13 @@ def _edited(
     backbone: NetworkBackbone, method: str, asked: Sequence[Asked], shown: NDArray[np.uint8], settings: Settings
 ) -> NDArray[np.uint8]:
     with torch.inference_mode():
-        outcome = METHODS[method].run(backbone, asked, backbone.encode(tensor_of(shown)), settings)
-        return decoded(backbone.decode(outcome.x))
+        x0 = backbone.encode(tensor_of(shown))
+        outcome = METHODS[method].run(backbone, asked, x0, settings)
+        pictures = decoded(backbone.decode(outcome.x))
+        if not METHODS[method].composite:
+            return pictures
+        rebuilt, acted = decoded(backbone.decode(x0)), outcome.acted
+    if acted is None:
+        raise ValueError(f"{method} says not where it acted, and can't be laid onto a picture")
+    laid = (laid_onto(*each)[0] for each in zip(shown, pictures, rebuilt, acted, strict=True))
+    return np.stack(list(laid))

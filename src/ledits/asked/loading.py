@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,42 @@ class Lora:
         if abs(float(weight)) > 100:
             raise ValueError(f"LoRA {text!r}: a weight from -100 to 100 is needed, 0.5 to 1 is usual")
         return cls(_named(where, "LoRA", "detail.safetensors:0.8"), float(weight))
+
+    @property
+    def name(self) -> str:
+        """What it is chosen by: the last part of where it is, without its ending."""
+        return re.split(r"[/\\]", self.where.rstrip("/\\"))[-1].removesuffix(".safetensors")
+
+
+NO_LORA = "none"  # in place of a name
+
+
+def names(loras: Sequence[Lora]) -> list[str]:
+    """What each of several LoRAs is chosen by: its name, numbered where another one before it has the same."""
+    found = list[str]()
+    for each in loras:
+        name = own = each.name.replace(",", "_").replace(":", "_")
+        count = 2
+        while name in (*found, NO_LORA):
+            name, count = f"{own}-{count}", count + 1
+        found.append(name)
+    return found
+
+
+def chosen(text: str) -> list[tuple[str, float | None]]:
+    """The LoRAs that "NAME[:WEIGHT], ..." chooses, None for the weight that one was loaded with; "none" chooses none.
+
+    ValueError for a text that is no such list.
+    """
+    if text.strip() == NO_LORA:
+        return []
+    found = dict[str, float | None]()
+    for part in text.split(","):
+        each = Lora.of(part.strip()) if part.strip() else None
+        if each is None or each.where in found:
+            raise ValueError(f"LoRAs {text!r}: write NAME or NAME:WEIGHT, each once, with commas between, or none")
+        found[each.where] = each.weight if each.where != part.strip() else None
+    return list(found.items())
 
 
 @dataclass(frozen=True)

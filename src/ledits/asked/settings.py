@@ -5,6 +5,7 @@ import re
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, TypeVar
 
+from ledits.asked.loading import chosen
 from ledits.files.defaults import Defaults
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class InvertOptions:
     source_scale: float | None = None  # of classifier-free guidance by the source
     negative: str | None = None  # negative prompt
     size: int | None = None  # work at no more than size x size pixels
+    use_lora: str | None = None  # which of the loaded LoRAs: "NAME[:WEIGHT], ...", or "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class Settings:
     source_scale: float = 0.0  # of classifier-free guidance by the source; 0: none
     negative: str = ""  # negative prompt
     area: int | None = None  # work at no more than this many pixels; None: the picture's own size
+    use_lora: str = ""  # which of the loaded LoRAs, "" being all, as they were loaded
 
     @property
     def mode(self) -> Mode:
@@ -57,6 +60,8 @@ class Settings:
             raise ValueError(f"source scale {self.source_scale}: a number from 0 is needed, and a source with it")
         if self.area is not None and self.area < 64:
             raise ValueError(f"an area of {self.area} pixels is too small to work at: at least 64 (8 x 8) are needed")
+        if self.use_lora:
+            chosen(self.use_lora)
         if self.mode == "caption" and self.negative:
             raise ValueError(
                 f"negative prompt {self.negative!r} with source {self.source!r}: edits with a caption move away from "
@@ -82,6 +87,7 @@ class Settings:
             source_scale=asked.source_scale or 0.0,
             negative=asked.negative or "",
             area=own_area if asked.size is None else asked.size**2,
+            use_lora=asked.use_lora or "",
         )
 
     @classmethod

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ledits.asked.loading import Embedding, Loading, Lora
 from ledits.backbones.digest import fingerprint
-from ledits.files import families
+from ledits.files import families, modular
 from ledits.files.checkpoints import BUNDLED
 from ledits.files.defaults import Defaults
 from ledits.method.core import Denoiser, Schedule
 
-__all__ = ["BUNDLED", "DTYPES", "Backbone", "Loading", "fingerprint", "from_pipe", "load"]
+__all__ = ["BUNDLED", "DTYPES", "Backbone", "Loading", "fingerprint", "from_pipe", "load", "loaded", "lora_choice"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -99,17 +99,33 @@ def load(
         tiny_vae=None if tiny_vae is None else str(tiny_vae), loras=tuple(map(Lora.of, lora)),
         embeddings=tuple(map(Embedding.of, embedding)),
     )  # fmt: skip
+    return loaded(asked, packed=packed)
+
+
+def loaded(asked: Loading, *, packed: bool = True) -> Backbone:
+    """`load`, of what was checked before."""
     from ledits.backbones import loading
 
     return loading.backbone(asked, packed=packed)
+
+
+def lora_choice(backbone: Backbone, loras: str) -> Backbone:
+    """The same model with some of the LoRAs that it was loaded with; ValueError where it was not loaded with them."""
+    if (choosing := getattr(backbone, "choosing", None)) is None:
+        raise ValueError(f"LoRAs {loras!r}: this model was loaded without any")
+    return choosing(loras)
 
 
 def from_pipe(pipe: Any) -> Backbone:
     """The backbone of a diffusers pipeline, whose parts are neither moved nor cast: offload, quantisation and adapters
     that it was set up with go on working. ValueError for one of no family that is known.
     """
-    _, known = families.find(type(pipe).__name__, f"a pipeline of {type(pipe).__name__}")
-    return known.load().backbone(
-        pipe.components, pipe.scheduler.config, name=type(pipe).__name__, fingerprint="", index=pipe.config,
+    kind = type(pipe).__name__
+    family, known = families.find(kind, f"a pipeline of {kind}")
+    index = modular.told(kind, pipe.config)
+    made = known.load().backbone(
+        pipe.components, pipe.scheduler.config, name=kind, fingerprint="", index=index,
         device=torch.device(pipe._execution_device),
     )  # fmt: skip
+    made.made_of = family, pipe.components, index
+    return made

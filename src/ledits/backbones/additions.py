@@ -1,7 +1,6 @@
 """What is added to a checkpoint: LoRAs, words that were learned, other autoencoders. Read by diffusers and peft."""
 
 import importlib.util
-import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import load_file
 
-from ledits.asked.loading import Embedding, Lora
+from ledits.asked.loading import Embedding, Lora, names
 from ledits.backbones import reading, single
 from ledits.backbones.digest import of_file
+from ledits.backbones.lora import Loaded
+from ledits.backbones.own_pipeline import pipeline
 from ledits.files import configs
 from ledits.files import single as files
 from ledits.files.checkpoints import Checkpoint
@@ -57,43 +57,30 @@ def _of_folder(folder: Path, accepted: Sequence[str], dtype: torch.dtype) -> Any
 
 def apply(
     parts: Mapping[str, Any], checkpoint: Checkpoint, loras: Sequence[Lora], embeddings: Sequence[Embedding]
-) -> list[str]:
-    """Put LoRAs on the parts and learned words into them; what was added, each by its hash."""
-    pipe, said = _pipeline(parts, checkpoint.family), list[str]()
-    for each in embeddings:
-        said.append(_learn(pipe, each, checkpoint))
-    names = [f"lora_{k}" for k in range(len(loras))]
-    for name, each in zip(names, loras, strict=True):
-        said.append(_adapt(pipe, name, each, checkpoint))
-    if loras:
-        pipe.set_adapters(names, [each.weight for each in loras])
+) -> tuple[list[str], list[Loaded]]:
+    """Put LoRAs on the parts and learned words into them: the words, each by its hash, and the LoRAs."""
+    pipe = pipeline(checkpoint.family, parts, checkpoint.index)
+    said = [_learn(pipe, each, checkpoint) for each in embeddings]
+    loaded = [
+        Loaded(name, f"lora_{k}", each.weight, _adapt(pipe, f"lora_{k}", each, checkpoint))
+        for k, (name, each) in enumerate(zip(names(loras), loras, strict=True))
+    ]
+    if loaded:
+        pipe.set_adapters([each.adapter for each in loaded], [each.weight for each in loaded])
     for part in parts.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
-    return said
-
-
-def _pipeline(parts: Mapping[str, Any], family: str) -> Any:
-    """diffusers' own pipeline of a family, of these parts: it knows how additions to them are read."""
-    kind = getattr(diffusers, family)
-    asked = inspect.signature(kind.__init__).parameters
-    given = {name: parts.get(name) for name in asked if name not in ("self", "args", "kwargs")
-             and (name in parts or asked[name].default is inspect.Parameter.empty)}  # fmt: skip
-    if "requires_safety_checker" in asked:
-        given["requires_safety_checker"] = False
-    if "add_watermarker" in asked:
-        given["add_watermarker"] = False
-    given["scheduler"] = DDIMScheduler(clip_sample=False, steps_offset=1)
-    return kind(**given)
+    return said, loaded
 
 
 def _adapt(pipe: Any, name: str, asked: Lora, checkpoint: Checkpoint) -> str:
+    """Put a LoRA on a pipeline's parts; its hash."""
     path = _local(asked.where)
     if importlib.util.find_spec("peft") is None:
         raise ValueError("a LoRA needs the package peft: pip install peft")
     file = files.told(path)
     if file.kind != "lora":
-        raise ValueError(f"{path.name} is a {file.kind} and no LoRA")
+        raise ValueError(f"{path.name} is {files.with_article(file.kind)} and no LoRA")
     if file.note:
         raise ValueError(f"{path.name} is a LyCORIS of kind {file.note}, which diffusers does not read: use a LoRA")
     if file.family is not None and file.family != checkpoint.family:
@@ -117,7 +104,7 @@ def _adapt(pipe: Any, name: str, asked: Lora, checkpoint: Checkpoint) -> str:
             f"LoRA {path.name} can't be put on {checkpoint.name!r}: {held - used} of its {held} layers are none of the "
             "model's, so that it is for another one"
         )
-    return f"lora {of_file(path)[:32]}:{asked.weight:g}"
+    return of_file(path)
 
 
 def _is_down(key: str) -> bool:
@@ -129,7 +116,7 @@ def _learn(pipe: Any, asked: Embedding, checkpoint: Checkpoint) -> str:
     file = files.told(path)
     vectors = files.embedding(file.header)
     if file.kind != "embedding":
-        raise ValueError(f"{path.name} is a {file.kind} and no embedding")
+        raise ValueError(f"{path.name} is {files.with_article(file.kind)} and no embedding")
     if not hasattr(pipe, "load_textual_inversion"):
         raise ValueError(f"embedding {path.name}: a {checkpoint.family} takes none")
     pairs = [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")]

@@ -31,6 +31,12 @@ class Layout:
     queries: int  # in all, of the layers that count
     image_at: int = 0
     text_at: int = 0
+    # Where the picture alone asks, in a call of its own, and not about the text alone: tokens that it is told of.
+    whole: int | None = None
+
+    @property
+    def to_text_alone(self) -> bool:
+        return self.queries == self.cells and self.whole is None
 
 
 class TokenMaps(TorchFunctionMode):
@@ -72,7 +78,9 @@ class TokenMaps(TorchFunctionMode):
         Hearing every call of a pass cost a third of a small network's edit.
         """
         layout = self._layout
-        if isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[1] not in (layout.cells, layout.queries):
+        if isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[1] not in (
+            layout.whole or layout.cells, layout.queries,
+        ):  # fmt: skip
             return
         self._inside, self._parts = layer, []
         self._listen(True)
@@ -110,7 +118,7 @@ class TokenMaps(TorchFunctionMode):
         is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
     ) -> None:  # fmt: skip
         """The arguments are those of PyTorch's function: q (rows, heads, queries, d), k (rows, heads', keys, d)."""
-        if query.shape[2] != self._layout.queries:
+        if query.shape[2] != self._layout.queries or key.shape[2] != (self._layout.whole or key.shape[2]):
             return
         start, stop = self._layout.image_at, self._layout.image_at + self._layout.cells
         q, k = query[self._told, :, start:stop].float(), key[self._told].float()

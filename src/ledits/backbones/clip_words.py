@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ledits.files import atomic, cache, checkpoints
+from ledits.files import atomic, cache
 
 _WORDS = 49408
 _FILES = ("vocab.json", "merges.txt")
@@ -26,7 +26,7 @@ def tokenizer(pad: str) -> Any:
 
 def _cached() -> Path | None:
     """The folder of a tokenizer that some model in the hub's cache brought along."""
-    for repository in checkpoints.hub_cache().glob("models--*"):
+    for repository in cache.hub().glob("models--*"):
         for words in (
             *repository.glob("snapshots/*/vocab.json"),
             *repository.glob("snapshots/*/tokenizer*/vocab.json"),

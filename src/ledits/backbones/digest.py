@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from ledits.files import atomic, cache
 from ledits.files.weights import is_weights, variant_of
@@ -17,7 +18,10 @@ _SMALL = 2**20  # bytes; hashing these is faster than looking their digest up
 _SETTLED = 2.0  # seconds after which a file's time tells whether it was changed
 
 
-def fingerprint(folder: Path, *, kinds: Mapping[str, str | None] | None = None, beside: Sequence[Path] = ()) -> str:
+def fingerprint(
+    folder: Path, *, kinds: Mapping[str, str | None] | None = None, beside: Sequence[Path] = (),
+    apart: Mapping[str, Path] = MappingProxyType({}),
+) -> str:  # fmt: skip
     """The first 32 digits of the SHA-256 of every file that loading reads: each one's name and content.
 
     `kinds` are the variants of each part's weights that are read, plain ones where nothing is said; `beside` are files
@@ -26,13 +30,14 @@ def fingerprint(folder: Path, *, kinds: Mapping[str, str | None] | None = None, 
     A large file's digest is kept in the user's cache folder under its path, size and times, so that only the first run
     reads it (1.4 GB/s on a processor with SHA instructions).
     """
-    files = [*_files(folder, kinds), *beside]
+    files = [(path.relative_to(folder).as_posix(), path) for path in _files(folder, kinds)]
+    files += [(f"{part}/{path.name}", path) for part in sorted(apart) for path in _of_part(apart[part], part, kinds)]
+    # What a file beside is called is nothing that it holds.
+    files += [(f"file {i}", path) for i, path in enumerate(beside)]
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(of_file, files))
+        digests = list(pool.map(of_file, [path for _, path in files]))
     whole = hashlib.sha256()
-    for path, digest in zip(files, digests, strict=True):
-        # What a file beside is called is nothing that it holds.
-        name = f"file {beside.index(path)}" if path in beside else path.relative_to(folder).as_posix()
+    for (name, _), digest in zip(files, digests, strict=True):
         whole.update(f"{name} {digest}\n".encode())
     return whole.hexdigest()[:32]
 
@@ -40,13 +45,22 @@ def fingerprint(folder: Path, *, kinds: Mapping[str, str | None] | None = None, 
 def _files(folder: Path, kinds: Mapping[str, str | None] | None) -> Generator[Path]:
     """Settings beside and all known kinds in the parts' folders, in order; as `load` downloads them."""
     for path in sorted([*folder.glob("*.json"), *folder.glob("*/*")]):
-        # Of several kinds of weights those that are read, and none of a part that is read from elsewhere.
-        part = path.parent.name
-        read = not is_weights(path.name) or (
-            variant_of(path.name) is None if kinds is None else part in kinds and variant_of(path.name) == kinds[part]
-        )
-        if path.suffix in _ENDINGS and path.name != "README.json" and read and path.is_file():
+        if _is_read(path, path.parent.name, kinds):
             yield path
+
+
+def _of_part(folder: Path, part: str, kinds: Mapping[str, str | None] | None) -> Generator[Path]:
+    for path in sorted(folder.glob("*")):
+        if _is_read(path, part, kinds):
+            yield path
+
+
+def _is_read(path: Path, part: str, kinds: Mapping[str, str | None] | None) -> bool:
+    """Of several kinds of weights those that are read, and none of a part that is read from elsewhere."""
+    kept = not is_weights(path.name) or (
+        variant_of(path.name) is None if kinds is None else part in kinds and variant_of(path.name) == kinds[part]
+    )
+    return path.suffix in _ENDINGS and path.name != "README.json" and kept and path.is_file()
 
 
 def of_file(path: Path) -> str:

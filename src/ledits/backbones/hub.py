@@ -2,18 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import torch
 
-from ledits.files import checkpoints
+from ledits.files import checkpoints, families
 from ledits.files.checkpoints import Checkpoint
+from ledits.files.modular import Place
 from ledits.files.weights import is_weights, variant_of
 
-_PARTS = (
-    "unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2",
-    "tokenizer_3", "scheduler",
-)  # fmt: skip
+_PARTS = frozenset(("scheduler", *(part for known in families.FAMILIES.values() for part in known.parts)))
 _SETTINGS = (".json", ".txt", ".model", ".jinja")
 # Variants in the order in which they are taken where a network runs in a number format; "" are plain ones.
 _ORDER = {torch.float16: ("fp16", "bf16", ""), torch.bfloat16: ("bf16", "fp16", "")}
@@ -30,7 +29,7 @@ def download(
 
     A repository that is there whole is taken as it is, and the hub is not asked. Else settings come first, which say
     what it will run in, and then weights: 16 bits for what runs in 16 bits, where they are there. Weights of the parts
-    in `without` stay where they are.
+    in `without` stay where they are. Of a modular repository the parts that lie in others come from there.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -52,7 +51,7 @@ def download(
             return Path(snapshot_download(repository, revision=revision, local_files_only=True))
         settings = [file for file in there if _is_setting(file)]
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=settings))
-        order = preferred(dtype(checkpoints.examine(folder, repository)), variant)
+        order = complete(folder, repository, variant, dtype, without=without)
         patterns = wanted(there, order, without=without)
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except RepositoryNotFoundError:
@@ -64,6 +63,61 @@ def download(
         raise ValueError(
             f"model {repository!r} is neither a folder nor cached, and the hub can't be reached{offline}"
         ) from None
+
+
+def complete(
+    folder: Path, name: str, variant: str | None, dtype: Format, *, without: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """Download what the index in `folder` says lies in other repositories, settings first and then weights, where it
+    is not cached. Returns which variants of weights are preferred. ValueError where something can't be had.
+    """
+    settings_elsewhere(folder, name)
+    checkpoint = checkpoints.examine(folder, name)
+    order = preferred(dtype(checkpoint), variant)
+    for part, place in checkpoints.elsewhere(folder, name).items():
+        weightless = families.is_words(part) or part == "scheduler" or part in without
+        if not weightless and not _has_weights(checkpoint.places[part]):
+            _fetch(place, part, name, order)
+    return order
+
+
+def settings_elsewhere(folder: Path, name: str) -> None:
+    """Download the settings of the parts that lie in other repositories, where they are not cached."""
+    for part, place in checkpoints.elsewhere(folder, name).items():
+        there = place.cached()
+        if place.is_of_hub() and (there is None or not any(there.glob("*.json"))):
+            _fetch(place, part, name, None)
+
+
+def _fetch(place: Place, part: str, name: str, order: Sequence[str] | None) -> None:
+    """The settings of a part that lies in another repository, or its weights, of the first kind of `order`."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        there = [PurePosixPath(file) for file in listed(place.repository, place.revision)]
+        inside = [path for path in there if path.parent == PurePosixPath(place.folder)]
+        weights = [path for path in inside if is_weights(path.name) and "non_ema" not in path.name]
+        if order is None:
+            chosen = [path for path in inside if path.suffix in _SETTINGS and path not in weights]
+        else:
+            kind = _kind([variant_of(path.name) for path in weights], order) if weights else None
+            chosen = [path for path in weights if variant_of(path.name) == kind]
+        patterns = list(map(str, chosen))
+        snapshot_download(place.repository, revision=place.revision, allow_patterns=patterns)
+    except RepositoryNotFoundError:
+        raise ValueError(
+            f"model {name!r}: its {part} lies in {place}: the hub has no such repository, or it needs `hf auth login`"
+        ) from None
+    except Exception:  # in the words of whichever HTTP library it uses
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise ValueError(
+            f"model {name!r}: its {part} lies in {place}, which is not cached, and the hub can't be reached{offline}"
+        ) from None
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(is_weights(path.name) for path in folder.glob("*.safetensors*"))
 
 
 def listed(repository: str, revision: str | None = None) -> list[str]:
@@ -112,16 +166,20 @@ def settings(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, local_files_only=True))
+        folder = Path(snapshot_download(repository, local_files_only=True))
     except OSError:
-        pass
+        folder = None
     try:
-        there = [file for file in listed(repository) if _is_setting(file)]
-        return Path(snapshot_download(repository, allow_patterns=there))
+        if folder is None:
+            there = [file for file in listed(repository) if _is_setting(file)]
+            folder = Path(snapshot_download(repository, allow_patterns=there))
     except Exception:
         raise ValueError(
             f"model {repository!r} is neither a folder nor cached, and the hub has none or is out of reach"
         ) from None
+    with suppress(ValueError):  # what is wrong with it, or not to be had, is said of the folder
+        settings_elsewhere(folder, repository)
+    return folder
 
 
 def _cached(repository: str, revision: str | None, variant: str | None, without: Iterable[str]) -> Path | None:
@@ -134,10 +192,10 @@ def _cached(repository: str, revision: str | None, variant: str | None, without:
     except (OSError, ValueError):
         return None
     for part in checkpoint.parts:
-        if not (folder / part).is_dir():
+        if not checkpoint.places[part].is_dir():
             return None
-        if not part.startswith("tokenizer") and part not in without:
-            there = [variant_of(path.name) for path in (folder / part).glob("*.safetensors*")]
+        if not families.is_words(part) and part not in without:
+            there = [variant_of(path.name) for path in checkpoint.places[part].glob("*.safetensors*")]
             if not there or (variant is not None and part == checkpoint.known.network and variant not in there):
                 return None
     return folder
@@ -149,11 +207,11 @@ def preferred(dtype: torch.dtype, variant: str | None) -> tuple[str, ...]:
     return usual if variant is None else (variant, *usual)
 
 
-def kinds(folder: Path, parts: Iterable[str], order: Sequence[str]) -> dict[str, str | None]:
-    """The variant of each part's weights that is read."""
+def kinds(places: Mapping[str, Path], parts: Iterable[str], order: Sequence[str]) -> dict[str, str | None]:
+    """The variant of each part's weights that is read, of parts in these folders."""
     found = dict[str, str | None]()
     for part in parts:
-        there = [variant_of(path.name) for path in (folder / part).glob("*.safetensors*")]
+        there = [variant_of(path.name) for path in places[part].glob("*.safetensors*")]
         if there:
             found[part] = _kind(there, order)
     return found

@@ -56,7 +56,7 @@ def _config(library: Any, kind: str, dtype: torch.dtype) -> Any:
 class _Parts(DiffusionPipeline):
     """Any family's parts, for diffusers' offloading; each sends away the one before it in this order."""
 
-    model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->unet->transformer->vae"
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->text_conditioner->unet->transformer->vae"
 
     def __init__(self) -> None:
         super().__init__()

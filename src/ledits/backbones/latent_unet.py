@@ -9,6 +9,7 @@ import torch
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
+from ledits.backbones.attention import Layout
 from ledits.backbones.codec import Autoencoder, Pixels
 from ledits.backbones.network import PREDICTIONS, Net, NetworkBackbone, number
 from ledits.backbones.schedule import consistency, from_config, is_flow
@@ -76,8 +77,8 @@ class LatentUNet(NetworkBackbone):
             raise ValueError(f"model {name!r} can't be edited with: {refused}")
         self.map_scale = int(settings.get("map_scale") or _map_scale(unet.config.down_block_types))
         # DeepFloyd's layers attend to text and picture at once. The middle block is left out, as in the published code.
-        at_once = any(block.startswith("SimpleCrossAttn") for block in unet.config.down_block_types)
-        wanted = r"\d+\.attentions\.\d+" if at_once else r".*\.attn2"
+        self.at_once = any(block.startswith("SimpleCrossAttn") for block in unet.config.down_block_types)
+        wanted = r"\d+\.attentions\.\d+" if self.at_once else r".*\.attn2"
         self.map_layers = [
             layer for layer, _ in getattr(unet, "_orig_mod", unet).named_modules()  # what torch.compile wraps
             if re.fullmatch(rf"(down|up)_blocks\.{wanted}", layer)
@@ -120,6 +121,9 @@ class LatentUNet(NetworkBackbone):
         ).sample
         # Some predict a variance as well, in channels of its own.
         return self.clean(x, alpha, sigma, output[:, : x.shape[1]])
+
+    def map_layout(self, tokens: int, cells: int) -> Layout:
+        return Layout(cells, cells, whole=tokens + cells if self.at_once else None)
 
     def map_grid(self, height: int, width: int) -> tuple[int, int]:
         return height // self.map_scale, width // self.map_scale

@@ -10,10 +10,11 @@ import torch
 from ledits.asked.loading import Loading
 from ledits.backbones import hub, reading
 from ledits.backbones.digest import fingerprint
+from ledits.backbones.lora import Loaded
 from ledits.errors import LeditsError
-from ledits.files import checkpoints
+from ledits.files import checkpoints, families
 from ledits.files.checkpoints import Checkpoint
-from ledits.files.single import File, prediction, told
+from ledits.files.single import File, prediction, told, unusable, with_article
 
 
 def backbone(asked: Loading, *, packed: bool) -> Any:
@@ -28,7 +29,7 @@ def backbone(asked: Loading, *, packed: bool) -> Any:
     dtype = _dtype(asked, where, checkpoint)
     given, beside, additions = _given(asked, file, checkpoint, dtype)
     kinds = hub.kinds(
-        checkpoint.folder, [part for part in checkpoint.configs if part not in given],
+        checkpoint.places, [part for part in checkpoint.configs if part not in given],
         hub.preferred(dtype, asked.variant),
     )  # fmt: skip
     hub.check_variant(asked.variant, kinds, asked.model)
@@ -37,15 +38,17 @@ def backbone(asked: Loading, *, packed: bool) -> Any:
 
         quantized = large.quantization(asked.quantize, checkpoint, dtype)
     parts = reading.parts(checkpoint, dtype, kinds, given=given, quantization=quantized)
+    loras = list[Loaded]()
     if asked.loras or asked.embeddings:
         from ledits.backbones import additions as added
 
-        additions += added.apply(parts, checkpoint, asked.loras, asked.embeddings)
+        words, loras = added.apply(parts, checkpoint, asked.loras, asked.embeddings)
+        additions += words
     family = checkpoint.known.load()
     if settle := getattr(family, "settle", None):
         settle(parts)
     _place(parts, asked, where, dtype, packs=getattr(family, "packed", False), packed=packed)
-    own_print = fingerprint(checkpoint.folder, kinds=kinds, beside=beside)
+    own_print = fingerprint(checkpoint.folder, kinds=kinds, beside=beside, apart=checkpoint.apart)
     try:
         made = family.backbone(
             parts, checkpoint.scheduler, name=asked.model, device=where, index=checkpoint.index, fingerprint=own_print,
@@ -56,7 +59,8 @@ def backbone(asked: Loading, *, packed: bool) -> Any:
         raise
     except Exception as error:
         raise reading.broken(asked.model, "configuration", error) from error
-    made.added(tuple(additions))
+    made.made_of = checkpoint.family, parts, checkpoint.index
+    made.added(tuple(additions), loras)
     if asked.tiny_vae is not None:
         from ledits.backbones import additions as added
 
@@ -73,10 +77,15 @@ def _file(asked: Loading) -> File | None:
             option = {"lora": "lora", "embedding": "embedding", "vae": "vae", "tiny vae": "tiny_vae",
                       "text encoder": "text_encoder"}[file.kind]  # fmt: skip
             raise ValueError(
-                f"model {asked.model!r} is a {file.kind} and no model: give it as {option}, beside a model"
+                f"model {asked.model!r} is {with_article(file.kind)} and no model: give it as {option}, beside a model"
             )
-        return file
-    return None if asked.transformer is None else told(Path(asked.transformer))
+    elif asked.transformer is None:
+        return None
+    else:
+        file = told(Path(asked.transformer))
+    if refused := unusable(file):
+        raise ValueError(f"{file.path} can't be edited with: {refused}")
+    return file
 
 
 def _checkpoint(asked: Loading, file: File | None, where: torch.device) -> Checkpoint:
@@ -94,13 +103,15 @@ def _checkpoint(asked: Loading, file: File | None, where: torch.device) -> Check
                 f"model {asked.model!r} is the network of a {file.family} alone: give a folder or hub id that has its "
                 "text encoders and autoencoder as the base"
             )
+    without = [] if file is None else ["transformer", "unet"]
+
+    def dtype(checkpoint: Checkpoint) -> torch.dtype:
+        return _dtype(asked, where, checkpoint)
+
     if folder is None:
-
-        def dtype(checkpoint: Checkpoint) -> torch.dtype:
-            return _dtype(asked, where, checkpoint)
-
-        without = [] if file is None else ["transformer", "unet"]
         folder = hub.download(name, asked.revision, asked.variant, dtype, without=without)
+    elif folder.is_dir() and checkpoints.elsewhere(folder, asked.model):
+        hub.complete(folder, asked.model, asked.variant, dtype, without=without)
     if folder.is_file():
         raise ValueError(f"{name!r} is a file, where a folder or a hub id that has the rest of the model is needed")
     found = checkpoints.examine(folder, asked.model)
@@ -150,7 +161,7 @@ def _words(checkpoint: Checkpoint) -> Mapping[str, Any]:
         # Padding of OpenCLIP's models is the word 0.
         part: clip_words.tokenizer("<|endoftext|>" if _pads_with_end(checkpoint, part) else "!")
         for part in checkpoint.parts
-        if part.startswith("tokenizer") and not (checkpoint.folder / part).is_dir()
+        if families.is_words(part) and not checkpoint.places[part].is_dir()
     }
 
 

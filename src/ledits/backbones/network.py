@@ -6,9 +6,11 @@ import math
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from itertools import product
 from threading import Lock
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from ledits.backbones import memory, state
 from ledits.backbones.attention import Layout, token_maps
 from ledits.backbones.codec import Autoencoder, Codec, casting
-from ledits.backbones.lora import SCALING, one_pass
+from ledits.backbones.lora import SCALING, Adapters, Loaded, one_pass
 from ledits.backbones.texts import Prompts, Text
 from ledits.files.defaults import Defaults
 from ledits.method.core import Prompt, Schedule
@@ -45,7 +47,12 @@ class NetworkBackbone:
     prediction = "flow_prediction"
     _small: Codec | None = None
     _added: tuple[str, ...] | None = None  # None: a pipeline's, and whatever is on its networks by now
+    # LoRAs that it was loaded with, and which of them act; None: whatever somebody else has put on its networks.
+    _adapters: Adapters | None = None
+    _acting: Mapping[str, float] = MappingProxyType({})
     map_layers: Sequence[str] = ()  # names of attention modules
+    # What it was made of: the name of diffusers' pipeline, its components, and its model_index.json.
+    made_of: tuple[str, Mapping[str, Any], Mapping[str, Any]] | None = None
 
     def __init__(
         self,
@@ -107,9 +114,35 @@ class NetworkBackbone:
             self._counted = now, found
         return found
 
-    def added(self, additions: tuple[str, ...]) -> None:
-        """What was added to the checkpoint while it was read."""
+    def added(self, additions: tuple[str, ...], loras: Sequence[Loaded] = ()) -> None:
+        """What was added to the checkpoint while it was read, LoRAs apart."""
         self._added = additions
+        if loras:
+            modules = self.modules()
+            encoders = [each for name, each in modules.items() if name.startswith("text")]
+            self._adapters = Adapters(loras, modules["net"], encoders)
+            self._acting = self._adapters.usual
+            self._as_made = self._live()
+
+    @property
+    def loras(self) -> tuple[Loaded, ...]:
+        """The LoRAs that it was loaded with."""
+        return self._adapters.loaded if self._adapters else ()
+
+    def choosing(self, loras: str) -> Self:
+        """The same model with some of its LoRAs, such as "detail:0.5, style", or "none" of them; "" is all of them, as
+        they were loaded. Both share every network, and may be used at once. ValueError for one that is not loaded.
+        """
+        if self._added is None:
+            raise ValueError(f"LoRAs {loras!r}: a pipeline's own are chosen in it, by pipe.set_adapters")
+        adapters = self._adapters or Adapters((), self.net, ())
+        chosen = adapters.choice(loras) if loras else adapters.usual
+        if chosen == self._acting:
+            return self
+        other = copy(self)
+        other._acting = chosen
+        other._as_made = other._live()
+        return other
 
     def previews(self, vae: Any) -> None:
         """A small autoencoder that `preview` decodes with; ValueError for one of other latents."""
@@ -138,7 +171,7 @@ class NetworkBackbone:
             with self._still():
                 found = state.adapters(self.modules().values())
             return (f"adapters {found}",) if found else ()
-        return self._added
+        return self._added if self._adapters is None else (*self._added, *self._adapters.said(self._acting))
 
     def _live(self) -> str:
         modules = self.modules()
@@ -165,7 +198,23 @@ class NetworkBackbone:
     @contextmanager
     def _still(self) -> Generator[None]:
         """While no other thread scales an adapter or casts the autoencoder for one pass."""
-        with one_pass(self.net), SCALING, casting():
+        with self.passing(), self.telling(), casting():
+            yield
+
+    @contextmanager
+    def passing(self) -> Generator[None]:
+        """One pass through the network, with the LoRAs that act here."""
+        with one_pass(self.net):
+            if self._adapters:
+                self._adapters.in_network(self._acting)
+            yield
+
+    @contextmanager
+    def telling(self) -> Generator[None]:
+        """While prompts go through the text encoders, with the LoRAs that act here."""
+        with SCALING:
+            if self._adapters:
+                self._adapters.in_texts(self._acting)
             yield
 
     def encode(self, images: Tensor) -> Tensor:
@@ -277,7 +326,7 @@ class _Denoiser:
         t, alpha, sigma = (
             torch.tensor([v[i] for i in levels], dtype=torch.float32).to(x.device) for v in (s.t, s.alpha, s.sigma)
         )
-        with one_pass(self._backbone.net):
+        with self._backbone.passing():
             clean = self._backbone.predict(self._through, x.float(), t, alpha, sigma, texts)
         self.evaluations += len(x)
         return clean
@@ -300,7 +349,8 @@ class _Denoiser:
             return prompt
         if prompt not in self._texts:
             _send_away(self._backbone.net)
-            self._texts[prompt] = self._backbone.prompts.embed(str(prompt))
+            with self._backbone.telling() if self._backbone.loras else nullcontext():
+                self._texts[prompt] = self._backbone.prompts.embed(str(prompt))
         return self._texts[prompt]
 
     def _batch(self, x: Tensor, tokens: int) -> int:

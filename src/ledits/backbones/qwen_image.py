@@ -39,19 +39,19 @@ def _statistics(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     return mean.view(-1, 1, 1).to(like.device), std.view(-1, 1, 1).to(like.device)
 
 
-def _inward(vae: Any, z: Tensor) -> Tensor:
+def inward(vae: Any, z: Tensor) -> Tensor:
     mean, std = _statistics(vae, z)
     return (z - mean) / std
 
 
-def _outward(vae: Any, x: Tensor) -> Tensor:
+def outward(vae: Any, x: Tensor) -> Tensor:
     mean, std = _statistics(vae, x)
     return x * std + mean
 
 
 def autoencoder(vae: Any, device: torch.device) -> Autoencoder:
     """The codec of an autoencoder that knows the mean and the deviation of each of its channels."""
-    return Autoencoder(vae, device, _inward, _outward, frames=True)
+    return Autoencoder(vae, device, inward, outward, frames=True)
 
 
 def call(net: Net, config: Any, x: Tensor, time: Tensor, texts: Sequence[Text]) -> Tensor:

@@ -12,7 +12,7 @@ import transformers
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from ledits.files import configs, weights
+from ledits.files import configs, families, weights
 from ledits.files.checkpoints import Checkpoint
 
 # Of a text encoder's file what its network doesn't read: heads for other tasks, and positions that are counted.
@@ -40,8 +40,8 @@ def parts(
         if part in given:
             continue
         with complaints(checkpoint.name, part):
-            if part.startswith("tokenizer"):
-                found[part] = tokenizer(checkpoint.folder / part, checkpoint.known.parts[part], checkpoint.name)
+            if families.is_words(part):
+                found[part] = tokenizer(checkpoint.places[part], checkpoint.known.parts[part], checkpoint.name)
             else:
                 found[part] = model(checkpoint, part, dtype, kinds.get(part), quantization.get(part))
     return found
@@ -54,21 +54,31 @@ class Refused(ValueError):
 @contextmanager
 def complaints(name: str, part: str) -> Generator[None]:
     """Whatever a broken file makes these libraries raise or say, it is the checkpoint that is broken."""
-    libraries = (diffusers_logging, transformers_logging)
     # One that stops half way leaves the process's own number format as it was for its weights.
-    usual, loud = torch.get_default_dtype(), [library.get_verbosity() for library in libraries]
-    bars = [library.is_progress_bar_enabled() for library in libraries]
+    usual = torch.get_default_dtype()
     try:
-        for library in libraries:
-            library.set_verbosity_error()
-            library.disable_progress_bar()
-        yield
+        with quiet():
+            yield
     except Refused:
         raise
     except Exception as error:
         raise broken(name, part, error) from error
     finally:
         torch.set_default_dtype(usual)
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Neither warnings nor bars of the libraries that models are made with."""
+    libraries = (diffusers_logging, transformers_logging)
+    loud = [library.get_verbosity() for library in libraries]
+    bars = [library.is_progress_bar_enabled() for library in libraries]
+    try:
+        for library in libraries:
+            library.set_verbosity_error()
+            library.disable_progress_bar()
+        yield
+    finally:
         for library, level, bar in zip(libraries, loud, bars, strict=True):
             library.set_verbosity(level)
             if bar:
@@ -93,7 +103,7 @@ def tokenizer(folder: Path, accepted: tuple[str, ...], name: str) -> Any:
 
 def model(checkpoint: Checkpoint, part: str, dtype: torch.dtype, kind: str | None, quantization: Any) -> Any:
     """A network, an autoencoder or a text encoder, on the CPU."""
-    folder, name = checkpoint.folder / part, checkpoint.name
+    folder, name = checkpoint.places[part], checkpoint.name
     files = weight_files(folder, kind, name)
     headers = [weights.header(file) for file in files]
     cls = checkpoint.known.parts[part][0]
@@ -110,7 +120,7 @@ def model(checkpoint: Checkpoint, part: str, dtype: torch.dtype, kind: str | Non
         how["quantization_config"] = quantization
     if of_text:
         loader = _known(transformers, cls, name)
-        wanted = check_size(loader, folder, headers, checkpoint)
+        wanted = check_size(loader, checkpoint, part, headers)
         if cls.startswith("CLIPTextModel") and lengthened(wanted, [key for each in headers for key in each.tensors]):
             how["key_mapping"] = _CLIP_NAMES
         loaded, said = loader.from_pretrained(folder, dtype=dtype, trust_remote_code=False, **how)
@@ -171,19 +181,20 @@ def lengthened(wanted: Iterable[str], held: Iterable[str]) -> bool:
     return any(name.startswith("text_model.") for name in wanted) and any(key.startswith("encoder.") for key in held)
 
 
-def check_size(cls: Any, folder: Path, headers: Iterable[weights.Header], checkpoint: Checkpoint) -> list[str]:
+def check_size(cls: Any, checkpoint: Checkpoint, part: str, headers: Iterable[weights.Header]) -> list[str]:
     """The names of a text encoder's tensors. Raises ValueError where its configuration asks for far more numbers than
     its weights hold: transformers makes what is missing before it says so, and a configuration may ask for any amount.
     """
+    folder = checkpoint.places[part]
     with torch.device("meta"):
         config = cls.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tensors = dict(cls._from_config(config).named_parameters())
     asked = sum(prod(tensor.shape) for tensor in tensors.values())
     held = sum(each.numel for header in headers for each in header.tensors.values())
-    quantized = checkpoint.configs[folder.name].get("quantization_config")
+    quantized = checkpoint.configs[part].get("quantization_config")
     if asked > 2 * held + _SLACK and not quantized:  # what lacks less is told by name
         raise Refused(
-            f"model {checkpoint.name!r} is broken: {folder.name}/config.json asks for {asked} numbers and its weights "
+            f"model {checkpoint.name!r} is broken: {part}/config.json asks for {asked} numbers and its weights "
             f"hold {held}"
         )
     return list(tensors)

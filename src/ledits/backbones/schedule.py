@@ -22,14 +22,15 @@ def consistency(config: Mapping[str, Any]) -> bool:
 
 def from_config(
     config: Mapping[str, Any], steps: int, skip: float, order: int = 2, *, time_shift: float = 0.0,
-    tokens: int | None = None, shift: Shift | None = None,
+    tokens: int | None = None, shift: Shift | None = None, levels: Sequence[float] = (),
 ) -> Schedule:  # fmt: skip
     """`steps` levels below the noisiest share `skip` of the training times, and the clean picture.
 
     Times are spaced as in the authors' code (method.md A.5): evenly from (1 - skip) T - 1 down to 1, then to 0, where a
     diffusion model's sigma is small and not zero. A flow model goes down to sigma = 0, by levels that are spaced evenly
     before they are shifted; `tokens` of the picture say how far, in models that shift by its size, and `shift` says it
-    in place of the config.
+    in place of the config. `levels` are those that a flow was distilled for, from 1 down and without 0: they are taken
+    in place of even ones, and what lies between two of them is interpolated.
 
     A config with "trailing" spacing, as Turbo, Lightning and Hyper models have, has the times that such a model was
     distilled for: T (1 - skip) (n - i) / n - 1, so that no step is spent on t = 1 (Lin et al. 2023, section 3.3). At up
@@ -50,7 +51,7 @@ def from_config(
     if is_flow(config):
         if time_shift:
             raise ValueError(f"time shift {time_shift}: flow models have no training times to shift, leave it out")
-        return _flow(config, steps, skip, order, train, tokens, shift)
+        return _flow(config, steps, skip, order, train, tokens, shift, levels)
     if "beta_schedule" not in config:
         kind = config.get("_class_name", "without beta_schedule")
         raise ValueError(f"scheduler {kind}: betas or a flow shift are needed")
@@ -139,14 +140,29 @@ def flux_2_shift(tokens: int, steps: float) -> float:
     return math.exp(many if tokens > 4300 else many + (few - many) * (200 - steps) / 190)
 
 
-def flow_skip(shift: float) -> float:
+def flow_skip(shift: float, levels: Sequence[float] = ()) -> float:
     """The skip at which a flow of this shift begins at the signal-to-noise ratio of Stable Diffusion at skip 0.15."""
-    return round(1 - _START / (shift - (shift - 1) * _START), 2)
+    start = _START / (shift - (shift - 1) * _START)
+    if levels:  # how many of them lie below, and the share of the step to the next
+        rising = (0.0, *reversed(levels))
+        below = sum(level < start for level in rising) - 1
+        start = (below + (start - rising[below]) / (rising[below + 1] - rising[below])) / len(levels)
+    return round(1 - start, 2)
+
+
+def _between(rising: Sequence[float], share: float) -> float:
+    """The value at a share of the way through `rising` values; the share itself where there is one value alone."""
+    if len(rising) == 1:
+        return share
+    below = min(int(share * (len(rising) - 1)), len(rising) - 2)
+    part = share * (len(rising) - 1) - below
+    return rising[below] * (1 - part) + rising[below + 1] * part
 
 
 def _flow(
-    config: Mapping[str, Any], steps: int, skip: float, order: int, train: int, tokens: int | None, how: Shift | None
-) -> Schedule:
+    config: Mapping[str, Any], steps: int, skip: float, order: int, train: int, tokens: int | None, how: Shift | None,
+    levels: Sequence[float],
+) -> Schedule:  # fmt: skip
     for name in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas"):
         if config.get(name):
             raise ValueError(
@@ -154,7 +170,7 @@ def _flow(
             )
     whole = steps / (1 - skip)
     shift = flow_shift(config, tokens, whole) if how is None else how(tokens or 4096, whole)
-    even = [(1 - skip) * (1 - i / steps) for i in range(steps + 1)]
+    even = [_between((0.0, *reversed(levels)), (1 - skip) * (1 - i / steps)) for i in range(steps + 1)]
     sigma = [shift * s / (1 + (shift - 1) * s) for s in even]
     if (terminal := config.get("shift_terminal")) and whole >= 2:
         # The last level of all steps is drawn to this sigma, and the others with it (Qwen-Image).

@@ -1,5 +1,6 @@
 """A file's tensors as parts: converted by diffusers where it knows the layout, every tensor accounted for."""
 
+import re
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
@@ -21,6 +22,10 @@ from ledits.files.single import PREFIXES, File
 _SCALES = (".scale_weight", ".weight_scale")
 _MARKS = ("scaled_fp8", ".scale_input", ".input_scale", ".comfy_quant")
 _VAE = ("first_stage_model.", "vae.", "")
+# Of late transformers leaves a part of the names of CLIP's tensors out, and so do files that are made of its folders.
+_SHORTENED = re.compile(
+    r"^(cond_stage_model|conditioner\.embedders\.0)\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)"
+)
 # What lies in such files beside the weights that are used.
 _BESIDE = ("model_ema.", "loss.", "first_stage_model.loss.")
 
@@ -29,7 +34,11 @@ def whole(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, A
     """Network, autoencoder and text encoders of a file of Stable Diffusion 1.x, 2.x or XL."""
     from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
 
-    tensors = {name: each for name, each in _plain(_read(file.path)).items() if not name.startswith(_BESIDE)}
+    tensors = {
+        _SHORTENED.sub(r"\1.transformer.text_model.", name): each
+        for name, each in _plain(_read(file.path)).items()
+        if not name.startswith(_BESIDE)
+    }
     found = dict[str, Any]()
     with reading.complaints(checkpoint.name, "unet"):
         found["unet"] = _converted("UNet2DConditionModel", _under(tensors, file.prefix), checkpoint, "unet", dtype)
@@ -40,8 +49,7 @@ def whole(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> dict[str, A
             with reading.complaints(checkpoint.name, part):
                 cls = getattr(transformers, checkpoint.known.parts[part][0])
                 made: Any = create_diffusers_clip_model_from_ldm(
-                    cls, checkpoint=tensors, subfolder=part, config=str(checkpoint.folder), torch_dtype=dtype,
-                    local_files_only=True,
+                    cls, checkpoint=tensors, torch_dtype=dtype, local_files_only=True, **_settings(checkpoint, part),
                 )  # fmt: skip
                 reading.account(checkpoint.name, part, _missing(made), [])
                 found[part] = made.to(dtype)
@@ -60,8 +68,8 @@ def network(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
             from diffusers.quantizers.quantization_config import GGUFQuantizationConfig
 
             made = getattr(diffusers, name).from_single_file(
-                str(file.path), config=str(checkpoint.folder), subfolder=part, torch_dtype=dtype,
-                local_files_only=True, quantization_config=GGUFQuantizationConfig(dtype),
+                str(file.path), torch_dtype=dtype, local_files_only=True,
+                quantization_config=GGUFQuantizationConfig(dtype), **_settings(checkpoint, part),
             )  # fmt: skip
             reading.account(file.path.name, part, _missing(made), [])
         else:
@@ -73,7 +81,8 @@ def vae(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """The autoencoder of a file, with the configuration that the checkpoint has of its own."""
     if file.kind != "vae" or file.path.suffix == ".gguf":
         raise ValueError(
-            f"{file.path.name} is a {file.kind}, where an autoencoder is needed: a .safetensors file of one"
+            f"{file.path.name} is {single.with_article(file.kind)}, where an autoencoder is needed: a .safetensors "
+            "file of one"
         )
     with reading.complaints(file.path.name, "vae"):
         tensors = {name: each for name, each in _plain(_read(file.path)).items() if not name.startswith(_BESIDE)}
@@ -88,7 +97,9 @@ def vae(file: File, checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
 def tiny_vae(file: File, dtype: torch.dtype) -> Any:
     """A small autoencoder of a file; it has one configuration, but for how many channels its latents have."""
     if file.kind != "tiny vae":
-        raise ValueError(f"{file.path.name} is a {file.kind}, where a tiny autoencoder (TAESD) is needed")
+        raise ValueError(
+            f"{file.path.name} is {single.with_article(file.kind)}, where a tiny autoencoder (TAESD) is needed"
+        )
     with reading.complaints(file.path.name, "tiny vae"):
         tensors = _plain(_read(file.path))
         channels = {each.shape[1] for name, each in tensors.items() if name.startswith("decoder.") and each.dim() == 4}
@@ -111,7 +122,7 @@ def text_encoder(file: File, checkpoint: Checkpoint, dtype: torch.dtype, taken: 
             if not part.startswith("text_encoder") or part in taken:
                 continue
             cls = getattr(transformers, checkpoint.known.parts[part][0])
-            folder = checkpoint.folder / part
+            folder = checkpoint.places[part]
             config = cls.config_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             with torch.device("meta"):
                 asked = sorted(prod(each.shape) for each in cls._from_config(config).parameters())
@@ -125,6 +136,12 @@ def text_encoder(file: File, checkpoint: Checkpoint, dtype: torch.dtype, taken: 
             reading.check_text(file.path.name, part, said)
             return part, loaded.to(dtype).eval().requires_grad_(False)
     raise ValueError(f"{file.path.name} is none of the text encoders of {checkpoint.name!r}: its sizes are others")
+
+
+def _settings(checkpoint: Checkpoint, part: str) -> dict[str, Any]:
+    """Where diffusers finds a part's configuration, in its arguments."""
+    there = checkpoint.places[part]
+    return {"config": str(there.parent), "subfolder": there.name}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -141,7 +158,7 @@ def _converted(cls: str, tensors: dict[str, Tensor], checkpoint: Checkpoint, par
     if "input_blocks.0.0.weight" in tensors:  # diffusers knows these under their prefix alone
         tensors = {PREFIXES[0] + name: each for name, each in tensors.items()}
     made = getattr(diffusers, cls).from_single_file(
-        tensors, config=str(checkpoint.folder), subfolder=part, torch_dtype=dtype, local_files_only=True
+        tensors, torch_dtype=dtype, local_files_only=True, **_settings(checkpoint, part)
     )
     reading.account(checkpoint.name, part, _missing(made), [])
     used = sum(each.numel() for each in made.state_dict().values())

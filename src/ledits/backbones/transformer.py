@@ -39,6 +39,11 @@ def across(tokens: int, cells: int) -> Layout:
     return Layout(cells, cells)
 
 
+def causal(tokens: int, cells: int) -> Layout:
+    """The text's tokens, each attending to those before it, then the picture's, which attend to all."""
+    return Layout(cells, cells, whole=cells + tokens)
+
+
 def middle(net: Any, blocks: str, attention: str = "attn") -> list[str]:
     """The attention of the middle third of a stack of blocks, where nothing is known of which are best."""
     n = len(getattr(net, blocks))
@@ -61,8 +66,10 @@ class Family:
     layout: Callable[[int, int], Layout] = image_first
     codec: Callable[[Any, Any], Codec] = Autoencoder  # (autoencoder, device)
     patch: int = 2  # latents of a token's side
+    pairs: int = 1  # tokens of a side that come together
     area: int = 1024**2  # of the pictures it was trained on, where the network doesn't say it
     shift: Shift | None = None  # where the scheduler's config doesn't say it
+    levels: Sequence[float] = ()  # that it was distilled for, where they are not even
     # By the network, its scheduler's config and its pipeline's (model_index.json).
     distilled: Callable[[Any, Mapping[str, Any], Mapping[str, Any]], bool] = lambda net, scheduler, index: False
     defaults: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -89,10 +96,10 @@ _DISTILLED = {
 }  # fmt: skip
 
 
-def _usual(scheduler: Mapping[str, Any], tokens: int, how: Shift | None) -> dict[str, float]:
+def _usual(scheduler: Mapping[str, Any], tokens: int, family: Family) -> dict[str, float]:
     """Defaults of a flow. The table's steps are of whole schedules; of one that is shifted, more are all but noise."""
-    steps = 28
-    skip = flow_skip(how(tokens, steps) if how else flow_shift(scheduler, tokens, steps))
+    steps, how = 28, family.shift
+    skip = flow_skip(how(tokens, steps) if how else flow_shift(scheduler, tokens, steps), family.levels)
     return {"steps": steps, "skip": skip, "described_skip": skip, "add_scale": 5.0, "remove_scale": 5.0,
             "swap_new_scale": 5.0, "swap_old_scale": 5.0, "described_scale": 5.0}  # fmt: skip
 
@@ -135,12 +142,13 @@ class LatentTransformer(NetworkBackbone):
         self.flow = is_flow(self.scheduler)
         self.prediction = "flow_prediction" if self.flow else self.scheduler.get("prediction_type", "epsilon")
         tokens = min(area // (codec.factor * family.patch) ** 2, 4096)
-        usual = _usual(self.scheduler, tokens, family.shift) if self.flow else {}
+        usual = _usual(self.scheduler, tokens, family) if self.flow else {}
         super().__init__(
             codec, family.prompts(parts, device), name=name, fingerprint=fingerprint, device=device,
-            dtype=self.transformer.dtype, multiple=codec.factor * family.patch, area=area, max_batch=max_batch,
+            dtype=self.transformer.dtype, multiple=codec.factor * family.patch * family.pairs, area=area,
+            max_batch=max_batch,
             defaults=Defaults().changed(
-                usual, family.defaults, _DISTILLED if self.distilled else {}, settings.get("defaults", {})
+                usual, _DISTILLED if self.distilled else {}, family.defaults, settings.get("defaults", {})
             ),
         )  # fmt: skip
 
@@ -151,7 +159,8 @@ class LatentTransformer(NetworkBackbone):
     def schedule(self, steps: int, skip: float, height: int | None = None, width: int | None = None) -> Schedule:
         pixels = self.area if height is None or width is None else height * width
         tokens = pixels // (self.factor * self.family.patch) ** 2
-        return from_config(self.scheduler, steps, skip, tokens=tokens, shift=self.family.shift)
+        family = self.family
+        return from_config(self.scheduler, steps, skip, tokens=tokens, shift=family.shift, levels=family.levels)
 
     def predict(self, net: Net, x: Tensor, t: Tensor, alpha: Tensor, sigma: Tensor, texts: Sequence[Text]) -> Tensor:
         if self.attention:

@@ -5,6 +5,8 @@ times: one key whose score is log(256) higher. A network of 64 picture tokens is
 """
 
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -22,6 +24,20 @@ def merge(net: Any) -> None:
 
 def are_merged(net: Any) -> bool:
     return any(isinstance(processor, _Merged) for processor in net.attn_processors.values())
+
+
+@contextmanager
+def unmerged(net: Any) -> Generator[None]:
+    """While the network takes all of them, as diffusers' pipeline tells it."""
+    if not hasattr(net, "attn_processors") or not are_merged(net):
+        yield
+        return
+    kept = dict(net.attn_processors)  # which `set_attn_processor` empties
+    net.set_attn_processor(JointAttnProcessor2_0())
+    try:
+        yield
+    finally:
+        net.set_attn_processor(kept)
 
 
 class _Merged(JointAttnProcessor2_0):

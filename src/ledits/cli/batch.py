@@ -40,7 +40,7 @@ class BatchCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = list[str]()
-        for word, following in zip(args, [*args[1:], ""], strict=True):
+        for word, following in zip(args, [*args, ""][1:], strict=True):
             words.append(word)
             if word == "--ray" and not _ADDRESS.match(following):
                 words.append("local")
@@ -116,7 +116,7 @@ def batch_command(
     errors in results.jsonl (and .parquet), and the exit code is 1. Settings given here are for rows without their own.
 
     A manifest has the columns picture, edits ("cat->dog; +hat") and, named as the options, source, steps, skip, seed,
-    source_scale, negative, size, mask, composite, drop_source_late. Columns of other names are kept in the table.
+    source_scale, negative, size, use_lora, mask, composite, drop_source_late. Others are kept in the table.
     """
     from ledits.batch.jobs import TEMPLATE
     from ledits.batch.manifest import Ask

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,12 @@ from ledits.cli.options import (
 from ledits.cli.progress import progress
 from ledits.files import atomic
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ledits.doctor import Check
+    from ledits.editor import Editor
+
 Output = Annotated[
     Path, typer.Option("-o", "--output", rich_help_panel=FILES, help="The page with all of it, an .html file.")
 ]
@@ -34,11 +40,20 @@ EditOption = Annotated[
     str | None,
     typer.Option("--edit", rich_help_panel=PICTURE, help="What is changed in what it drew, such as 'fox->owl'."),
 ]
+Published = Annotated[
+    Path | None,
+    typer.Option(
+        "--published", rich_help_panel=PICTURE,
+        help="The picture of diffusers' own tests of LEDITS++, pix2pix/cat_6.png of the hub's "
+        "hf-internal-testing/diffusers-images: says how far their published numbers lie off. For SD 1.5 and SDXL.",
+    ),
+]  # fmt: skip
 
 
 @grouped
 def doctor_command(
     model: ModelOption = None, output: Output = Path("doctor.html"), prompt: Prompt = None, edit: EditOption = None,
+    published: Published = None,
     device: DeviceOption = None, dtype: DtypeOption = None, force: ForceOption = False, as_json: JsonOption = False,
     quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
 ) -> None:  # fmt: skip
@@ -56,7 +71,11 @@ def doctor_command(
         from ledits.doctor import examine
         from ledits.doctor.page import page
 
+        test = None if published is None else _test(editor, published)
         found = examine(editor, prompt=prompt, edit=edit, told=report)
+        if test is not None:
+            report("published tests")
+            found.checks.append(test())
     with atomic.written(output, overwrite=force) as temporary:
         temporary.write_text(page(found), encoding="utf-8")
     if as_json:
@@ -67,3 +86,28 @@ def doctor_command(
         typer.echo(str(output))
     if not found.healthy:
         raise typer.Exit(1)
+
+
+def _test(editor: "Editor", picture: Path) -> "Callable[[], Check]":
+    """diffusers' published test of the model's family, to be made; ValueError where there is none."""
+    from ledits.doctor import Check
+    from ledits.picture import image
+    from ledits.pipelines import published
+
+    backbone: Any = editor.backbone
+    family, parts, _ = backbone.made_of
+    test = published.test_of(family)
+    image.read(picture)
+
+    def made() -> Check:
+        here = published.numbers(test, parts, backbone.scheduler, picture)
+        off = max(abs(a - b) for a, b in zip(here, test.numbers, strict=True))
+        figures = {"here": [round(each, 4) for each in here], "published": list(test.numbers), "allowed": test.allowed}
+        said = (
+            f"nine numbers of an edit lie {off:.4f} off those that diffusers publishes for {test.model}, which allows"
+        )
+        return Check(
+            "published tests", "ok" if off <= test.allowed else "can't tell", f"{said} {test.allowed}", figures
+        )
+
+    return made

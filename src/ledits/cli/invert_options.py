@@ -59,8 +59,17 @@ NegativeOption = Annotated[
     str | None,
     typer.Option("--negative", rich_help_panel=INVERSION, help="A negative prompt, for inversion and replay."),
 ]
+UseLoraOption = Annotated[
+    str | None,
+    typer.Option(
+        "--use-lora",
+        rich_help_panel=INVERSION,
+        help="Which of the LoRAs that are loaded, and how strongly: NAME[:WEIGHT] with commas between, or none. "
+        "\\[default: all, as loaded]",
+    ),
+]
 
 OPTIONS: dict[str, Any] = {
     "source": SourceOption, "steps": StepsOption, "skip": SkipOption, "seed": SeedOption, "size": SizeOption,
-    "source_scale": SourceScaleOption, "negative": NegativeOption,
+    "source_scale": SourceScaleOption, "negative": NegativeOption, "use_lora": UseLoraOption,
 }  # fmt: skip

@@ -37,8 +37,8 @@ def keep_command(
 ) -> None:  # fmt: skip
     """Lay what changed on purpose onto the original: ledits keep photo.jpg edited.png -o kept.png
 
-    Shift, scale and colours of AFTER are brought into line with BEFORE, what changed is found, and only that is taken
-    over. Outside of it every pixel is BEFORE's. No model is needed.
+    Aligns shift, scale and colours of AFTER with BEFORE, finds the change, and copies only the change. Outside it every
+    pixel is BEFORE's. No model is needed.
     """
     began = time.perf_counter()
     original = image.read(before)

@@ -28,7 +28,8 @@ def mcp_command(
 ) -> None:  # fmt: skip
     """Offer edits to a chat program or an agent by the Model Context Protocol: ledits mcp ~/Pictures
 
-    The program starts this command itself. For one that asks over HTTP: ledits serve --mcp ~/Pictures, at /mcp.
+    The chat program starts this command itself. For a program that uses HTTP, run ledits serve
+    --mcp ~/Pictures, which offers the tools at /mcp.
     """
     try:
         from ledits.mcp.folders import Folders

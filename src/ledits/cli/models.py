@@ -39,6 +39,7 @@ def _said(name: str, folder: Path) -> dict[str, Any]:
 
 def _family(folder: Path, name: str) -> str:
     try:
-        return str(configs.read_json(folder / "model_index.json", name).get("_class_name"))
+        index = checkpoints.index_file(folder) or folder / "model_index.json"
+        return str(configs.read_json(index, name).get("_class_name"))
     except ValueError:
         return "damaged"

@@ -86,7 +86,7 @@ def check(model: str | None, device: str | None, dtype: str | None) -> Path | No
     folder = checkpoints.find(checkpoints.BUNDLED if model is None else model)
     if folder is not None and folder.is_file():
         single.told(folder)
-    elif folder is not None:
+    elif folder is not None and not checkpoints.elsewhere(folder, model or checkpoints.BUNDLED):
         checkpoints.examine(folder, model or checkpoints.BUNDLED)
     return folder
 

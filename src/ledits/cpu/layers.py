@@ -50,6 +50,10 @@ class _Packed(nn.Module):
 
 
 class Linear(_Packed):
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__(weight, bias)
+        self.out_features, self.in_features = weight.shape  # diffusers' pipelines look at SDXL's
+
     def forward(self, x: Tensor, epilogue: str = "", operand: Tensor | None = None) -> Tensor:
         """The layer of x (... c), and what becomes of it: its "gelu", or it "times" or "plus" `operand` (... n)."""
         if self.kernel is not None:

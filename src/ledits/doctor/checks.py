@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -13,25 +13,21 @@ from PIL import Image
 from torch import Tensor
 
 from ledits.backbones.network import PRECISION, NetworkBackbone
-from ledits.backbones.schedule import from_config
 from ledits.backbones.texts import Text
+from ledits.doctor import beside, captions, readings
+from ledits.doctor.known import Known, stacked
 from ledits.editor import Editor, Inversion
 from ledits.method.core import Schedule
 
 Verdict = Literal["ok", "wrong", "can't tell"]
 
-_LEVELS = 4
 _STEPS = 12  # of drawing and of inversions here
 _GUIDANCE = 5.0
-# Schedules that networks are trained with: where a checkpoint's own is one of these and another one explains its
-# predictions better, its file says the wrong one.
-_SCHEDULES: Mapping[str, Mapping[str, Any]] = {
-    "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
-    "linear": {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02},
-    "squaredcos_cap_v2": {"beta_schedule": "squaredcos_cap_v2", "beta_start": 0.0001, "beta_end": 0.02},
-}
-_BETTER = 0.8  # of the error: what another reading has to be under, to be believed
-_KNOWS = 0.7  # of what is left by who knows nothing: a network that was trained is under it
+_RATIO = 0.5  # of alpha to sigma, where attention is looked at
+_PSNR = 12  # dB: below it a picture is hardly that picture
+_CPU_SIDE = 512
+_FEW = 2  # pictures, where each says nearly the same
+_SIZES = (0.4, 2.2)  # of latents, where the network can't be asked
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,7 @@ class Report:
     model: str
     checks: list[Check] = field(default_factory=list[Check])
     pictures: dict[str, Image.Image] = field(default_factory=dict[str, Image.Image])
+    trained: bool = False  # whether its network takes noise away: of one that doesn't little can be told
 
     @property
     def healthy(self) -> bool:
@@ -61,57 +58,33 @@ class Report:
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Known:
-    """A picture whose caption is known, at the model's own size."""
-
-    rgb: np.ndarray[Any, np.dtype[np.uint8]]
-    caption: str
-    others: tuple[str, ...]  # captions of other pictures
-    sides: tuple[str, str] | None = None  # a word for what is on the left, and one for what is on the right
-
-    @classmethod
-    def scene(cls, side: int) -> "Known":
-        """One of the small scenes that come with us, which is no photograph: two things side by side."""
-        from ledits.scenes.samples import PAIR, SAMPLES, SIDE
-
-        shown = SAMPLES[PAIR]
-        rgb = Image.fromarray(shown.render(SIDE)).resize((side, side), Image.Resampling.BICUBIC)
-        others = tuple(scene.caption() for name, scene in SAMPLES.items() if name != PAIR)
-        left, right = (placed.name for placed in shown.objects)
-        return cls(np.asarray(rgb), shown.caption(), others, (left, right))
-
-
 def examine(
-    editor: Editor, *, known: Known | None = None, prompt: str | None = None, edit: str | None = None,
+    editor: Editor, *, known: Sequence[Known] | None = None, prompt: str | None = None, edit: str | None = None,
     told: Callable[[str], None] = lambda text: None,
 ) -> Report:  # fmt: skip
-    """All checks of a loaded model. `prompt` is what it draws, `edit` what is changed there; `told` of each check."""
+    """All checks of a loaded model. `known` are pictures whose captions are known, `prompt` is what it draws, `edit`
+    what is changed there; `told` of each check.
+    """
     backbone = editor.backbone
     if not isinstance(backbone, NetworkBackbone):
         raise ValueError("a doctor needs a model of a checkpoint: a folder, a file or a hub id")
-    side = _side(backbone)
-    known = known or Known.scene(side)
-    words = prompt or known.caption
+    began, side = time.perf_counter(), _side(backbone)
+    known = known or Known.scenes(side)
+    words = prompt or known[0].caption
     report = Report(backbone.name)
 
-    def add(check: Check) -> Check:
+    def add(check: Check) -> None:
         told(check.name)
         report.checks.append(check)
-        return check
 
-    began = time.perf_counter()
-    add(_weights(backbone))
-    x0 = backbone.encode(_tensor(known.rgb))
-    add(_autoencoder(backbone, known, x0, report))
-    trained = _denoising(backbone, x0, add)
-    add(_listens(backbone, x0, known, trained))
-    add(_attention(backbone, x0, known))
+    for check in claims(backbone, known, report):
+        add(check)
+    add(_beside(backbone, words, side))
     drawn = _draw(editor, words, side)
     report.pictures["drawn: " + words] = drawn
     made = editor.invert(drawn, source=words, steps=_STEPS)
     add(_exact(made))
-    for check in _edits(editor, drawn, words, edit or _usual_edit(words, known), report, trained):
+    for check in _edits(editor, drawn, words, edit or _usual_edit(words, known), report):
         add(check)
     seconds = time.perf_counter() - began
     memory = psutil.Process().memory_info().rss / 2**30
@@ -125,14 +98,24 @@ def examine(
     return report
 
 
+def claims(backbone: NetworkBackbone, known: Sequence[Known], report: Report) -> Generator[Check]:
+    """What a checkpoint says of itself, put to the test on pictures whose captions are known."""
+    yield _weights(backbone)
+    x0, levels = backbone.encode(stacked(known)), readings.levels(backbone, _side(backbone))
+    found = readings.compare(backbone, x0[:_FEW], levels)
+    report.trained = found.trained
+    yield _autoencoder(backbone, known[0], x0, found, report)
+    yield _predicts(found)
+    told = captions.ask(backbone, x0, known, found.believed)
+    misled = captions.misled(backbone, x0, known, found.believed) if found.trained and not told.right else ""
+    yield _listens(told, misled, found.trained)
+    yield _attention(backbone, x0[:1], known[0], levels)
+
+
 def _side(backbone: NetworkBackbone) -> int:
-    """A square that the model was trained at, or 512 pixels where that is more than a check needs on a CPU."""
-    side = int(math.sqrt(backbone.area))
+    """Of a square that the model was trained at; on a CPU 512 pixels at most."""
+    side = min(int(math.sqrt(backbone.area)), _CPU_SIDE if backbone.device.type == "cpu" else backbone.area)
     return side - side % backbone.multiple
-
-
-def _tensor(rgb: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    return torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def _weights(backbone: NetworkBackbone) -> Check:
@@ -158,9 +141,11 @@ def _weights(backbone: NetworkBackbone) -> Check:
     return Check("weights", "ok", f"{count} tensors are finite, and no matrix is empty")
 
 
-def _autoencoder(backbone: NetworkBackbone, known: Known, x0: Tensor, report: Report) -> Check:
-    """What comes back of a picture, and whether its latents are as large as networks are trained on."""
-    back = backbone.decode(x0)
+def _autoencoder(
+    backbone: NetworkBackbone, known: Known, x0: Tensor, found: readings.Found, report: Report
+) -> Check:  # fmt: skip
+    """What comes back of a picture, and whether its latents are as large as those that the network was trained on."""
+    back = backbone.decode(x0[:1])
     shown = ((back[0].permute(1, 2, 0).cpu() + 1) * 127.5).round().to(torch.uint8).numpy()
     report.pictures["the known picture"], report.pictures["through the autoencoder"] = (
         Image.fromarray(known.rgb), Image.fromarray(shown)
@@ -168,17 +153,27 @@ def _autoencoder(backbone: NetworkBackbone, known: Known, x0: Tensor, report: Re
     error = float(((shown.astype(np.float32) - known.rgb) ** 2).mean())
     psnr = 10 * math.log10(255**2 / max(error, 1e-3))
     size = float(x0.std())
-    figures = {"PSNR": round(psnr, 1), "standard deviation of latents": round(size, 2)}
+    figures = {
+        "PSNR": round(psnr, 1), "standard deviation of latents": round(size, 2),
+        "size that the network knows": round(found.size, 2) if found.trained else None,
+    }  # fmt: skip
     vae: Any = getattr(backbone.codec, "vae", None)
     if vae is None:
         return Check("autoencoder", "ok", "it has none: the network works on pixels", figures)
-    if psnr < 12:
+    if psnr < _PSNR:
         return Check(
             "autoencoder", "wrong", f"a picture comes back at {psnr:.0f} dB, which is hardly that picture: its "
             "weights are another's, or random", figures,
         )  # fmt: skip
-    if not 0.4 < size < 2.2:
-        kind = "scaling_factor" if "scaling_factor" in vae.config else "statistics"
+    claimed = vae.config.get("scaling_factor")
+    kind = "scaling_factor" if claimed else "statistics"
+    if found.best == readings.SIZE:
+        about = f", {claimed:.4g}, should be about {claimed * found.size:.2g}" if claimed else " are of another model"
+        return Check(
+            "autoencoder", "wrong", f"the network was trained on latents {found.size:.2f} times as large as those that "
+            f"it is given: the autoencoder's {kind}{about}", figures,
+        )  # fmt: skip
+    if not found.trained and not _SIZES[0] < size < _SIZES[1]:
         return Check(
             "autoencoder", "wrong", f"latents have a standard deviation of {size:.2f}, and networks are trained "
             f"on about 1: its {kind} is wrong", figures,
@@ -188,132 +183,84 @@ def _autoencoder(backbone: NetworkBackbone, known: Known, x0: Tensor, report: Re
     )
 
 
-def _denoising(backbone: NetworkBackbone, x0: Tensor, add: Callable[[Check], Check]) -> bool:
-    """Whether the network takes noise away, under what it says that it predicts or another reading; True if so."""
-    readings = _readings(backbone)
-    errors = {name: _error(backbone, x0, *reading) for name, reading in readings.items()}
-    own, blind = errors.pop(""), _blind(x0, _schedule(backbone))
-    knows = _KNOWS * blind
-    best = min(errors, key=lambda name: errors[name], default="")
-    figures = {
-        "error": round(own, 3),
-        "blind": round(blind, 3),
-        **{name: round(error, 3) for name, error in errors.items()},
-    }
-    if best and errors[best] < _BETTER * own and errors[best] < knows:
-        add(
-            Check(
-                "what it predicts", "wrong", f"its predictions leave {own:.2f} of the noise as its scheduler says, and "
-                f"{errors[best]:.2f} with {best}: the scheduler's configuration is of another model", figures,
-            )
+def _predicts(found: readings.Found) -> Check:
+    """Whether the network takes noise away as its scheduler says, or as another one would say."""
+    own, best = found.errors[""], found.best
+    figures = {name or "as it says": round(error, 3) for name, error in found.errors.items()}
+    name = "what it predicts"
+    if best and best != readings.SIZE:
+        return Check(
+            name, "wrong", f"its predictions leave {own:.2f} of what is unknown in a noisy picture as its scheduler "
+            f"says, and {found.errors[best]:.2f} with {best}: the scheduler's configuration is of another model",
+            figures,
         )  # fmt: skip
-        return True
-    if own > knows:
-        add(
-            Check(
-                "what it predicts", "can't tell", f"its predictions leave {own:.2f} of the noise in a picture, under "
-                "every reading: the weights are random, or the picture is nothing that it knows", figures,
-            )
-        )  # fmt: skip
-        return False
-    add(Check("what it predicts", "ok", f"its predictions leave {own:.2f} of the noise, other readings more", figures))
-    return True
-
-
-def _readings(backbone: NetworkBackbone) -> dict[str, tuple[str, Schedule]]:
-    """What the network may predict at which levels, by name; "" is what the checkpoint says."""
-    own = _schedule(backbone)
-    found = {"": (backbone.prediction, own)}
-    config: Mapping[str, Any] = getattr(backbone, "scheduler", {})
-    if backbone.prediction == "flow_prediction":
-        return found
-    for kind in ("epsilon", "v_prediction", "sample"):
-        if kind != backbone.prediction:
-            found[f"prediction_type {kind}"] = (kind, own)
-    for name, betas in _SCHEDULES.items():
-        other = from_config({**config, **betas, "trained_betas": None}, _LEVELS + 2, 0.3)
-        if max(abs(a - b) for a, b in zip(own.alpha, other.alpha, strict=True)) > 0.02:
-            found[f"beta_schedule {name}"] = (backbone.prediction, other)
-    return found
-
-
-def _schedule(backbone: NetworkBackbone) -> Schedule:
-    side = _side(backbone)
-    return backbone.schedule(_LEVELS + 2, 0.3, side, side)
-
-
-def _blind(x0: Tensor, schedule: Schedule) -> float:
-    """What is left of the noise where nothing is known of the picture: all of it, or the picture itself."""
-    size = float(x0.square().mean().sqrt())
-    left = [min(1.0, size * schedule.alpha[i] / schedule.sigma[i]) for i in range(1, _LEVELS + 1)]
-    return sum(left) / len(left)
-
-
-def _error(backbone: NetworkBackbone, x0: Tensor, prediction: str, schedule: Schedule) -> float:
-    """The share of a known noise that predictions leave in a picture, the mean of some levels."""
-    kept, backbone.prediction = backbone.prediction, prediction
-    try:
-        with backbone.denoiser(schedule, maps=False) as denoise:
-            levels = range(1, _LEVELS + 1)
-            noise = torch.randn(_LEVELS, *x0.shape, generator=torch.Generator().manual_seed(0)).to(x0.device)
-            x = torch.stack([schedule.alpha[i] * x0 + schedule.sigma[i] * noise[i - 1] for i in levels])
-            seen = denoise(x, levels, [""])[0][0]
-            left = [
-                float((seen[k] - x0).norm() / (schedule.sigma[i] / schedule.alpha[i] * noise[k]).norm())
-                for k, i in enumerate(levels)
-            ]
-    except ValueError:
-        return math.inf
-    finally:
-        backbone.prediction = kept
-    return sum(left) / len(left) if all(map(math.isfinite, left)) else math.inf
-
-
-def _listens(backbone: NetworkBackbone, x0: Tensor, known: Known, trained: bool) -> Check:
-    """Whether the picture's own caption explains it better than others: so text and picture mean the same."""
-    schedule, levels = _schedule(backbone), range(1, _LEVELS + 1)
-    captions = [known.caption, "", *known.others]
-    with backbone.denoiser(schedule, maps=False) as denoise:
-        noise = torch.randn(_LEVELS, *x0.shape, generator=torch.Generator().manual_seed(1)).to(x0.device)
-        x = torch.stack([schedule.alpha[i] * x0 + schedule.sigma[i] * noise[i - 1] for i in levels])
-        seen = denoise(x, levels, captions)[0]
-    errors = [float((each - x0).square().mean()) for each in seen]
-    better = sum(errors[0] < other for other in errors[2:])
-    moved = float((seen[0] - seen[2]).norm() / (seen[0].norm() + 1e-9))
-    figures = {"own caption": errors[0], "no caption": errors[1], "other captions": errors[2:], "moved": moved}
-    if not trained:
-        return Check("what it reads", "can't tell", "it does not denoise, so that captions can't be compared", figures)
-    if moved < 1e-4:
+    if not found.trained:
         return Check(
-            "what it reads", "wrong", "no caption changes a prediction: text does not reach the network", figures
-        )
-    if better == len(errors) - 2 and errors[0] < errors[1]:
-        return Check(
-            "what it reads", "ok", "a picture's own caption explains it better than others and than none", figures
-        )
-    if better < (len(errors) - 2) / 2 and errors[0] > errors[1]:
-        return Check(
-            "what it reads", "wrong", "a picture's own caption explains it worse than none and than most others: "
-            "its text encoder or tokenizer is another model's, or two are swapped", figures,
+            name, "can't tell", f"its predictions leave {own:.2f} of what is unknown in a noisy picture, under every "
+            "reading: the weights are random, or the pictures are nothing that it knows", figures,
         )  # fmt: skip
     return Check(
-        "what it reads", "can't tell", "a picture's own caption explains it about as well as others do", figures
-    )
+        name, "ok", f"its predictions leave {min(own, found.errors[best]):.2f} of what is unknown in a noisy picture, "
+        "other readings more", figures,
+    )  # fmt: skip
 
 
-def _attention(backbone: NetworkBackbone, x0: Tensor, known: Known) -> Check:
+def _listens(told: captions.Told, misled: str, trained: bool) -> Check:
+    """Whether text and picture mean the same."""
+    name, figures = "what it reads", {key: round(value, 4) for key, value in vars(told).items()}
+    if not trained:
+        return Check(name, "can't tell", "it does not denoise, so that captions can't be compared", figures)
+    if told.deaf:
+        return Check(name, "wrong", "no caption changes a prediction: text does not reach the network", figures)
+    if misled:
+        return Check(
+            name, "wrong", f"told a caption alone, its {misled} says no more of a picture than with another's, and the "
+            "other text encoder does: it or its tokenizer is another model's", figures,
+        )  # fmt: skip
+    if told.wrong:
+        return Check(
+            name, "wrong", "pictures' own captions explain them hardly better than each other's: its "
+            "text encoder or tokenizer is another model's, or two are swapped", figures,
+        )  # fmt: skip
+    if told.right:
+        return Check(
+            name, "ok", f"{told.best:.0%} of pictures are explained best by their own caption, which takes away "
+            f"{told.gain:.0%} of what is unknown without one", figures,
+        )  # fmt: skip
+    return Check(name, "can't tell", "pictures' own captions explain them little better than others do", figures)
+
+
+def _beside(backbone: NetworkBackbone, prompt: str, side: int) -> Check:
+    """Whether the network is told and answers what it is in diffusers' own pipeline."""
+    name, allowed = "beside diffusers", 4 * PRECISION.get(backbone.dtype, PRECISION[torch.bfloat16])
+    try:
+        away = beside.compare(backbone, prompt, side)
+    except ValueError as error:
+        return Check(name, "can't tell", str(error))
+    figures = {key: float(f"{value:.2g}") for key, value in away.items()}
+    worst = max(away, key=lambda each: away[each])
+    if away[worst] > allowed:
+        return Check(
+            name, "wrong", f"{worst} differs from what it is in diffusers' own pipeline, by {away[worst]:.1e} of it: "
+            "report this, with the page", figures,
+        )  # fmt: skip
+    return Check(
+        name, "ok", f"for {prompt!r} the network is told and answers what it is in diffusers' own pipeline, to "
+        f"{away[worst]:.0e}", figures,
+    )  # fmt: skip
+
+
+def _attention(backbone: NetworkBackbone, x0: Tensor, known: Known, levels: Schedule) -> Check:
     """All tokens together get all attention, and words for the left and the right get theirs there."""
-    schedule = _schedule(backbone)
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2)).to(x0.device)
-    level = _LEVELS
-    x = (schedule.alpha[level] * x0 + schedule.sigma[level] * noise)[None]
+    schedule = readings.at(readings.Reading(backbone.prediction, levels), (_RATIO,))
+    x = readings.noised(x0, schedule, 2)
     left, right = known.sides or (known.caption.split()[0], known.caption.split()[-1])
     try:
         with backbone.denoiser(schedule, maps=True) as denoise:
             text = backbone.prompts.embed(known.caption)
             every = replace(text, words=torch.ones_like(text.words))
             single = [replace(text, words=_words(backbone, text, known.caption, word)) for word in (left, right)]
-            maps = denoise(x, [level], [(every,), *((each,) for each in single)])[1]
+            maps = denoise(x, [0], [(every,), *((each,) for each in single)])[1]
     except ValueError as error:
         return Check("attention", "can't tell", f"it can't be recorded here: {error}")
     assert maps is not None
@@ -322,7 +269,7 @@ def _attention(backbone: NetworkBackbone, x0: Tensor, known: Known) -> Check:
     places = [float((each / each.sum() * columns).sum()) for each in maps[1:, 0, 0].float().cpu().sum(-2)]
     figures = {"all tokens": round(whole, 4), left: round(places[0], 3), right: round(places[1], 3)}
     layout = backbone.map_layout(len(text.states), 4)
-    if layout.queries == layout.cells and abs(whole - 1) > 0.02:
+    if layout.to_text_alone and abs(whole - 1) > 0.02:
         return Check("attention", "wrong", f"attention to all tokens sums to {whole:.3f} and not to 1", figures)
     if known.sides is None or not places[0] < places[1] - 0.01:
         return Check(
@@ -369,17 +316,17 @@ def _exact(made: Inversion) -> Check:
     )
 
 
-def _usual_edit(words: str, known: Known) -> str:
-    """The last word of the caption in place of another caption's."""
+def _usual_edit(words: str, known: Sequence[Known]) -> str:
+    """A word of the caption, and another picture's in its place."""
     old = words.split()
-    new = next(other.split() for other in known.others if set(other.split()) - set(old))
+    new = next(each.caption.split() for each in known if set(each.caption.split()) - set(old))
     fresh = [word for word in new if word not in old and len(word) > 2]
     gone = [word for word in old if word not in new and len(word) > 2]
     return f"{gone[0]}->{fresh[0]}" if gone else f"+{fresh[0]}"
 
 
 def _edits(
-    editor: Editor, drawn: Image.Image, words: str, edit: str, report: Report, trained: bool
+    editor: Editor, drawn: Image.Image, words: str, edit: str, report: Report
 ) -> Generator[Check]:  # fmt: skip
     """Of the model's own picture: how far it changes where an edit acts, and how far elsewhere."""
     for name, source in (("by words", None), ("with a caption", words)):
@@ -402,5 +349,5 @@ def _edits(
         }  # fmt: skip
         share = f"{mask.mean():.0%} of the picture by {inside:.0f} levels of 255"
         says = f"{edit!r} changes {share}, and the rest by {outside:.0f}"
-        verdict: Verdict = "can't tell" if not trained or inside < 2 else "ok"
+        verdict: Verdict = "can't tell" if not report.trained or inside < 2 else "ok"
         yield Check(f"an edit {name}", verdict, says + ("" if verdict == "ok" else ", which says little here"), figures)

@@ -63,8 +63,8 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     files.check_writable(path, (ENDING,), overwrite=overwrite)
 
 
-def load(path: Path) -> tuple[Inversion, Provenance]:
-    """An inversion and its provenance; ValueError for a foreign, damaged or incomplete file.
+def load(path: Path, device: torch.device | None = None) -> tuple[Inversion, Provenance]:
+    """An inversion on a device and its provenance; ValueError for a foreign, damaged or incomplete file.
 
     Sizes are compared before anything is allocated: a file can claim any.
     """
@@ -97,6 +97,7 @@ def load(path: Path) -> tuple[Inversion, Provenance]:
         raise ValueError(f"{path} is a damaged inversion ({error}): make it again with `ledits invert`") from None
     s = provenance.settings
     null, source = (s.source, "") if s.mode == "caption" else (s.negative, s.source)
+    tensors = {name: each.to(device or "cpu") for name, each in tensors.items()}
     denoised = tensors["denoised"]
     return Inversion(
         schedule, tensors["x"], denoised, tensors.get("base_denoised", denoised), null, source, s.source_scale

@@ -1,4 +1,4 @@
-"""A folder of the user's own for what can be computed again: nobody else may write to it, or it is not used."""
+"""Folders of what can be computed or fetched again: the user's own, which nobody else may write to, and the hub's."""
 
 import os
 import stat
@@ -28,3 +28,16 @@ def folder() -> Path:
     if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or found.st_mode & 0o022):
         raise OSError(f"{path} belongs to another user, or others may write to it")
     return path
+
+
+def hub() -> Path:
+    """Where the hub's own library keeps what it has downloaded."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+
+
+def repository(folder: Path) -> str | None:
+    """The id of the repository of which a folder is a snapshot in the hub's cache; None for other folders."""
+    name = folder.parent.parent.name
+    is_snapshot = folder.parent.name == "snapshots" and name.startswith("models--")
+    return name.removeprefix("models--").replace("--", "/", 1) if is_snapshot else None

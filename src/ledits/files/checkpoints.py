@@ -4,14 +4,14 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache as cached_once
 from pathlib import Path
 from typing import Any, cast
 
 from ledits.errors import LeditsError
-from ledits.files import configs, families, single
+from ledits.files import cache, configs, families, fitting, modular, single
 from ledits.files.defaults import WHOLE, Defaults
 
 # The small models: the one that is used where none is named, and all of them.
@@ -99,27 +99,59 @@ def index(folder: Path, model: str) -> dict[str, Any]:
     """What model_index.json holds, "_class_name" being the family's; ValueError, one sentence, where it can't be used:
     where it is damaged, of a family that is not known, or names a part of a class that is not the family's.
     """
-    path = folder / "model_index.json"
-    if not path.exists():
+    return _index(folder, model)[0]
+
+
+def index_file(folder: Path) -> Path | None:
+    """A folder's model_index.json, or the modular one; None where it has neither."""
+    return next((folder / name for name in ("model_index.json", modular.INDEX) if (folder / name).exists()), None)
+
+
+def elsewhere(folder: Path, model: str) -> dict[str, modular.Place]:
+    """The parts that a modular folder's index says lie in other repositories, which may have to be downloaded."""
+    said, places = _index(folder, model)
+    parts = (*families.FAMILIES[said["_class_name"]].parts, "scheduler")
+    return {part: places[part] for part in parts if part in places and places[part].beside(folder, part) is None}
+
+
+def _index(folder: Path, model: str) -> tuple[dict[str, Any], dict[str, modular.Place]]:
+    path = index_file(folder)
+    if path is None:
         whole = sorted([*folder.glob("*.safetensors"), *folder.glob("*.gguf"), *folder.glob("*.ckpt")])
         if whole:
             raise ValueError(f"model {model!r} is a folder without model_index.json: name one of its files, {whole[0]}")
         raise ValueError(f"model {model!r} has no model_index.json: a folder in diffusers' layout is needed")
-    value = configs.config(path, model)
+    value, places = modular.read(path, model) if path.name == modular.INDEX else (configs.config(path, model), {})
     name, known = families.find(str(value.get("_class_name")), f"model {model!r}")
     for part, accepted in known.parts.items():
         said = value.get(part)
+        if families.is_words(part) and said in (["transformers", "AutoTokenizer"], ["transformers", "AutoProcessor"]):
+            said = value[part] = ["transformers", accepted[0]]
         if absent(said):
             if part.replace("tokenizer", "text_encoder") not in known.optional:
-                raise ValueError(f"model {model!r} is incomplete: a {name} has a {part}, and its model_index.json none")
+                raise ValueError(f"model {model!r} is incomplete: a {name} has a {part}, and its {path.name} none")
         elif not isinstance(said, list) or list(map(type, cast("list[Any]", said))) != [str, str]:
-            raise ValueError(f"model {model!r}: {part} in its model_index.json is {str(said)[:80]}, and no class")
+            raise ValueError(f"model {model!r}: {part} in its {path.name} is {str(said)[:80]}, and no class")
         elif said[0] not in ("diffusers", "transformers") or said[1] not in accepted:
             wanted = " or ".join(accepted)
             said = ".".join(cast("list[str]", said))
             raise ValueError(f"model {model!r} has a {said[:80]!r} as its {part}, where a {wanted} is accepted")
     value["_class_name"] = name
-    return value
+    return value, places
+
+
+def _places(
+    folder: Path, model: str, parts: Iterable[str], said: Mapping[str, modular.Place]
+) -> Generator[tuple[str, Path]]:
+    """The parts and their folders; ValueError where one lies in a repository that is not on this machine."""
+    for part in parts:
+        place = said.get(part)
+        there = folder / part if place is None else place.beside(folder, part) or place.cached()
+        if there is None:
+            of_hub = place is not None and place.is_of_hub()
+            why = "which is not cached" if of_hub else "which is no hub id: put it into the model's folder"
+            raise ValueError(f"model {model!r} is incomplete: its {part} lies in {place}, {why}")
+        yield part, there
 
 
 @dataclass(frozen=True)
@@ -134,6 +166,12 @@ class Checkpoint:
     scheduler: Mapping[str, Any]
     own: Mapping[str, Any]  # ledits.json
     configs: Mapping[str, Mapping[str, Any]]  # of the parts that hold weights
+    places: Mapping[str, Path]  # the folder of each part
+
+    @property
+    def apart(self) -> dict[str, Path]:
+        """The parts that lie somewhere else than in the folder under their names, as those of modular repositories."""
+        return {part: there for part, there in self.places.items() if there != self.folder / part}
 
     @property
     def parts(self) -> list[str]:
@@ -143,24 +181,31 @@ class Checkpoint:
 
 def examine(folder: Path, model: str) -> Checkpoint:
     """A folder's configurations; ValueError, one sentence, where one can't be used or asks for what is not done."""
-    said = index(folder, model)
+    said, elsewhere = _index(folder, model)
     family, known = families.find(said["_class_name"], f"model {model!r}")
-    scheduler = configs.config(folder / "scheduler" / "scheduler_config.json", model)
+    there = (part for part in (*known.parts, "scheduler") if part == "scheduler" or not absent(said.get(part)))
+    places = dict(_places(folder, model, there, elsewhere))
+    path = places["scheduler"] / "scheduler_config.json"
+    made = dict(known.scheduler or {}) if not path.exists() and "scheduler" not in said else {}
+    scheduler = made or configs.config(path, model)
     if refused := unknown_scheduler(scheduler):
         raise ValueError(f"model {model!r} can't be edited with: {refused}")
     found = dict[str, dict[str, Any]]()
     for part in known.parts:
         if absent(said.get(part)):
             continue
-        if part.startswith("tokenizer"):
-            for path in sorted((folder / part).glob("*.json")):
+        if families.is_words(part):
+            for path in sorted(places[part].glob("*.json")):
                 if path.name not in ("vocab.json", "tokenizer.json"):
                     configs.config(path, model, sizes=False)
         else:
-            found[part] = configs.config(folder / part / "config.json", model)
+            found[part] = configs.config(places[part] / "config.json", model)
     if refused := other_channels(found.get("unet"), found.get("vae")):
         raise ValueError(f"model {model!r} can't be edited with: {refused}")
-    return Checkpoint(model, folder, family, known, said, scheduler, own(folder, model), found)
+    encoders = {part: known.parts[part][0] for part in found if part.startswith("text_encoder")}
+    if refused := fitting.refused(family, known.network, found, encoders):
+        raise ValueError(f"model {model!r} is broken: {refused}")
+    return Checkpoint(model, folder, family, known, said, scheduler, own(folder, model), found, places)
 
 
 # Of files that hold a whole model: which of our folders of configurations has theirs.
@@ -171,13 +216,8 @@ _WIDTHS = {768: "stable-diffusion-1", 1024: "stable-diffusion-2"}
 def layout(file: single.File) -> Path:
     """The folder with the configurations of a file's family; ValueError where there is none for it."""
     network, where = file.network(), Path(__file__).parent / "layouts"
-    if (takes := next((each.shape[1] for name, each in network.items() if name in _FIRST), 4)) != 4:
-        refused = other_channels({"in_channels": takes}, {"latent_channels": 4})
+    if refused := single.unusable(file):
         raise ValueError(f"{file.path} can't be edited with: {refused}")
-    if any(name.startswith("conditioner.embedders.0.model.") for name in file.header.tensors):
-        raise ValueError(f"{file.path} is SDXL's refiner, which a file does not say all of: use its folder")
-    if "edm_mean" in file.header.tensors:
-        raise ValueError(f"{file.path} can't be edited with: its scheduler is one of EDM, which is not known here")
     if file.family == "StableDiffusionPipeline":
         width = next((each.shape[-1] for name, each in network.items() if name.endswith("attn2.to_k.weight")), None)
         if width not in _WIDTHS:
@@ -186,9 +226,6 @@ def layout(file: single.File) -> Path:
             )
         return where / _WIDTHS[width]
     return where / _LAYOUTS[str(file.family)]
-
-
-_FIRST = ("input_blocks.0.0.weight", "conv_in.weight")  # of a UNet, which takes the picture
 
 
 def unknown_scheduler(config: Mapping[str, Any]) -> str:
@@ -253,7 +290,7 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-@cache
+@cached_once
 def world(folder: Path) -> World | None:
     """The small world that a model was made for; None for all other models."""
     try:
@@ -266,15 +303,10 @@ def world(folder: Path) -> World | None:
         return None
 
 
-def hub_cache() -> Path:
-    """Where the hub's own library keeps what it has downloaded."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-
-
 def cached() -> Iterator[tuple[str, Path]]:
     """The hub's models in this machine's cache, their ids and folders, in the order of their ids."""
-    for folder in sorted(hub_cache().glob("models--*--*")):
-        snapshots = sorted(folder.glob("snapshots/*/model_index.json"), key=lambda path: path.stat().st_mtime)
-        if snapshots:
-            yield folder.name.removeprefix("models--").replace("--", "/"), snapshots[-1].parent
+    for folder in sorted(cache.hub().glob("models--*--*")):
+        there = [path for path in map(index_file, folder.glob("snapshots/*")) if path is not None]
+        if there:
+            newest = max(there, key=lambda path: path.stat().st_mtime).parent
+            yield str(cache.repository(newest)), newest

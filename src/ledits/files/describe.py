@@ -14,12 +14,13 @@ def folder(path: Path, name: str) -> dict[str, Any]:
 
     Raises ValueError for a folder that is no model's.
     """
-    if not (path / "model_index.json").exists():
+    index_file = checkpoints.index_file(path)
+    if index_file is None:
         checkpoints.index(path, name)
     said: dict[str, Any] = {"kind": "model"}
     why, read = "", dict[str, Any]()
     try:
-        index = configs.read_json(path / "model_index.json", name)
+        index = configs.read_json(index_file or path, name)
         said["family"] = families.named(str(index.get("_class_name")))
         found = checkpoints.examine(path, name)
         read, problems = _parts(found)
@@ -47,7 +48,7 @@ def _parts(found: checkpoints.Checkpoint) -> tuple[dict[str, Any], list[str]]:
     """What lies there of each part, by variant, and what is wrong with it."""
     read, problems = dict[str, Any](), list[str]()
     for part in found.configs:
-        here = found.folder / part
+        here = found.places[part]
         kinds = dict[str, list[Path]]()
         for path in sorted(here.glob("*.safetensors")):
             kinds.setdefault(weights.variant_of(path.name) or "plain", []).append(path)
@@ -124,6 +125,8 @@ def _layout(found: single.File) -> str:
 
 
 def _model(found: single.File) -> dict[str, Any]:
+    if refused := single.unusable(found):
+        return {"works": False, "edits": f"no: {refused}"}
     if found.kind == "network":
         return {"works": True, "edits": f"{_EDITS}, with --base FOLDER for its text encoders and autoencoder"}
     try:

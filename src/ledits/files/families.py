@@ -34,6 +34,7 @@ class Known:
     code: str  # of `ledits.backbones`: a module, or a name in one
     parts: Mapping[str, tuple[str, ...]]
     optional: tuple[str, ...] = ()  # parts that may be left out, each with its tokenizer
+    scheduler: Mapping[str, Any] | None = None  # the one that diffusers makes where a modular repository names none
 
     @property
     def network(self) -> str:
@@ -133,16 +134,53 @@ FAMILIES: Mapping[str, Known] = {
             "text_encoder": ("Mistral3Model",), "tokenizer": _ANY_WORDS,
         },
     ),
+    "QwenImage21Pipeline": Known(
+        "qwen_image_21",
+        {
+            "transformer": ("QwenImage21Transformer2DModel",), "vae": ("AutoencoderKLQwenImage21",),
+            "text_encoder": ("Qwen3VLForConditionalGeneration",), "processor": ("Qwen3VLProcessor", *_QWEN_WORDS),
+        },
+    ),
+    # diffusers has these two as modular pipelines only.
+    "AnimaPipeline": Known(
+        "anima",
+        {
+            "transformer": ("CosmosTransformer3DModel",), "vae": ("AutoencoderKLQwenImage",),
+            "text_encoder": ("Qwen3Model", "Qwen3ForCausalLM"), "tokenizer": _QWEN_WORDS,
+            "text_conditioner": ("AnimaTextConditioner",), "t5_tokenizer": _T5_PIECES,
+        },
+    ),
+    "Flux3Pipeline": Known(
+        "flux_3",
+        {
+            "transformer": ("Flux3Transformer2DModel",), "vae": ("AutoencoderKLFlux2",),
+            "text_encoder": ("Qwen3VLForConditionalGeneration",), "tokenizer": ("Qwen3VLProcessor", *_QWEN_WORDS),
+        },
+        scheduler={"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 6.93},
+    ),
 }  # fmt: skip
 
 # Pipelines with other names and the same parts.
-_ALSO = {"LatentConsistencyModelPipeline": "StableDiffusionPipeline"}
-_INSTRUCTED = ("Kontext", "Edit", "Layered", "InstructPix2Pix")
+_ALSO = {
+    "LatentConsistencyModelPipeline": "StableDiffusionPipeline", "Flux2KleinBasePipeline": "Flux2KleinPipeline",
+    "Krea2TurboPipeline": "Krea2Pipeline", "QwenImage21TurboPipeline": "QwenImage21Pipeline",
+    "Flux3DistilledPipeline": "Flux3Pipeline",
+}  # fmt: skip
+_INSTRUCTED = ("Kontext", "Edit", "Layered", "InstructPix2Pix", "KleinKV")
+
+
+def is_words(part: str) -> bool:
+    """Whether a part is a tokenizer, or one inside a processor: it has no weights."""
+    return part == "processor" or "tokenizer" in part
 
 
 def named(pipeline: str) -> str:
-    """The family of a pipeline's class: ours, and those for pictures to pictures, are named after text-to-image's."""
-    name = pipeline.replace("LEditsPPPipeline", "").replace("Img2Img", "").replace("Inpaint", "")
+    """The family of a pipeline's class: ours, modular ones, and those for pictures to pictures, are named after
+    text-to-image's.
+    """
+    name = pipeline.replace("LEditsPPPipeline", "")
+    for kind in ("Modular", "Img2Img", "Inpaint"):
+        name = name.replace(kind, "")
     name = name if name.endswith("Pipeline") else f"{name}Pipeline"
     return _ALSO.get(name, name)
 

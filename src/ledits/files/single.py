@@ -30,10 +30,15 @@ _NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ZImagePipeline", ("cap_pad_token", "layers.0.adaLN_modulation.0.weight")),
     ("Lumina2Pipeline", ("cap_embedder.0.weight", "layers.0.adaLN_modulation.1.weight")),
     ("Lumina2Pipeline", ("time_caption_embed.caption_embedder.1.weight",)),
+    ("Krea2Pipeline", ("txtfusion.projector.weight", "tproj.1.weight")),
     ("Krea2Pipeline", ("text_fusion.projector.weight", "time_mod_proj.weight")),
     ("ErnieImagePipeline", ("adaLN_modulation.1.weight", "layers.0.self_attention.to_q.weight")),
     ("SanaPipeline", ("blocks.0.cross_attn.q_linear.weight", "attention_y_norm.weight")),
     ("SanaPipeline", ("caption_norm.weight", "transformer_blocks.0.ff.conv_inverted.weight")),
+    ("AnimaPipeline", ("patch_embed.proj.weight", "time_embed.t_embedder.linear_1.weight")),
+    ("Flux3Pipeline", ("early_stream_modulations.image.lin.weight",)),
+    ("Flux3Pipeline", ("early_stream_modulations.image.linear.weight",)),
+    ("QwenImage21Pipeline", ("txt_in.text_norm.weight", "modulation.1.weight")),
     ("QwenImagePipeline", ("txt_norm.weight", "transformer_blocks.0.attn.add_q_proj.weight", "!text_norm.weight")),
     ("StableDiffusionXLPipeline", ("label_emb.0.0.weight", "input_blocks.0.0.weight")),
     ("StableDiffusionXLPipeline", ("add_embedding.linear_1.weight", "down_blocks.0.resnets.0.conv1.weight")),
@@ -43,7 +48,32 @@ _NETWORKS: tuple[tuple[str, tuple[str, ...]], ...] = (
 _LORA = re.compile(r"lora_(A|B|up|down)\b|\.lora\.(up|down)\.|lora_linear_layer")
 _LYCORIS = {"hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "oft_blocks": "OFT", "a1.weight": "GLoRA",
             "on_input": "IA3", "diff": "full weights"}  # fmt: skip
-_CONTROL = ("control_model.", "controlnet_cond_embedding.", "zero_convs.")
+# Files that people have beside models, by the beginning of a tensor's name or a part of it: what they are.
+_BESIDE: tuple[tuple[str, str], ...] = (
+    (r"control_model\.|controlnet_|zero_convs\.|input_hint_block\.|.*\bcontrolnet_blocks\.", "a ControlNet"),
+    (r"(adapter\.)?body\.\d+\.(block[12]|in_conv|resnets)\.", "a T2I-Adapter"),
+    (r"ip_adapter\.|image_proj\.|.*\.to_k_ip\.", "an IP-Adapter"),
+    (r"(.*\.)?motion_modules\.", "a motion module of AnimateDiff"),
+    (r".*\.(time_stack|time_mixer)\.|.*\.temporal_transformer_blocks\.", "a model of videos (Stable Video Diffusion)"),
+    (r"vision_model\.embeddings\.|visual\.(conv1|transformer)", "an encoder of pictures (CLIP vision)"),
+    (r"concept_embeds|special_care_embeds", "a safety checker"),
+    (r"(conv_first|RRDB_trunk\.\d+\.|body\.\d+\.rdb1\.|model\.\d+\.sub\.\d+\.RDB1\.)", "an upscaler (ESRGAN)"),
+    (r"(model\.)?head\.modulation$|(.*\.)?txt_in\.individual_token_refiner\.", "a model of videos"),
+    (r"(.*\.)?patchify_proj\.", "a model of videos (LTX)"),
+)
+# Inputs of networks that draw a picture from noise alone, those of packed latents being four times as many.
+_INPUTS = {
+    "StableDiffusionPipeline": (("input_blocks.0.0.weight", "conv_in.weight"), 4),
+    "StableDiffusionXLPipeline": (("input_blocks.0.0.weight", "conv_in.weight"), 4),
+    "FluxPipeline": (("img_in.weight", "x_embedder.weight"), 64),
+}
+_TAKES = {
+    9: "an inpainting model", 8: "a model for instructions (InstructPix2Pix)", 7: "an upscaler", 5: "a model for depth",
+    384: "FLUX Fill, an inpainting model", 128: "FLUX for edges or depth", 96: "an inpainting model",
+}  # fmt: skip
+# Beside a picture and its time SDXL is told a pooled text and sizes, so many numbers.
+_SDXL, _REFINER, _SMALL = 2816, 2560, 256  # less than the last has no real model
+_ADDED = "add_embedding.linear_1.weight"
 
 
 @dataclass(frozen=True)
@@ -80,8 +110,9 @@ def told(path: Path) -> File:
         raise ValueError(f"{path}: a .safetensors or .gguf file is needed")
     header = weights.header(path)
     names = header.tensors.keys()
-    if any(name.startswith(_CONTROL) for name in names):
-        raise ValueError(f"{path} is a ControlNet, which is not used here: a model is needed, or an addition to one")
+    for sign, what in _BESIDE:
+        if any(re.match(sign, name.removeprefix("model.diffusion_model.")) for name in names):
+            raise ValueError(f"{path} is {what}, which is not used here: a model is needed, or an addition to one")
     if any(_LORA.search(name) for name in names) or lycoris(names):
         return File(path, "lora", header, lora_family(header), note=lycoris(names))
     if vectors := embedding(header):
@@ -100,6 +131,30 @@ def told(path: Path) -> File:
         return File(path, "text encoder", header, note=kind)
     some = ", ".join(sorted(names)[:3])
     raise ValueError(f"{path} is a file of weights of a kind that is not known here; its tensors are {some}, ...")
+
+
+def with_article(kind: str) -> str:
+    """ "a vae", "an embedding"."""
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def unusable(file: File) -> str:
+    """Why one can't edit with a network, by the sizes of its tensors; empty where one can."""
+    network = file.network()
+    firsts, wanted = _INPUTS.get(str(file.family), ((), 0))
+    takes = next((network[name].shape[1] for name in firsts if name in network and len(network[name].shape) > 1), 0)
+    # A network alone may be of other latents, which its folder knows.
+    if takes and takes != wanted and (takes in _TAKES or file.kind == "model"):
+        kind = f" ({_TAKES[takes]})" if takes in _TAKES else ""
+        return f"its network takes {takes} channels{kind}, and a picture has {wanted}: take a text-to-image checkpoint"
+    told = [each.shape[-1] for name, each in network.items() if name in ("label_emb.0.0.weight", _ADDED) and each.shape]
+    if _REFINER in told:
+        return "it is SDXL's refiner, of which a file does not say all: give its folder in diffusers' layout"
+    if told and told[0] < _SDXL and told[0] > _SMALL:
+        return f"its network is told {told[0]} numbers beside the text (unCLIP, or a model of videos), and SDXL {_SDXL}"
+    if "edm_mean" in file.header.tensors:
+        return "its scheduler is one of EDM, which is not known here"
+    return ""
 
 
 def pickle_remedy(path: Path) -> str:

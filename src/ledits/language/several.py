@@ -4,12 +4,14 @@ Two captions that differ in one place say what changes there: a thing that anoth
 one that comes. It is all that is known of an edit, so that "cat->dog" and the caption after it are one and the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from difflib import SequenceMatcher
+from itertools import zip_longest
 from typing import NamedTuple
 
-from ledits.language import words
+from ledits.language import things, words
 from ledits.language.targets import Unsure, removed
+from ledits.language.things import Span
 from ledits.language.words import Word
 from ledits.method.told import Told
 
@@ -25,6 +27,10 @@ class Change(NamedTuple):
     start: int
     end: int
     new: tuple[Word, ...]
+
+    @property
+    def span(self) -> Span:
+        return Span(self.start, self.end)
 
 
 class Reading(NamedTuple):
@@ -45,44 +51,100 @@ def told(source: str, targets: Sequence[str], emptied: str | None = None) -> lis
     to the caption after all of them. A network mixes up things that one caption joins by "and", and draws one in
     another's place. So one of several edits is told of its own thing alone, in the place of each that is joined to it;
     and a thing that goes is told, at first, of what is left without any of them. `emptied` is how a model says that a
-    place is empty, such as "an empty {}".
+    place is empty, such as "an empty {}". A caption that changes several things is told in its parts.
     """
+    split = [parts(source, target, emptied) for target in targets]
+    each = iter(_told(source, [part for found in split for part in found], emptied))
+    result = list[Told]()
+    for target, found in zip(targets, split, strict=True):
+        of = [next(each) for _ in found]
+        result.append(of[0] if len(of) == 1 else Told.of(target, source)._replace(parts=tuple(of)))
+    return result
+
+
+def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told]:
+    """What is told of each edit that changes one thing."""
     given = words.split(source)
     readings = [read(source, target) for target in targets]
     every = after(given, readings)
     others = [after(given, [*readings[:k], *readings[k + 1 :]]) for k in range(len(readings))]
     clear = [_beside_nothing(given, r.changes[0], emptied) if r.beside else source for r in readings]
     if every is None:
-        return [Told(t, t, t, source, c, source) for t, c in zip(targets, clear, strict=True)]
+        return [Told.of(t, source)._replace(clear=c) for t, c in zip(targets, clear, strict=True)]
     result = list[Told]()
     for k, (reading, target) in enumerate(zip(readings, targets, strict=True)):
         # Beside another edit what is about a thing that goes may be that edit's.
         alone = bool(reading.gone) and len(readings) == 1
-        plain = Told(target, target, every, others[k] or source, clear[k], source, wide=alone)
-        joined = _joined(given, reading.item) if reading.item else []
+        said = (target, target, every, others[k] or source, clear[k], source)
+        plain = Told(*said, goes=bool(reading.gone), wide=alone)
+        joined = things.listed(given, reading.item.span) if reading.item else []
         result.append(_alone(given, readings, k, joined, plain, emptied) if len(joined) > 1 else plain)
     return result
 
 
 def _alone(
-    given: Sequence[Word], readings: Sequence[Reading], k: int, joined: Sequence[Change], plain: Told,
+    given: Sequence[Word], readings: Sequence[Reading], k: int, joined: Sequence[Span], plain: Told,
     emptied: str | None,
 ) -> Told:  # fmt: skip
     """What is told of an edit of one of several things that are joined."""
     reading, source = readings[k], words.join(given)
     assert reading.item
-    changed = {(r.item.start, r.item.end) for r in readings if r.item}
-    stays = [_filled(given, joined, given[i.start : i.end], []) for i in joined if (i.start, i.end) not in changed]
+    changed = {r.item.span for r in readings if r.item}
+    stays = [_filled(given, joined, given[i.start : i.end], []) for i in joined if i not in changed]
     own = _filled(given, joined, given[reading.item.start : reading.item.end], []) or source
     result = plain._replace(own=own, stays=tuple(text for text in stays if text))
     if reading.gone:
         return result._replace(early=_without(given, joined, reading.emptied or emptied) or plain.early)
     if len(readings) == 1:
         return result
-    places = {(i.start, i.end) for i in joined}
-    rest = [r for r in readings if not r.item or (r.item.start, r.item.end) not in places]
+    rest = [r for r in readings if not r.item or r.item.span not in joined]
     early, late = (_filled(given, joined, reading.item.new, others) for others in ([], rest))
     return result._replace(early=early or plain.early, late=late or plain.late, away=plain.late)
+
+
+def parts(source: str, target: str, emptied: str | None = None) -> list[str]:
+    """The captions after each of the edits that `target` is made of, alone; `target` itself where it is but one.
+
+    Things that both captions list are compared in order, and what stands around the lists by itself. Parts that do not
+    make the target again when they are put together are none.
+    """
+    old, new = words.split(source), words.split(target)
+    there, wanted = _list(old), _list(new)
+    if not there or not wanted:
+        return [target]
+    found = list[str]()
+    was, becomes = ([tuple(words.keys(text[i:j])) for i, j in spans] for text, spans in ((old, there), (new, wanted)))
+    for kind, i, j, a, b in SequenceMatcher(None, was, becomes, autojunk=False).get_opcodes():
+        if kind == "insert" or b - a > j - i:
+            return [target]  # what is new beside the others is said of one of them
+        if kind == "equal":
+            continue
+        for thing, other in zip_longest(there[i:j], wanted[a:b]):
+            if other is not None:
+                found.append(_filled(old, [thing], new[other.start : other.end], []) or target)
+            elif (left := _without(old, [thing], emptied)) is not None:
+                found.append(left)
+    around = (
+        (old[: there[0].start], new[: wanted[0].start], 0),
+        (old[there[-1].end :], new[wanted[-1].end :], there[-1].end),
+    )
+    for before, behind, at in around:
+        if before and not behind:
+            return [target]  # a place is not left out alone: "an empty beach"
+        if _changes(before, behind):
+            found.append(words.join([*old[:at], *behind, *old[at + len(before) :]]))
+    whole = together(source, found) if len(found) > 1 else None
+    return found if whole is not None and words.keys(words.split(whole)) == words.keys(new) else [target]
+
+
+def _list(given: Sequence[Word]) -> list[Span]:
+    """The things that a caption lists, if it begins with them or with what presents them or says where they are."""
+    for i in range(len(given)):
+        name = things.name_around(given, Span(i, i + 1))
+        if name.start == i < name.end and (found := things.listed(given, name)):
+            begins = words.presents(given[:i]) or given[0].key in words.PREPOSITIONS
+            return found if begins and found[0] == name else []
+    return []
 
 
 def conflicts(source: str, targets: Sequence[str]) -> tuple[int, int] | None:
@@ -105,11 +167,13 @@ def read(source: str, target: str) -> Reading:
         for emptied in _EMPTIED:
             phrase = words.join(old[begin:end])
             if _tells(source, phrase, emptied, new):
-                return Reading(changes, phrase, emptied, Change(begin, end, ()) if _item(old, begin, end) else None)
+                listed = things.is_listed(old, Span(begin, end))
+                return Reading(changes, phrase, emptied, Change(begin, end, ()) if listed else None)
     if len(changes) != 1:
         return Reading(changes)
     if changes[0].start == changes[0].end:
-        return Reading(changes, beside=_is_beside(changes[0]))
+        beside = next(filter(_is_beside, _shifted(old, changes[0])), None)
+        return Reading([beside or changes[0]], beside=beside is not None)
     return Reading(changes, item=_swapped(old, changes[0]))
 
 
@@ -117,20 +181,29 @@ def after(given: Sequence[Word], readings: Sequence[Reading]) -> str | None:
     """The caption after several edits, in whatever order; None where two change the same words in different ways."""
     gone = [reading for reading in readings if reading.gone]
     changes = {change for reading in readings if not reading.gone for change in reading.changes}
-    if len(gone) == 1:
-        changes |= set(gone[0].changes)
-    elif gone:
-        left = words.join(given)
-        emptied = next((reading.emptied for reading in gone if reading.emptied), None)
-        try:
-            for phrase in sorted({reading.gone for reading in gone}):
-                left = removed(left, phrase, emptied)
-        except Unsure:
+    if len(gone) == 1 and (text := _changed(given, changes | set(gone[0].changes))) is not None:
+        return text
+    text = _changed(given, changes)
+    if not gone or text is None:
+        return text
+    # Which words went can be told in several ways where others like them stay: "a red heart and a blue heart".
+    for phrase in {reading.gone for reading in gone}:
+        at = words.find(given, words.split(phrase))[0]
+        if any(change.start < at + len(words.split(phrase)) and at < change.end for change in changes):
             return None
-        changes |= set(_changes(given, words.split(left)))
-    ordered = sorted(changes, key=lambda c: (c.start, c.end, words.join(c.new)))
+    emptied = next((reading.emptied for reading in gone if reading.emptied), None)
+    try:
+        for phrase in sorted({reading.gone for reading in gone}):
+            text = removed(text, phrase, emptied)
+    except Unsure:
+        return None
+    return text
+
+
+def _changed(given: Sequence[Word], changes: Set[Change]) -> str | None:
+    """The caption after changes; None where two are of the same words."""
     result, at = list[Word](), 0
-    for change in ordered:
+    for change in sorted(changes, key=lambda c: (c.start, c.end, words.join(c.new))):
         if change.start < at:
             return None
         result += [*given[at : change.start], *change.new]
@@ -164,81 +237,43 @@ def _tells(source: str, phrase: str, emptied: str | None, new: Sequence[Word]) -
         return False
 
 
+def _shifted(old: Sequence[Word], added: Change) -> list[Change]:
+    """The same addition, told in all ways: between "a photo" and "of a cat" stands "of a hat on", or "a hat on of"."""
+    start, new = added.start, list(added.new)
+    while start > 0 and old[start - 1].key == new[-1].key:
+        start, new = start - 1, [old[start - 1], *new[:-1]]
+    ways = [Change(start, start, tuple(new))]
+    while start < len(old) and old[start].key == new[0].key:
+        start, new = start + 1, [*new[1:], old[start]]
+        ways.append(Change(start, start, tuple(new)))
+    return ways
+
+
 def _is_beside(change: Change) -> bool:
     """Whether words that are put in name a thing of its own: "and a star", "a star to the left of"."""
     return "and" in (change.new[0].key, change.new[-1].key) or words.ends_in_relation(change.new) > 0
 
 
 def _swapped(old: Sequence[Word], change: Change) -> Change | None:
-    """A change with the whole names of both things, articles and all, where the old one is joined to others."""
-    begin, end, new = change.start, change.end, list(change.new)
-    while begin > 0 and not (_borders(old[begin - 1].key) or words.is_determiner(old[begin].key)):
-        begin -= 1
-        new.insert(0, old[begin])
-    while end < len(old) and not _borders(old[end].key):
-        new.append(old[end])
-        end += 1
-    names = [words.keys(part) for part in (old[begin:end], new)]
-    whole = all(part and not any(map(_borders, part)) for part in names)
-    return Change(begin, end, tuple(new)) if whole and _item(old, begin, end) else None
-
-
-def _borders(key: str) -> bool:
-    """Whether a word is not of the name of a thing."""
-    return key in words.JOINS or key in words.PREPOSITIONS or not key[:1].isalnum() or words.is_participle(key)
-
-
-def _item(old: Sequence[Word], begin: int, end: int) -> bool:
-    """Whether words are one of several things, each by itself: at the beginning, or joined to others."""
-    before, follows = words.keys(old[:begin]), words.keys(old[end : end + 1])
-    first = not before or before[-1] in words.JOINS or words.ends_in_relation(old[:begin]) > 0
-    first = first or (len(before) > 1 and before[-1] == "of" and before[-2] in words.PICTURES)
-    return first and (not follows or follows[0] in words.JOINS or follows[0] in words.PREPOSITIONS)
-
-
-def _joined(given: Sequence[Word], item: Change) -> list[Change]:
-    """Where the things are that are joined to one, itself among them: "a cat, a dog and a fox" of "a dog"."""
-    spans = [(item.start, item.end)]
-    while (last := spans[-1][1]) < len(given):
-        start = last + _between(given[last:])
-        end = next((i for i in range(start, len(given)) if _borders(given[i].key)), len(given))
-        if start in (last, end) or not _item(given, start, end):
-            break
-        spans.append((start, end))
-    while (first := spans[0][0]) > 0:
-        end = min((i for i in range(first) if i + _between(given[i:]) == first), default=first)
-        start = next((i + 1 for i in range(end - 1, -1, -1) if _borders(given[i].key)), 0)
-        if end in (start, first) or not _item(given, start, end):
-            break
-        spans.insert(0, (start, end))
-    return [Change(start, end, ()) for start, end in spans]
+    """A change with the whole names of both things, articles and all, where the old one is listed with others."""
+    span = things.name_around(old, change.span)
+    new = (*old[span.start : change.start], *change.new, *old[change.end : span.end])
+    whole = span.start <= change.start and change.end <= span.end and bool(new)
+    if not whole or things.name_around(new, Span(0, len(new))) != (0, len(new)):
+        return None
+    return Change(*span, new) if things.is_listed(old, span) else None
 
 
 def _beside_nothing(given: Sequence[Word], added: Change, emptied: str | None) -> str:
     """The source without the things that a new one is put beside; the empty prompt where no rule is certain of it."""
-    start = end = added.start
-    while end < len(given) and not _borders(given[end].key):
-        end += 1
-    if start == end:  # what is new stands behind them: "a cat" and "and a star"
-        while start > 0 and not _borders(given[start - 1].key):
-            start -= 1
-    joined = _joined(given, Change(start, end, ())) if _item(given, start, end) else []
-    return (_without(given, joined, emptied) if joined else None) or ""
+    # What is new stands before them, "a star to the left of" a cat, or behind them, "a cat" and "and a star".
+    ahead = added.new[0].key not in words.JOINS
+    at = Span(added.start, added.start + 1) if ahead else Span(added.start - 1, added.start)
+    name = things.name_around(given, at)
+    return _without(given, things.listed(given, name) or [name], emptied) or ""
 
 
-def _between(given: Sequence[Word]) -> int:
-    """How many of the first words join two things: a comma, "and", "to the left of"; 0 where none do."""
-    count = words.begins_with_relation(given)
-    while not count or (count < len(given) and given[count].key in words.JOINS):
-        if not given or given[count].key not in words.JOINS:
-            break
-        count += 1
-    return count
-
-
-def _filled(
-    given: Sequence[Word], items: Sequence[Change], thing: Sequence[Word], rest: Sequence[Reading]
-) -> str | None:
+def _filled(given: Sequence[Word], items: Sequence[Span], thing: Sequence[Word], rest: Sequence[Reading]) -> str | None:
     """The source with `thing` in the place of each of `items`, after the edits of `rest`."""
     placed = [
         Change(i.start, i.end, (thing[0]._replace(space=given[i.start].space), *thing[1:])) for i in items
@@ -246,7 +281,7 @@ def _filled(
     return after(given, [Reading(placed), *rest])
 
 
-def _without(given: Sequence[Word], items: Sequence[Change], emptied: str | None) -> str | None:
+def _without(given: Sequence[Word], items: Sequence[Span], emptied: str | None) -> str | None:
     """The source without any of `items`; None where no rule is certain of it."""
     left = words.join(given)
     try:

@@ -7,13 +7,13 @@ never guessed, for the network would be told nonsense: "-woman" of "a woman in a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from ledits.asked.recipe import Edit, parse
-from ledits.language import words
+from ledits.language import things, words
 from ledits.language.words import Word
 
-_MARKS = frozenset(".!?;:")
+_MARKS = words.MARKS
 _PLACES = words.PREPOSITIONS - {"with", "of", "to", "for", "without"}
 # Acts that put one thing somewhere: "putting a hat on a dog".
 _MOVING = frozenset({
@@ -23,6 +23,15 @@ _MOVING = frozenset({
 # What says something of two things at once, which is wrong of one.
 _PLURAL = frozenset({"are", "were", "have", "both", "all", "together", "other", "between"})
 _AGREES = frozenset({"is", "are", "was", "were", "has", "have"})
+# What says where something is, and not what it does or has.
+_PLACING = frozenset({"on", "at", "under", "in", "over", "above", "inside", "outside", "against", "atop"})
+_SINGULAR = {"are": "is", "were": "was", "have": "has"}
+# What things are said to be where a background is, which they are on.
+_NOT_BEHIND = frozenset({"in", "at", "under", "by", "during", "through", "over", "across", "down"})
+# What says of a thing that it is a man, or a woman.
+_OF_ITS_KIND = frozenset({"his", "her", "he", "she", "him", "himself", "herself"})
+_MANY = {one: many for many, one in _SINGULAR.items()}
+_FIRST = things.Span(0, 1)
 # What often belongs to an act and not to a place: "throwing a ball to a dog".
 _OF_AN_ACT = frozenset(
     {"to", "at", "into", "onto", "from", "through", "over", "toward", "towards", "across", "with", "for"}
@@ -35,6 +44,10 @@ class Unsure(ValueError):
     def __init__(self, why: str, left: str = "") -> None:
         super().__init__(why)
         self.left = left
+
+
+class Nothing(Unsure):
+    """Nothing that a caption could name is left."""
 
 
 def targets(source: str, *edits: Edit | str, emptied: str | None = None) -> list[str]:
@@ -77,50 +90,90 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
     found = words.find(given, sought)
     if len(found) != 1:
         raise Unsure(f"{phrase!r} is there {len(found)} times")
-    begin, end = _noun_phrase(given, found[0], found[0] + len(sought))
+    framed = _frame(given[: found[0]])
+    opened = max(i for i in range(framed, found[0] + 1) if words.presents(given[framed:i]))
+    try:
+        left = _left(given[opened:], found[0] - opened, sought, emptied)
+    except Nothing:
+        if not framed:
+            raise
+        return _place_alone([word for word in given[:framed] if word.key != ","], phrase, emptied)
+    rest = words.split(left)
+    if not opened or _key(rest, things.name_around(rest, things.Span(0, 1)).end) in {"is", "are"}:
+        return left  # "the background is blue" presents itself
+    if rest[0].key in words.PREPOSITIONS and opened > framed:
+        raise Unsure(f"what follows {phrase!r} may be about it")  # "a view of the tower at night"
+    head = list(given[:opened])
+    agreed = _SINGULAR if _is_one(rest) else _MANY if _is_plural(rest[: things.name_around(rest, _FIRST).end]) else {}
+    head[-1] = head[-1]._replace(text=agreed.get(head[-1].key, head[-1].text))
+    return words.join([*head, *_spaced(rest)])
+
+
+def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str | None) -> str:
+    """What is left of a caption, without what presents it, whose words from `at` name what goes."""
+    phrase = words.join(sought)
+    begin, end = _noun_phrase(given, at, at + len(sought))
     _check_noun_phrase(given[begin:end], phrase)
+    given, agreeing = _agreeing(given, things.Span(begin, end))
     before, after = given[:begin], given[end:]
-    names = _names_the_picture(before)
-    # "A cat on the left and a dog on the right": each has its own place. "A cat is on a bed" says where it is.
-    if not before or names or words.ends_in_position(before[:-1]):
+    while _key(before, -1) in words.ALONE:
+        before = before[:-1]
+    if not before:
+        after = _of_others(after)
+    elif words.ends_in_position(before[:-1]):  # "A cat on the left and a dog on the right": each has its own place.
         after = after[words.begins_with_position(after) :]
-    if (not before or names) and _key(after, 0) in {"is", "are"} and _key(after, 1) in words.PREPOSITIONS:
-        after = after[1:]
+    elif _key(before, -1) == "with" or words.is_participle(_key(before, -1)) or _is_relative(before):
+        worn = _worn(after)
+        after = after[worn:]
+        name = things.name_around(after, things.Span(1, 2)) if len(after) > 1 else things.Span(0, 0)
+        if worn and _key(after, 0) == "and" and not _worn(after[name.end :]):  # "with a hat on its head and a dog"
+            return _without(before, 2 if _is_relative(before) else 1, after, phrase)
     left, right = _key(before, -1), _key(after, 0)
     if denied := {left, given[begin].key} & {"without", "no", "not"}:
         raise Unsure(f"{min(denied)!r} says that {phrase!r} is not there")
-    if not names and any(_stands_for_a_thing(after, i) for i in (1, 2)):
+    if any(_stands_for_a_thing(after, i) for i in (1, 2)):
         raise Unsure(f"{phrase!r} stands between a thing and what is said of it")
     if left == "with" and words.is_participle(right):  # "a man with a backpack walking": the man walks
         return _tidy([*before[:-1], *after])
     # "A cat with a bow is on a bed": the cat is.
-    about_another = right in {"is", "are"} and (left == "with" or words.is_participle(left) or _is_relative(before))
+    owned = left in words.PREPOSITIONS - {"of"} or words.is_participle(left) or _is_relative(before)
+    about_another = owned and (right in {"is", "are"} or words.begins_with_arrangement(after) > 0)
     known = right in words.JOINS or right in words.PREPOSITIONS or right in _MARKS or words.begins_with_relation(after)
-    if right and not known and not about_another:
+    if right and not known and not about_another and not agreeing:
         raise Unsure(f"what follows {phrase!r} may be about it")
-    if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or names or _objects(before)):
-        return _listed(before, after[1:], given[begin:end], with_and=right != ",")
-    if right in words.JOINS and not words.is_participle(_key(after, 1)):
+    others = {word.key for i, word in enumerate(given) if not begin <= i < end and i not in agreeing}
+    own = _key(after, things.name_around(after, things.Span(1, 2)).end) if len(after) > 1 else ""
+    if left == "with" and right == "and" and own == "with":  # "a cat with a hat and a dog with a bow"
+        return _without(before, 1, after, phrase)
+    if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or _objects(before)):
+        return _listed(before, after[1:], given[begin:end], others, with_and=right != ",")
+    of_the_picture = _is_of_the_picture(after)
+    if right in words.JOINS and not words.is_participle(_key(after, 1)) and not of_the_picture:
         raise Unsure(f"a list may go on after {phrase!r}")
     if left in words.JOINS:
         two = end - begin > 1 and not words.is_determiner(given[begin].key) and not words.is_plural(before[-2:-1])
+        two = two and not words.ends_in_position(before[:-1])
         if two and left != ",":  # "red and yellow flowers": both may be said of the flowers
             raise Unsure(f"{_key(before, -2)!r} may be said of {phrase!r} too")
-        return _listed(before[:-1], after, given[begin:end], with_and=left != ",", last=True)
+        return _listed(before[:-1], after, given[begin:end], others, with_and=left != ",", last=True)
     if words.is_participle(left) and _key(before, -2):
         return _without(before, 1, after, phrase)  # "a man holding an umbrella": nothing is held any more
     if (relation := words.ends_in_relation(before)) and len(before) > relation:
+        worn = right == "with" or (right == "in" and bool(words.COLOURS & set(words.keys(after[1:3]))))
+        if worn and not of_the_picture:  # "next to a woman in a red dress"
+            raise Unsure(f"what follows {phrase!r} may be about it")
         return _without(before, relation, after, phrase)
     if _is_relative(before):
         return _without(before, 2, after, phrase)  # "a cat that wears a hat"
-    if left in words.PREPOSITIONS and not names:
+    if left in words.PREPOSITIONS:
         if left in {"of", "between"} or len(before) < 2:
             raise Unsure(f"{phrase!r} is part of a larger name")
         return _without(before, 1, after, phrase)
-    if before and not names:
+    if before:
         raise Unsure(f"what stands before {phrase!r} may need it")
-    text = _place_alone(before, after, phrase, emptied)
-    return text[0].upper() + text[1:] if not before and given[begin].text[0].isupper() else text
+    placed = words.begins_with_position(given[end:]) > 0
+    text = _place_alone(after, phrase, emptied, placed=placed)
+    return text[0].upper() + text[1:] if given[begin].text[0].isupper() else text
 
 
 def contradict(edit: Edit, other: Edit, source: str) -> ValueError:
@@ -164,18 +217,28 @@ def _added(edit: Edit, source: str) -> str:
         raise ValueError(
             f"edit '{edit}': the source {source!r} says that there is none; write '->' and what the picture becomes"
         )
+    alone = words.without_alone(given)
     for thing in (words.related(new), _object(new)):
-        found = words.find(given, thing)
-        if len(found) > 1 or (found and len(words.find(given, thing[-1:])) > 1):
+        found = words.find(alone, thing)
+        if len(found) > 1 or (found and len(words.find(alone, thing[-1:])) > 1):
             raise ValueError(
                 f"edit '{edit}': {words.join(thing)!r} is in the source {source!r} more than once; write '->' and what "
                 "the picture becomes"
             )
-        if found:
-            first = new[0]._replace(space=given[found[0]].space)
-            return words.join([*given[: found[0]], first, *new[1:], *given[found[0] + len(thing) :]])
-    mark = given[-1].text if given and given[-1].key in _MARKS else ""
-    return f"{source.rstrip()[: len(source.rstrip()) - len(mark)]}, {edit.new}{mark}"
+        if not found:
+            continue
+        # "+dog next to cat" of "a black cat": the whole name, if it is of the picture and of nothing else in it.
+        name = things.name_around(alone, things.Span(found[0], found[0] + len(thing)))
+        before = alone[: name.start]
+        if words.presents(before) or before[-1].key in words.JOINS | {"with"}:
+            ahead = new[: len(new) - len(thing)]
+            if alone[name.start].key in words.ARTICLES and not words.is_determiner(new[0].key):
+                ahead = [*([Word(words.article(words.spoken(new)))] * (not words.is_plural(words.head(new)))), *ahead]
+            first = ahead[0]._replace(space=alone[name.start].space)
+            return words.join([*before, first, *_spaced(ahead[1:]), *_spaced(alone[name.start :])])
+    said = words.join(alone)
+    mark = alone[-1].text if alone and alone[-1].key in _MARKS else ""
+    return f"{said[: len(said) - len(mark)]}, {edit.new}{mark}"
 
 
 def _object(new: Sequence[Word]) -> Sequence[Word]:
@@ -198,23 +261,27 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
                 f"go; name those words too, or write '->' and what the picture becomes, such as '->{meant}'"
             )
         before = before[:-1]
+    if words.keys(new)[-1] in words.BACKDROPS and len(new) > 1:
+        before, new = _against(before, new)
     new, determiner = _cased(new, phrase, before), _key(before, -1)
     many, before_many = words.is_plural(words.head(new)), words.is_plural(words.head(phrase))
     following = {word.key for word in after}
     numbers = all(words.is_determiner(word.key) for word in phrase) and not (words.count(phrase) and words.count(new))
-    if numbers or following & {"his", "her"} or determiner in words.GENDERED:
+    if numbers or following & _OF_ITS_KIND or determiner in words.GENDERED:
         raise _unfitting(edit)
     if many != before_many:
         counted = {word.key for word in (*before[-2:], *phrase[:-1])} & (words.OF_MANY if before_many else words.OF_ONE)
         # Verbs agree with what does something, and not with what it has: "a cat with a bow is on a bed".
         first = _noun_phrase(given, begin, begin + len(phrase))[0]
         had = _key(given[:first], -1)
-        is_object = (had in words.PREPOSITIONS - {"of"} or words.is_participle(had)) and not following & words.RELATIVES
+        owned = had in words.PREPOSITIONS - {"of"} or words.is_participle(had) or _is_relative(given[:first])
+        is_object = owned and not following & words.RELATIVES
         verbs = _AGREES & (following | {word.key for word in before})
         if (not is_object and (verbs or not _stands_alone(after))) or (counted and not words.is_determiner(new[0].key)):
             raise _unfitting(edit)
     if before_many and not many and not words.is_determiner(new[0].key):
-        if words.is_participle(determiner) or determiner == "with":  # "wearing glasses" is "wearing a hat" then
+        owned = words.is_participle(determiner) or determiner in words.PREPOSITIONS - {"of"} or _is_relative(before)
+        if owned:  # "wearing glasses" is "wearing a hat" then
             new = [Word(words.article(words.spoken(new)), new[0].space), new[0]._replace(space=" "), *new[1:]]
         elif determiner:
             raise _unfitting(edit)
@@ -232,6 +299,17 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
     return [*before, *new, *after]
 
 
+def _against(before: Sequence[Word], new: Sequence[Word]) -> tuple[list[Word], list[Word]]:
+    """A background's name and the words before it: things are on one, and not "in", "at" or "under" it."""
+    at = len(before) - words.is_determiner(_key(before, -1))
+    if _key(before, at - 1) not in _NOT_BEHIND:
+        return list(before), list(new)
+    said = before[at - 1]._replace(text="on")
+    bare = at == len(before) and not words.is_determiner(new[0].key)
+    article = [Word(words.article(words.spoken(new)))] if bare else []
+    return [*before[: at - 1], said, *before[at:]], [*article, *new]
+
+
 def _unfitting(edit: Edit) -> ValueError:
     """The sentence about new words that those around them may not fit."""
     return ValueError(
@@ -245,7 +323,7 @@ def _stands_alone(after: Sequence[Word]) -> bool:
     right = _key(after, 0)
     return (
         right in ("", *words.JOINS, *_MARKS) or right in words.PREPOSITIONS or words.is_participle(right)
-        or words.is_past_participle(right)
+        or words.begins_with_relation(after) > 0 or words.is_past_participle(right)
     )  # fmt: skip
 
 
@@ -274,6 +352,8 @@ def _noun_phrase(given: Sequence[Word], begin: int, end: int) -> tuple[int, int]
     """The phrase with its article, number and adjectives: "a small red car" of "car"."""
     i = begin
     while i > 0 and not _ends_before_a_noun(given[i - 1].key) and not words.is_participle(given[i - 1].key):
+        if _is_relative(given[:i]):
+            break
         i -= 1
     while i > 0 and words.is_determiner(given[i - 1].key):
         i -= 1
@@ -287,8 +367,97 @@ def _goes_on(phrase: Sequence[Word], after: Sequence[Word]) -> bool:
     following = [word.key for word in after[:3] if word.key not in words.JOINS]
     if _key(after, 0) not in words.JOINS or not following or words.is_participle(following[0]):
         return False
+    if _is_of_the_picture(after):
+        return False
     joined = "and" in (_key(after, 0), _key(after, 1))
     return joined or words.is_determiner(following[0]) or not words.is_determiner(phrase[0].key)
+
+
+def _is_of_the_picture(after: Sequence[Word]) -> bool:
+    """Whether what follows a thing is about the whole picture: "with a red background", ", the background is red"."""
+    if words.begins_with_backdrop(after):
+        return True
+    name = things.name_around(after, things.Span(1, 2)) if _key(after, 0) == "," and len(after) > 2 else None
+    return name is not None and name.start == 1 and _key(after, name.end) in {"is", "are"} and "and" not in {
+        word.key for word in after[: name.end]
+    }  # fmt: skip
+
+
+def _frame(before: Sequence[Word]) -> int:
+    """How many of the first words say where everything is: "on a beach, a cat", "at night there is a cat"."""
+    if _key(before, 0) not in _PLACES:
+        return 0
+    for i in range(2, len(before) + 1):
+        if _key(before, i - 1) == ",":
+            return i
+        if words.begins_with_presentation(before[i:]):
+            return i
+        if _key(before, i - 1) in words.JOINS or words.is_participle(_key(before, i - 1)):
+            return 0
+    return 0
+
+
+def _agreeing(given: Sequence[Word], gone: things.Span) -> tuple[list[Word], set[int]]:
+    """The caption with what is said of all things in a list put as it will be of one less, and where that stands."""
+    listed = things.listed(given, gone)
+    if len(listed) < 2 or listed[0].start:
+        return list(given), set()
+    at = listed[-1].end
+    arranged = words.begins_with_arrangement(given[at:])
+    rest = list(given[at:])
+    if len(listed) == 2:  # one alone stands in no row
+        rest, arranged = rest[arranged:], 0
+        other = next(span for span in listed if span != gone)
+        if _key(rest, 0) in _SINGULAR and not _is_plural(given[other.start : other.end]):
+            rest[0] = rest[0]._replace(text=_SINGULAR[rest[0].key])
+    handled = set(range(at, at + arranged)) | ({at + arranged} if _key(rest, arranged) in _AGREES else set())
+    return [*given[:at], *rest], handled
+
+
+def _is_one(given: Sequence[Word]) -> bool:
+    """Whether words begin with the name of one thing alone."""
+    end = things.name_around(given, things.Span(0, 1)).end
+    joined = _key(given, end) in words.JOINS and not _is_of_the_picture(given[end:])
+    return not joined and not _is_plural(given[:end])
+
+
+def _is_plural(name: Sequence[Word]) -> bool:
+    """Whether a name, with its article, is of several things."""
+    return words.is_plural(words.head(name)) or name[0].key in words.OF_MANY
+
+
+def _of_others(after: Sequence[Word]) -> Sequence[Word]:
+    """What follows the first thing of a caption, without what is said of that thing alone."""
+    after = after[words.begins_with_position(after) :]
+    if words.keys(after[:3]) == ["and", "nothing", "else"]:
+        after = after[3:]
+    if _key(after, 0) in {"is", "are"} and (
+        _key(after, 1) in words.PREPOSITIONS or words.is_participle(_key(after, 1))
+    ):
+        after = after[1:]
+        after = after[words.begins_with_position(after) :]
+    if not words.is_participle(_key(after, 0)):
+        return after
+    # "A dog sitting on a bench"; what a man rides is another thing.
+    place = next((i for i, word in enumerate(after) if word.key in words.PREPOSITIONS | words.JOINS), len(after))
+    plain = place <= 2 and not any(words.is_determiner(word.key) for word in after[:place])
+    plain = plain and _key(after, place) != "at"  # "looking at the camera"
+    return after[place:] if plain else after
+
+
+def _worn(after: Sequence[Word]) -> int:
+    """How many words after a thing say where its owner has it: "with a hat on", "with a bag in her hand"."""
+    ends = len(after) < 2 or _key(after, 1) in words.JOINS | words.PREPOSITIONS | _MARKS | words.AUXILIARIES
+    if _key(after, 0) == "on" and ends:
+        return 1
+    if far := words.begins_with_distance(after):
+        return far
+    if _key(after, 0) not in _PLACES:
+        return 0
+    name = things.name_around(after, things.Span(1, 2)).end if len(after) > 1 else 0
+    if _key(after, 1) in words.POSSESSIVES and name > 2 and after[name - 1].key in words.BODY:
+        return name
+    return 2 if _key(after, 1) in words.PRONOUNS and name == 2 else 0
 
 
 def _ends_before_a_noun(key: str) -> bool:
@@ -312,7 +481,7 @@ def _objects(before: Sequence[Word]) -> bool:
 def _check_noun_phrase(found: Sequence[Word], phrase: str) -> None:
     """Raise Unsure where a verb may stand between an article and a thing: "A chef cooks eggs"."""
     inner = [word.key for word in found if not words.is_determiner(word.key)][:-1]
-    if (found[0].key in words.ARTICLES and words.is_plural(found)) or (
+    if (found[0].key in words.ARTICLES and words.is_plural(words.head(found))) or (
         len(found) > len(words.split(phrase)) and any(words.is_plural([Word(key)]) for key in inner)
     ):
         raise Unsure(f"what stands before {phrase!r} may need it")
@@ -332,24 +501,22 @@ def _stands_for_a_thing(given: Sequence[Word], i: int) -> bool:
     return _key(given, i) in words.PRONOUNS and not (counted and _key(given, i + 1) not in words.AUXILIARIES)
 
 
-def _names_the_picture(before: Sequence[Word]) -> bool:
-    """Whether all that stands before is "a photo of" or the like."""
-    return _key(before, -1) == "of" and _key(before, -2) in words.PICTURES and not any(
-        word.key in words.PREPOSITIONS or word.key in words.JOINS for word in before[:-1]
-    )  # fmt: skip
-
-
 def _listed(
-    before: Sequence[Word], after: Sequence[Word], gone: Sequence[Word], *, with_and: bool, last: bool = False
-) -> str:
-    """A list without one of its things; the word that joined it went with it, and "and" may have to come again."""
+    before: Sequence[Word], after: Sequence[Word], gone: Sequence[Word], others: Set[str], *, with_and: bool,
+    last: bool = False,
+) -> str:  # fmt: skip
+    """A list without one of its things; the word that joined it went with it, and "and" may have to come again.
+
+    `others` are the words around it but for what agrees with how many are left.
+    """
     before, after, name = list(before), list(after), words.join(gone)
-    text = {word.key for word in (*before, *after)}
-    if _PLURAL & text or text & (words.POSSESSIVES - {"its"}):
+    if _PLURAL & others or others & (words.POSSESSIVES - {"its"}):
         raise Unsure(f"other words speak of {name!r} too")
     if last:
-        placed = _key(after, 0) in words.PREPOSITIONS and any(word.key in _PLACES for word in before)
-        if placed or (_key(after, 0) == "in" and _key(after, 1) != "the") or _key(after, 0) == "with":
+        rest = after[words.begins_with_arrangement(after) :]
+        placed = _key(rest, 0) in words.PREPOSITIONS and any(word.key in _PLACES for word in _unplaced(before))
+        doubtful = placed or (_key(rest, 0) == "in" and _key(rest, 1) != "the") or _key(rest, 0) == "with"
+        if doubtful and not _is_of_the_picture(rest):
             raise Unsure(f"what follows {name!r} may be about it")
         if _key(before, -1) == ",":
             before.pop()  # that of ", and"
@@ -374,14 +541,26 @@ def _listed(
     return _tidy([*before, *after], capital=not before and gone[0].text[:1].isupper())
 
 
+def _unplaced(given: Sequence[Word]) -> list[Word]:
+    """Words without those that say where in the picture a thing is."""
+    result, i = list[Word](), 0
+    while i < len(given):
+        placed = words.begins_with_position(given[i:])
+        result += given[i : i + 1] if not placed else []
+        i += placed or 1
+    return result
+
+
 def _without(before: Sequence[Word], gone: int, after: Sequence[Word], phrase: str) -> str:
     """What is left without the last words before a thing that went, which said how it belongs there."""
     left = list(before[:-gone])
     while _key(left, -1) in words.JOINS:  # "sitting on a bench and reading a book"
         left.pop()
     verb, right = _key(left, -1), _key(after, 0)
-    of_an_act = words.is_participle(_key(before, -1)) and (right in _OF_AN_ACT or _key(before, -1) in _MOVING)
-    if right in words.PREPOSITIONS and (len(after) == 1 or of_an_act):
+    act = words.is_participle(_key(before, -1)) and (right in _OF_AN_ACT or _key(before, -1) in _MOVING)
+    of_an_act = act and (right != "at" or words.is_determiner(_key(after, 1)))  # "at night" is no act
+    of_others = words.begins_with_relation(after) or _is_of_the_picture(after)
+    if right in words.PREPOSITIONS and (len(after) == 1 or of_an_act) and not of_others:
         raise Unsure(f"what follows {phrase!r} may be about it")
     if right == "and" and words.is_participle(_key(after, 1)):  # "riding a bike and wearing a hat"
         after = after[1:]
@@ -399,33 +578,39 @@ def _without(before: Sequence[Word], gone: int, after: Sequence[Word], phrase: s
     return _tidy([*left, *after])
 
 
-def _place_alone(before: Sequence[Word], after: Sequence[Word], phrase: str, emptied: str | None) -> str:
-    """What is left of a caption whose first thing goes: the place that it was in."""
-    if not [word for word in after if word.key not in _MARKS] or _key(after, 0) in words.JOINS:
-        raise Unsure(f"nothing is left beside {phrase!r}")
+def _place_alone(after: Sequence[Word], phrase: str, emptied: str | None, *, placed: bool = False) -> str:
+    """What is left of a caption whose first thing goes: the place that it was in. `placed`: where in it was said."""
+    if not [word for word in after if word.key not in _MARKS]:
+        raise Nothing(f"nothing is left beside {phrase!r}")
     right = _key(after, 0)
-    if relation := words.begins_with_relation(after):
-        return _tidy([*before, *after[relation:]])
-    if right not in {"on", "at", "under", "in", "over", "above", "inside", "outside", "against", "atop"}:
+    if right == ",":  # "a cat, the background is blue"
+        name = things.name_around(after, things.Span(1, 2))
+        is_what = list(after[name.end + 1 :])
+        if emptied is None or not is_what:
+            return _tidy(after)
+        noun = after[name.end - 1 : name.end] if words.keys(is_what)[-1] in words.COLOURS else []
+        return emptied.format(words.join([*is_what[words.is_determiner(is_what[0].key) :], *noun]))
+    backdrop = words.begins_with_backdrop(after)
+    if not backdrop and (relation := words.begins_with_relation(after)):
+        return _tidy(after[relation:])
+    if not backdrop and right not in _PLACING:
         raise Unsure(f"what follows {phrase!r} may be about it")
-    if right in {"in", "inside"} and _key(after, 1) != "the":
+    if right in {"in", "inside"} and _key(after, 1) != "the" and not (placed or backdrop):
         raise Unsure(f"what follows {phrase!r} may be what it wears")
-    place = list(after[1:])
-    if emptied is None and not words.is_determiner(_key(place, 0)) and right in {"at", "in", "on"}:
-        raise Unsure(f"what follows {phrase!r} may be about it")  # "at night", "on foot"
+    place = list(after[3 if words.keys(after[:3]) == ["in", "front", "of"] else 1 :])
+    if backdrop and place[-1].key not in words.BACKDROPS or backdrop and _key(after, backdrop - 3) == "in":
+        place = list(after[1 : things.name_around(after, things.Span(1, 2)).end])  # of "with a beach behind"
+    bare = not words.is_determiner(_key(place, 0))
+    if emptied is None and bare and right in {"at", "in", "on"}:
+        if right != "at" and _key(place, 0) not in words.COLOURS:
+            raise Unsure(f"what follows {phrase!r} may be about it")  # "on foot"
+        return _tidy(after)  # "at night", "on green"
     if emptied is None or any(word.key in words.PREPOSITIONS or word.text == "," for word in place):
-        return _tidy([*before, *place])
-    if words.is_determiner(_key(place, 0)):
-        bare = place[0].key == "the"
-        place = place[1:]
-    else:
-        bare = False
-    noun = words.join(place)
-    said = emptied.format(noun)
+        return _tidy(place)
+    the = _key(place, 0) == "the"
+    said = emptied.format(words.join(place if bare else place[1:]))
     first, _, rest = said.partition(" ")
-    if bare and first in words.ARTICLES:
-        said = rest
-    return _tidy([*before, *words.split(said)])
+    return rest if the and first in words.ARTICLES else said
 
 
 def _tidy(left: Sequence[Word], *, capital: bool = False) -> str:
@@ -437,6 +622,11 @@ def _tidy(left: Sequence[Word], *, capital: bool = False) -> str:
     if not text:
         raise Unsure("nothing is left")
     return text[0].upper() + text[1:] if capital else text
+
+
+def _spaced(given: Sequence[Word]) -> list[Word]:
+    """Words that follow others."""
+    return [given[0]._replace(space=" " if not given[0].space else given[0].space), *given[1:]] if given else []
 
 
 def _key(given: Sequence[Word], i: int) -> str:

@@ -37,6 +37,30 @@ _PLACED = (
     ("on", "the", "left"), ("on", "the", "right"), ("on", "the", "left", "side"), ("on", "the", "right", "side"),
     ("in", "the", "middle"), ("in", "the", "center"), ("in", "the", "centre"),
 )  # fmt: skip
+# How several things stand, said after them.
+_ARRANGED = (
+    ("side", "by", "side"), ("in", "a", "row"), ("in", "a", "line"), ("next", "to", "each", "other"),
+    ("beside", "each", "other"), ("from", "left", "to", "right"), ("together",),
+)  # fmt: skip
+# What begins a list of things: "there is a cat", "on a beach, we see a cat".
+_PRESENTED = (
+    ("there", "is"), ("there", "are"), ("here", "is"), ("here", "are"), ("i", "see"), ("we", "see"), ("you", "see"),
+    ("we", "can", "see"), ("you", "can", "see"), ("one", "can", "see"),
+)  # fmt: skip
+# What a picture does with what is in it: "a photo of", "the picture shows".
+_SHOWS = frozenset({
+    "of", "with", "shows", "showing", "depicts", "depicting", "features", "featuring", "contains", "containing",
+})  # fmt: skip
+ALONE = frozenset({"only", "just", "simply"})
+# What a caption may call all that is behind things.
+BACKDROPS = frozenset({"background", "backdrop"})
+# Where its owner has a thing: "with a hat on its head". Possessives stand before much else, such as "on his horse".
+BODY = frozenset({
+    "head", "heads", "hair", "face", "nose", "eyes", "ears", "ear", "mouth", "beak", "neck", "shoulder", "shoulders",
+    "chest", "arm", "arms", "wrist", "hand", "hands", "finger", "fingers", "lap", "back", "waist", "legs", "feet",
+    "paw", "paws", "tail",
+})  # fmt: skip
+MARKS = frozenset(".!?;:")
 RELATIVES = frozenset({"who", "that", "which"})
 COLOURS = frozenset({
     "black", "white", "red", "green", "yellow", "blue", "brown", "purple", "pink", "orange", "grey", "gray",
@@ -147,6 +171,71 @@ def begins_with_position(given: Sequence[Word]) -> int:
 def ends_in_position(given: Sequence[Word]) -> bool:
     """Whether the last words say where in the picture a thing is."""
     return any(begins_with_position(given[i:]) == len(given) - i for i in range(len(given)))
+
+
+def begins_with_arrangement(given: Sequence[Word]) -> int:
+    """How many of the first words say how several things stand; 0 where none do."""
+    there = tuple(keys(given[:4]))
+    return max((len(said) for said in _ARRANGED if there[: len(said)] == said), default=0)
+
+
+def begins_with_presentation(given: Sequence[Word]) -> int:
+    """How many of the first words begin a list of things: "there is"; 0 where none do."""
+    there = tuple(keys(given[:3]))
+    return max((len(said) for said in _PRESENTED if there[: len(said)] == said), default=0)
+
+
+def presents(given: Sequence[Word]) -> bool:
+    """Whether a list of things begins after these words: at the beginning, "there is", "a photo of", "we see only"."""
+    there = keys(given)
+    while there and there[-1] in ALONE:
+        there.pop()
+    if not there or any(tuple(there[-len(said) :]) == said for said in _PRESENTED):
+        return True
+    if there[-1] not in _SHOWS or len(there) < 2 or there[-2] not in PICTURES | {"scene"}:
+        return False
+    # "A cat on a picture of" is about a cat; "a black and white photo of" names the picture alone.
+    joined = max((i for i, key in enumerate(there) if key in JOINS), default=len(there))
+    return not any(key in PREPOSITIONS for key in there[:-1]) and not any(map(is_determiner, there[joined:]))
+
+
+def begins_with_backdrop(given: Sequence[Word]) -> int:
+    """How many of the first words say what is behind all things: "with a beach in the background", "and a red
+    background"; 0 where none do.
+    """
+    there = keys(given)
+    begun = 3 if there[:3] == ["in", "front", "of"] else 1
+    if begun == 1 and there[:1] not in (["with"], ["and"], ["against"], ["before"]):
+        return 0
+    end = next((i for i in range(begun, len(there)) if there[i] in PREPOSITIONS | JOINS | MARKS), len(there))
+    if end > 1 and there[end - 1] in BACKDROPS:
+        return end
+    if there[0] != "with" or end < 2:
+        return 0
+    far = begins_with_distance(given[end:])
+    return end + far if far else 0
+
+
+def begins_with_distance(given: Sequence[Word]) -> int:
+    """How many of the first words say that something is behind all others: "in the background", "behind it"; else 0."""
+    far = [*keys(given[:3]), "", "", ""]
+    if far[:2] == ["in", "the"] and far[2] in {*BACKDROPS, "distance"}:
+        return 3
+    return 1 + (far[1] in PRONOUNS) if far[0] == "behind" and (not far[1] or far[1] in PRONOUNS | JOINS | MARKS) else 0
+
+
+def without_alone(given: Sequence[Word]) -> list[Word]:
+    """A caption without what says that there is nothing else: "only a cat", "a cat and nothing else"."""
+    kept, i = list[Word](), 0
+    while i < len(given):
+        if keys(given[i : i + 3]) == ["and", "nothing", "else"]:
+            i += 3
+        elif given[i].key in ALONE and any(is_determiner(key) for key in keys(given[i + 1 : i + 2])):
+            i += 1
+        else:
+            kept.append(given[i])
+            i += 1
+    return kept
 
 
 def head(phrase: Sequence[Word]) -> Sequence[Word]:

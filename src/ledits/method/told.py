@@ -16,10 +16,15 @@ class Told(NamedTuple):
     away: Hashable  # ... and away from
     clear: Hashable  # the region keeps clear of where this and the picture's caption predict different things
     own: Hashable  # of the thing that the edit changes and nothing else: it shares out regions
-    wide: Hashable = (
-        False  # whether the region takes its edge along, one cell on each side: a thing goes, and its light
-    )
+    goes: Hashable = False  # whether a thing goes, and what was behind it is drawn anew
+    wide: Hashable = False  # whether the region takes its edge along, one cell on each side: the light of what goes
     stays: tuple[Hashable, ...] = ()  # each of a thing beside it that no edit changes, and nothing else
+    parts: "tuple[Told, ...]" = ()  # of an edit that changes several things, each of which is found by itself
+
+    @classmethod
+    def of(cls, target: Hashable, base: Hashable) -> "Told":
+        """What is told of an edit of which nothing is known but the caption after it."""
+        return cls(target, target, target, base, base, base)
 
 
 def for_pictures(each: Sequence[Sequence[Told]], base: Sequence[Hashable]) -> list[Told]:
@@ -29,8 +34,17 @@ def for_pictures(each: Sequence[Sequence[Told]], base: Sequence[Hashable]) -> li
     """
     result = list[Told]()
     for edit in zip(*each, strict=True):
-        most = max(len(told.stays) for told in edit)
-        stays = [[*told.stays, *[own] * (most - len(told.stays))] for told, own in zip(edit, base, strict=True)]
-        each_field = zip(*(told[:-1] for told in edit), strict=True)
-        result.append(Told._make([*each_field, tuple(zip(*stays, strict=True))]))
+        parts = [told.parts or (told,) for told in edit]
+        count = max(map(len, parts))
+        padded = [[*found, *[Told.of(own, own)] * (count - len(found))] for found, own in zip(parts, base, strict=True)]
+        whole = _together([told._replace(parts=()) for told in edit], base)
+        result.append(whole._replace(parts=tuple(for_pictures(padded, base))) if count > 1 else whole)
     return result
+
+
+def _together(edit: Sequence[Told], base: Sequence[Hashable]) -> Told:
+    """One edit of many pictures."""
+    most = max(len(told.stays) for told in edit)
+    stays = [[*told.stays, *[own] * (most - len(told.stays))] for told, own in zip(edit, base, strict=True)]
+    fields = [tuple(each) for each in zip(*(told[:-2] for told in edit), strict=True)]
+    return Told(*fields, stays=tuple(zip(*stays, strict=True)))

@@ -305,10 +305,13 @@ class LEditsPP(DiffusionPipeline):
             return ready[k, text]
 
         def with_prompts(k: int, told: Told) -> Told:
-            *captions, wide, stays = told
+            *captions, goes, wide, stays, parts = told
             return Told._make(
-                [*(embedded(k, text) for text in captions), wide, tuple(embedded(k, text) for text in stays)]
-            )
+                [
+                    *(embedded(k, text) for text in captions), goes, wide, tuple(embedded(k, text) for text in stays),
+                    tuple(with_prompts(k, part) for part in parts),
+                ]
+            )  # fmt: skip
 
         world = suits.world(backbone.name)
         emptied = world.emptied if world else None

@@ -23,7 +23,7 @@ from ledits.server.bodies import form, route
 from ledits.server.errors import Refused, RefusedBody
 from ledits.server.jobs import Event, Job, Work
 from ledits.server.pictures import Format
-from ledits.server.schemas import MOST, EditText, Source, Strict, checked
+from ledits.server.schemas import LORAS, MOST, EditText, Loras, Source, Strict, checked
 from ledits.server.service import Service, measured, picture
 
 _STEPS = {"low": 10, "medium": 25, "high": 50, "xhigh": 75, "max": 100}
@@ -60,6 +60,7 @@ class ImageEdit(Strict):
     steps: int | None = Field(default=None, ge=1)
     skip: float | None = Field(default=None, ge=0, lt=1)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
+    use_lora: Loras | None = Field(default=None, description=LORAS)
     inversion: Annotated[str, Field(max_length=100)] | None = None
     composite: bool = False
     anyway: bool = Field(default=False, description="go on with words and pictures that a small model does not know")
@@ -219,7 +220,7 @@ def _inversions(
     """How the k-th picture is inverted: anew with a seed of its own, or from a kept inversion of the same picture."""
     if asked.inversion is not None:
         given = {"steps": asked.steps, "skip": asked.skip, "seed": asked.seed, "source": asked.source or None,
-                 "quality": None if asked.quality == "auto" else asked.quality,
+                 "use_lora": asked.use_lora, "quality": None if asked.quality == "auto" else asked.quality,
                  "n": None if asked.n == 1 else asked.n}  # fmt: skip
         if fixed := [name for name, value in given.items() if value is not None]:
             raise _refused(fixed[0], f"an inversion fixes {', '.join(fixed)}: leave it out")
@@ -234,7 +235,7 @@ def _inversions(
 
         return kept
     steps = _STEPS.get(asked.quality) if asked.steps is None else asked.steps
-    options = InvertOptions(source=asked.source, steps=steps, skip=asked.skip, seed=asked.seed)
+    options = InvertOptions(source=asked.source, steps=steps, skip=asked.skip, seed=asked.seed, use_lora=asked.use_lora)
     settings = service.settled(editor, options)
 
     def anew(job: Job, k: int) -> Inversion:
@@ -345,8 +346,10 @@ def _usage(evaluations: int) -> dict[str, Any]:
 
 
 def _model(service: Service, name: str) -> dict[str, Any]:
-    drawn_by = service.editor(name).backbone.name  # another, where the name is an alias
-    return {"id": name, "object": "model", "created": service.began, "owned_by": "ledits", "root": drawn_by}
+    editor = service.editor(name)
+    return {"id": name, "object": "model", "created": service.began, "owned_by": "ledits",
+            "root": editor.backbone.name,  # another, where the name is an alias
+            "loras": editor.loras}  # fmt: skip
 
 
 def _refused(param: str, why: str) -> Refused:

@@ -16,6 +16,8 @@ _SHORT.maxlevel = _SHORT.maxlist = _SHORT.maxdict = 2
 Words = Annotated[str, Field(max_length=300)]
 LONGEST_SOURCE = 1000
 Source = Annotated[str, Field(max_length=LONGEST_SOURCE)]
+Loras = Annotated[str, Field(max_length=1000)]
+LORAS = "which of the model's LoRAs, NAME[:WEIGHT] with commas between, or none; null: all, as loaded"
 
 MOST = 100  # elements of a list, before the server's own limits are looked at
 
@@ -78,6 +80,7 @@ class InversionIn(Strict):
     source_scale: float | None = Field(default=None, ge=0, le=100, description="of guidance by the source")
     negative: Source | None = Field(default=None, description="a negative prompt, for inversion and replay")
     size: int | None = Field(default=None, ge=8, description="work at no more than size x size pixels")
+    use_lora: Loras | None = Field(default=None, description=LORAS)
     model: Annotated[str, Field(max_length=200)] | None = None
 
 

@@ -161,6 +161,7 @@ class Service:
         """How to invert, with the model's defaults; 400 for what the model or the server doesn't allow."""
         try:
             settings = editor.settings(**asdict(asked))
+            editor.choosing(settings.use_lora)
         except ValueError as error:
             raise Refused(str(error), code="invalid_value") from None
         self._within("steps", settings.steps, self.limits.steps)

@@ -63,6 +63,7 @@ class Entry:
     source_scale: float = 0.0
     negative: str = ""
     size: int | None = None  # worked at no more than size x size pixels; None: at the picture's own
+    use_lora: str = ""  # which of the model's LoRAs; "": all, as loaded
 
     def shown(self) -> dict[str, Any]:
         """What the caller sees."""
@@ -140,7 +141,7 @@ class Store:
                 id=id, owner=owner, created=time.time(), bytes=size, model=inversion.editor.backbone.name,
                 width=frame.width, height=frame.height, source=s.source, mode=s.mode, steps=s.steps, skip=s.skip,
                 seed=s.seed, network_evaluations=inversion.network_evaluations, seconds=round(seconds, 3),
-                suits=inversion.suits, source_scale=s.source_scale, negative=s.negative,
+                suits=inversion.suits, source_scale=s.source_scale, negative=s.negative, use_lora=s.use_lora,
                 size=None if s.area is None else math.isqrt(s.area),
             )  # fmt: skip
             self._shrink(size)

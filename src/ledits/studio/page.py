@@ -26,6 +26,7 @@ def page(editors: Mapping[str, Editor], picture: Path | None = None, caption: st
     about: dict[str, Any] = {
         "loading": False,
         "models": {name: asdict(editor.backbone.defaults) for name, editor in editors.items()},
+        "loras": {name: editor.loras for name, editor in editors.items()},
         "samples": [
             {"name": name, "url": f"/samples/{name}.png", "caption": SAMPLES[name].caption(), "edits": edits}
             for name, edits in SUGGESTED.items()

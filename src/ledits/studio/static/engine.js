@@ -20,8 +20,8 @@ class Engine extends EventTarget {
   #next = false; // a change that waits for a draft's first preview
   #asked = new Set(); // keys of pictures that are prepared though nobody has said what they show
 
-  inversionKey(picture, { model, steps, skip, seed } = work.now.settings) {
-    return JSON.stringify([picture.key, picture.caption.trim(), model, steps, skip, seed]);
+  inversionKey(picture, { model, steps, skip, seed, use_lora = null } = work.now.settings) {
+    return JSON.stringify([picture.key, picture.caption.trim(), model, steps, skip, seed, use_lora]);
   }
 
   inversion(picture) { return picture && this.#inversions.get(this.inversionKey(picture)); }

@@ -92,6 +92,7 @@ async function openRecipe(text) {
     next.edits = edits.map(({ region, ...edit }) => ({ ...edit, regions: region && next.active ? { [next.active]: `data:image/png;base64,${region}` } : {} }));
     next.composite = composite;
     for (const name of ["steps", "skip", "seed"]) next.settings[name] = settings[name] ?? null;
+    next.settings.use_lora = settings.use_lora || null;
     const picture = next.pictures.find(({ key }) => key === next.active);
     if (picture) picture.caption = settings.source ?? picture.caption;
   });
@@ -117,8 +118,8 @@ async function openInversion(file) {
   form.append("image", engine.files.get(picture.key).blob, "picture");
   form.append("inversion", file, "inversion.safetensors");
   const inversion = await api.post("/v1/inversions/file", form);
-  const { source: caption, steps, skip, seed } = inversion;
-  const settings = { ...work.now.settings, steps, skip, seed };
+  const { source: caption, steps, skip, seed, use_lora } = inversion;
+  const settings = { ...work.now.settings, steps, skip, seed, use_lora: use_lora || null };
   engine.remember({ ...picture, caption }, inversion, settings);
   work.change((next) => {
     next.settings = settings;

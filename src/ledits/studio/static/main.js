@@ -5,6 +5,7 @@ import { brush } from "./brush.js";
 import { engine } from "./engine.js";
 import * as files from "./files.js";
 import * as keys from "./keys.js";
+import * as loras from "./loras.js";
 import * as sheet from "./sheet.js";
 import * as stack from "./stack.js";
 import { stage } from "./stage.js";
@@ -17,7 +18,7 @@ import { whole, work } from "./work.js";
 const { t } = texts;
 // For photographs: the same in the README.
 const COMMAND = "ledits studio --model stable-diffusion-v1-5/stable-diffusion-v1-5";
-let about = { models: {}, samples: [], picture: null };
+let about = { models: {}, loras: {}, samples: [], picture: null };
 let showing = null; // the key of the picture on the stage
 const captioned = () => Boolean(work.picture?.caption.trim());
 const choose = () => $("file").click();
@@ -267,6 +268,7 @@ function draw() {
   }));
   $("composite").checked = work.now.composite;
   for (const input of document.querySelectorAll("#advanced [data-setting]")) input.value = work.now.settings[input.dataset.setting] ?? "";
+  loras.show(about.loras[inUse()]);
   suggest(picture);
 }
 
@@ -298,8 +300,14 @@ function settings() {
   const names = Object.keys(about.models);
   const change = (event) => {
     const { value, dataset: { setting } } = event.target;
-    work.change((next) => { next.settings[setting] = value === "" ? null : setting === "model" ? value : Number(value); });
-    if (setting === "model") model();
+    work.change((next) => {
+      next.settings[setting] = value === "" ? null : setting === "model" ? value : Number(value);
+      if (setting === "model") next.settings.use_lora = null; // they are another model's
+    });
+    if (setting === "model") {
+      model();
+      settings();
+    }
   };
   const inputs = fields.map(([name, limits]) => el("label", { class: "field" }, el("span", {}, t(name)),
     el("input", { type: "number", placeholder: t("auto"), "data-setting": name, ...Object.fromEntries(Object.entries(limits).map(([k, v]) => [k, String(v)])), onchange: change })));
@@ -307,12 +315,13 @@ function settings() {
     inputs.unshift(el("label", { class: "field wide" }, el("span", {}, t("model")),
       el("select", { "data-setting": "model", onchange: change }, ...names.map((name, k) => el("option", { value: k ? name : "" }, name)))));
   }
-  document.querySelector("#advanced .grid").replaceChildren(...inputs);
+  document.querySelector("#advanced .grid").replaceChildren(...inputs, ...loras.fields(about.loras[inUse()]));
 }
 
+const inUse = () => work.now.settings.model ?? Object.keys(about.models)[0];
+
 async function model() {
-  const name = work.now.settings.model ?? Object.keys(about.models)[0];
-  stack.use(about.models[name] ?? {});
+  stack.use(about.models[inUse()] ?? {});
   await words.learn(work.now.settings.model);
 }
 

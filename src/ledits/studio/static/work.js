@@ -2,7 +2,7 @@
 //
 // What the server made of it (inversions, results) is not in here: engine.js keeps that by what it was made from.
 
-const EMPTY = { pictures: [], active: null, edits: [], composite: true, settings: { model: null, steps: null, skip: null, seed: null } };
+const EMPTY = { pictures: [], active: null, edits: [], composite: true, settings: { model: null, steps: null, skip: null, seed: null, use_lora: null } };
 
 let serial = 0;
 export const newKey = () => `${Date.now().toString(36)}${(serial++).toString(36)}`;

@@ -1,0 +1,196 @@
+"""Where an edit of a picture whose caption is known belongs.
+
+Where the caption and the one after the edit predict different pictures along the exact path, all levels asked in
+batches, is where the edit belongs (the idea of DiffEdit, Couairon et al. 2022, which has neither the path nor a
+threshold of its own). No attention maps are needed. Axes are core.py's.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ledits.method import core
+from ledits.method.core import Concept, Denoiser, Inversion, Prompt
+from ledits.method.told import Told
+
+# Only every second level is asked where an edit belongs, and every sixth whose place one is: as good as all of them on
+# scenes (docs/log). What a thing is shows at the less noisy levels.
+_STRIDE = 2
+_RARELY = 3
+# An edit takes a place whose prediction it moves by two thirds of how far the caption's own one is from the picture:
+# 0.4 of both together. One that takes more than half of the picture so is of all of it, as of a background or a style.
+_TAKEN = 0.4
+
+
+@dataclass(frozen=True)
+class Known:
+    """How far what the network predicts for a prompt is from what it does for the base prompt, (l b h w)."""
+
+    often: dict[Prompt, Tensor] = field(default_factory=dict)
+    rarely: dict[Prompt, Tensor] = field(default_factory=dict)
+
+
+def locate(
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None = None,
+    known: Known | None = None,
+) -> list[Concept]:  # fmt: skip
+    """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
+
+    A threshold is the share of the given region left alone; None finds it: by Otsu's method, or what is `taken` where
+    that is most of the picture, for then nothing is still that a split could be from. Where two regions meet, the
+    smaller one has the place to itself: an object that changes on a background that does. What guides nothing (scale 0,
+    or the caption itself) has no region.
+
+    A region that is found keeps clear of what `told.clear` and the caption disagree about. Of all regions that change a
+    thing each is left what that thing's own caption predicts better than those of all others do, changed or not.
+    `known` remembers what the network was asked, so that it is asked once.
+    """
+    return find(denoise, inversion, concepts, told, known)[0]
+
+
+def find(
+    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None,
+    known: Known | None,
+) -> tuple[list[Concept], list[list[bool]]]:  # fmt: skip
+    """As `locate`, and in which pictures each edit changes how all of it looks."""
+    if not concepts:
+        return [], []
+    known, base = known or Known(), inversion.base_prompt
+    told = told or [Told.of(c.prompt, base) for c in concepts]
+    levels, pairs = list(range(0, len(inversion.schedule), _STRIDE)), list(zip(concepts, told, strict=True))
+    clear = [t.clear for c, t in pairs if c.scale and c.threshold is None and t.clear != base]
+    asked = [*(t.target for c, t in pairs if c.scale), *clear]
+    _ask(denoise, inversion, levels, [prompt for prompt in asked if prompt != base], known.often)
+    # Means of plain differences: the noisiest levels, where most is undecided, count most.
+    like = inversion.x[-1][:, 0].float()
+    error = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
+    apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
+    found, allowed, looks = list[Tensor](), list[Tensor](), list[list[bool]]()
+    for concept, captions in pairs:
+        free = torch.ones_like(like)[:, None]
+        if concept.region is not None:
+            free = F.interpolate(concept.region.to(like), like.shape[-2:], mode="area").expand_as(free)
+        still = same(captions.target, base, like)
+        looks.append([False] * len(like))
+        if concept.scale == 0 or bool(still.all()):
+            allowed.append(free * 0)
+            found.append(free * 0)
+            continue
+        values = apart[captions.target]
+        if concept.threshold is not None:
+            region = core.quantile_mask(values, concept.threshold, free[:, 0])[:, None]
+        else:
+            if captions.clear in clear:
+                kept = otsu(apart[captions.clear], torch.ones_like(values))[:, None]
+                free = free * torch.where(same(captions.clear, base, values), 1, 1 - kept)
+            region = otsu(values, free[:, 0])[:, None]
+            ever, late = (each[:, None] * (free > 0) for each in taken(known.often[captions.target], error))
+            alone = same(captions.clear, base, values)  # what comes beside something is a thing
+            most, look = (
+                alone & (each.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True))
+                for each in (ever, late)
+            )
+            region = torch.where(most, ever, region)
+            looks[-1] = look.flatten().tolist()
+            region = torch.where(same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
+        found.append(region * (free > 0) * ~still)
+        allowed.append(free)
+    own = [t.own if c.scale and c.threshold is None else base for c, t in pairs]
+    stay = [prompt for c, t in pairs if c.scale and c.threshold is None for prompt in t.stays]
+    things = list(dict.fromkeys(prompt for prompt in [*own, *stay] if prompt != base))
+    if len(things) > 1:
+        _ask(denoise, inversion, levels[len(levels) // 3 :: _RARELY], things, known.rarely)
+        wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}
+        found = _shared_out(found, allowed, own, wrong, base)
+    clipped = [region * free for region, free in zip(found, allowed, strict=True)]
+    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)], looks
+
+
+def _shared_out(
+    found: Sequence[Tensor], allowed: Sequence[Tensor], own: Sequence[Prompt], wrong: Mapping[Prompt, Tensor],
+    base: Prompt,
+) -> list[Tensor]:  # fmt: skip
+    """Regions (b 1 h w), of what changes a thing the part in which its own caption is least wrong (b 1 h w) of all."""
+    silent = {prompt: same(prompt, base, values) for prompt, values in wrong.items()}
+    nearest = torch.stack([values.masked_fill(silent[prompt], torch.inf) for prompt, values in wrong.items()]).argmin(0)
+    number = {prompt: i for i, prompt in enumerate(wrong)}
+    inside = [region * ~silent[prompt] for region, prompt in zip(found, own, strict=True) if prompt in wrong]
+    result = list(found)
+    for k, prompt in enumerate(own):
+        if prompt in wrong:
+            part = torch.stack(inside).amax(0) * (nearest == number[prompt]) * (allowed[k] > 0)
+            empty = part.amax((1, 2, 3), keepdim=True) == 0
+            result[k] = torch.where(silent[prompt] | empty, found[k], part)
+    return result
+
+
+def _ask(
+    denoise: Denoiser, inversion: Inversion, levels: Sequence[int], prompts: Sequence[Prompt],
+    known: dict[Prompt, Tensor],
+) -> None:  # fmt: skip
+    """Add to `known` what it does not hold of prompts, at these levels of the path."""
+    if prompts := [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]:
+        predicted, _ = denoise(inversion.x[levels].float(), levels, prompts)
+        apart = (predicted - inversion.base_denoised[levels].float()).abs().sum(3)
+        known.update(zip(prompts, apart, strict=True))
+
+
+def each_prompt(prompt: Prompt, pictures: Sequence[object]) -> Sequence[Prompt]:
+    return prompt if isinstance(prompt, tuple) else (prompt,) * len(pictures)
+
+
+def taken(apart: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """1 where an edit moves a prediction far, (b h w), of how far it does and how wrong the caption's own is (l b h w);
+    and 1 where it does so at the least noisy levels.
+
+    Where much is undecided a prediction moves much, though nothing there is to change: a thing's details beside another
+    background. How wrong it is at that level says how much that is. A background shows at the noisiest levels, so each
+    third of the levels is asked, and the one that says most counts. What the least noisy ones still change, with all
+    that stands there in plain sight, is how it looks.
+    """
+    share = apart / (apart + error).clamp(min=torch.finfo(apart.dtype).tiny)
+    thirds = torch.stack([part.mean(0) for part in share.tensor_split(3) if len(part)])
+    plain = thirds[-1] if len(thirds) == 3 else thirds[-1] * 0  # of fewer levels none is so much less noisy
+    ever, late = (core.smooth(each[:, None])[:, 0] > _TAKEN for each in (thirds.amax(0), plain))
+    return ever.to(apart), late.to(apart)
+
+
+def same(one: Hashable, other: Hashable, like: Tensor) -> Tensor:
+    """For which pictures of `like` (b ...) two prompts are the same, (b 1 1 1); one is for all, a tuple for each."""
+    both = zip(*(each if isinstance(each, tuple) else (each,) * len(like) for each in (one, other)), strict=True)
+    return torch.tensor([a == b for a, b in both], device=like.device)[:, None, None, None]
+
+
+def otsu(values: Tensor, region: Tensor) -> Tensor:
+    """1 where values (b h w) are on the upper side of the split with the largest variance between its sides, else 0.
+
+    Otsu 1979, over the sorted values themselves instead of a histogram; equal values are never split. Only values where
+    `region` (b h w) is above 0 are counted, and only those can be 1.
+    """
+    inside = region > 0
+    # The rest sorts to the end and weighs nothing.
+    values = torch.where(inside, values, values.masked_fill(~inside, -torch.inf).amax((1, 2), keepdim=True))
+    ordered, order = values.flatten(1).sort(1)
+    weights = inside.flatten(1).gather(1, order).long()
+    sums, ranks = (ordered * weights).cumsum(1), weights.cumsum(1)
+    below, above = ranks[:, :-1], ranks[:, -1:] - ranks[:, :-1]
+    low, high = sums[:, :-1] / below.clamp(min=1), (sums[:, -1:] - sums[:, :-1]) / above.clamp(min=1)
+    between = below * above * (high - low).square()
+    cut = ordered.gather(1, between.argmax(1, keepdim=True) + 1)
+    return ((values >= cut[..., None]) & inside).to(values)
+
+
+def make_disjoint(regions: Sequence[Tensor]) -> list[Tensor]:
+    """Regions (b 1 h w) without what belongs to a smaller one; of two of the same size, to the first."""
+    areas = [region.sum((1, 2, 3), keepdim=True) for region in regions]
+    result: list[Tensor] = []
+    for k, region in enumerate(regions):
+        for j, other in enumerate(regions):
+            smaller = areas[j] < areas[k] if j > k else areas[j] <= areas[k]
+            if j != k:
+                region = region * (1 - other * smaller)
+        result.append(region)
+    return result
