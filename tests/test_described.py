@@ -164,7 +164,7 @@ def test_an_edit_of_most_of_the_picture_takes_all_that_it_moves():
 def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model, monkeypatch):
     """Once one of a batch that put a thing beside another kept the others from taking a whole background."""
     everywhere = torch.ones(1, 16, 16)
-    monkeypatch.setattr(described, "taken", lambda apart, _: (everywhere.expand_as(apart[0]),) * 2)
+    monkeypatch.setattr(finding, "taken", lambda apart, _: (everywhere.expand_as(apart[0]),) * 2)
     model, base = random_model(), ("a cat", "a cat")
     inversion = inverted(model, 2, base)
     said = [Told(*[("b", "c")] * 3, base, ("a cat", ""), base)]

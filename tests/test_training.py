@@ -22,7 +22,7 @@ from autoencoder import CROP, batch, build
 from networks import ABSENT, Flow, Teacher, UNet
 from precision import fastest
 
-from text import TOKENS, tokenizer
+from text import TOKENS, deepen, encoder, projected, tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -237,8 +237,18 @@ def test_what_two_captions_make_of_a_picture_differs_by_nothing_where_they_are_t
     x0, which = torch.randn(2, 16, 16, 16), torch.tensor([0, 1])
     teachers = {name: copy.deepcopy(flow.parts[name]) for name in ("text", "text_2")}
     for difference in (
-        words.by_attention(unet, copy.deepcopy(unet.parts["text"]), x0, ids),
+        words.by_attention(unet, copy.deepcopy(unet.parts["text"]), x0, ids, 8),
         words.by_velocity(flow, teachers, x0),
     ):
-        assert difference(which, ids, ids) < 1e-6
-        assert difference(which, ids.flip(0), ids) > 1e-3
+        assert (difference(which, ids, ids) < 1e-6).all()
+        assert (difference(which, ids.flip(0), ids) > 1e-3).all()
+
+
+def test_a_deeper_text_encoder_begins_as_what_it_was(tokens):
+    ids = tokens(["a kitten", "a star"], padding="max_length", return_tensors="pt").input_ids
+    for part in (encoder(tokens), projected(tokens, 64)):
+        before = part(ids, output_hidden_states=True).hidden_states[-2:]
+        deepen(part, 5)
+        after = part(ids, output_hidden_states=True).hidden_states[-2:]
+        assert part.config.num_hidden_layers == 5
+        assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
