@@ -208,7 +208,7 @@ def test_the_bundled_model_gives_the_command_lines_bytes(
         words = http.get("/v1/words").json()
         parsed = http.post("/v1/parse", json={"text": "make the cat a rhino"}).json()
     # Wherever the command line got its loader from, it ends here.
-    monkeypatch.setattr("ledits.editor.load", lambda *_, **__: bundled)
+    monkeypatch.setattr("ledits.editor.loaded", lambda *_, **__: bundled)
     output = str(tmp_path / "out.png")
     with pytest.raises(SystemExit) as ended:
         cli.main(["edit", str(picture), "+crown", "--source", "a cat on a beach", "--steps", "4", "-o", output])
