@@ -29,13 +29,13 @@ def cat(tmp_path, scene_pictures):
     return path
 
 
-load_once = functools.cache(backbones.load)
+load_once = functools.cache(backbones.loaded)
 
 
 @pytest.fixture
 def ledits(capfd, monkeypatch):
     """ledits("edit", ...) runs a command and gives its exit code, output and errors; models are loaded once."""
-    monkeypatch.setattr(editor, "load", load_once)
+    monkeypatch.setattr(editor, "loaded", load_once)
 
     def run(*arguments):
         with pytest.raises(SystemExit) as stop:

@@ -69,6 +69,7 @@ def folder(tmp_path, monkeypatch):
         return ToyBackbone(model, defaults=DEFAULTS.changed({"steps": 25}))
 
     monkeypatch.setattr(editor, "load", toy)
+    monkeypatch.setattr(editor, "loaded", lambda asked, **_: toy(asked.model))  # what the command line asked for
     monkeypatch.setattr(backbones, "load", toy)
     for kind in (ledits.LEditsPPPipelineStableDiffusion, ledits.LEditsPPPipelineStableDiffusionXL):
         monkeypatch.setattr(kind, "from_pretrained", lambda *_, kind=kind, **__: tiny(kind, scheduler()))

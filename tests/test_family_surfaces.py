@@ -30,7 +30,7 @@ def run(capfd, *arguments):
 
 
 def test_a_picture_is_edited_and_the_folder_says_what_it_is(folder, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(editor, "load", functools.cache(backbones.load))
+    monkeypatch.setattr(editor, "loaded", functools.cache(backbones.loaded))
     given, edited = tmp_path / "cat.png", tmp_path / "dog.png"
     picture(0, 32, 32).save(given)
     model = ["--model", folder, "--device", "cpu", "--steps", "2", "--json"]

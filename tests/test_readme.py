@@ -27,7 +27,7 @@ def test_the_commands_run_in_order(tmp_path, monkeypatch, capfd):
     backbone = backbones.load(device="cpu", dtype="float32")
     # Few steps: what is tested is that the commands fit each other.
     backbone.defaults = backbone.defaults.changed({"steps": 2})
-    monkeypatch.setattr(editor, "load", lambda *_, **__: backbone)
+    monkeypatch.setattr(editor, "loaded", lambda *_, **__: backbone)
     monkeypatch.setattr(samples, "DEMO", {"swap": samples.DEMO["swap"]})
     monkeypatch.chdir(tmp_path)
     assert len(commands()) > 8
