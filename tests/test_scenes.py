@@ -424,7 +424,8 @@ def test_the_library_knows_no_noun_of_the_small_world():
     nouns -= {"red", "green", "blue", "yellow", "white", "night sky", "black", "top"}  # any language's, and not things
     found = list[str]()
     for file in library.rglob("*.py"):
-        if file.relative_to(library).parts[0] in ("scenes", "models"):
+        # What diffusers' own tests edit is no rule either.
+        if file.relative_to(library).parts[0] in ("scenes", "models") or file.name == "published.py":
             continue
         tree = ast.parse(file.read_text())
         whole = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)]  # a sentence with values in it

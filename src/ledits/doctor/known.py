@@ -8,19 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits.scenes import Placed, Scene
-from ledits.scenes.samples import PAIR, SAMPLES, SIDE
-
-# Alike in nothing: each caption is wrong of all others. The first shows a thing on the left and one on the right.
-_SCENES = (
-    *(SAMPLES[name] for name in (PAIR, "cat", "gift", "tree", "rocket", "panda")),
-    Scene((Placed("owl", 32, 33, 36),), "yellow", 201),
-    Scene((Placed("donut", 31, 34, 34),), "gray", 202),
-    Scene((Placed("strawberry", 33, 32, 36),), "white", 203),
-    Scene((Placed("fish", 32, 34, 36),), "pink", 204),
-    Scene((Placed("car", 33, 33, 38),), "green", 205),
-    Scene((Placed("penguin", 31, 33, 36),), "purple", 206),
-)
+from ledits.scenes.samples import SIDE, UNLIKE
 
 
 @dataclass(frozen=True)
@@ -35,7 +23,7 @@ class Known:
     def scenes(cls, side: int) -> "list[Known]":
         """Scenes that differ in all that their captions say."""
         found = list[Known]()
-        for scene in _SCENES:
+        for scene in UNLIKE:
             rgb = Image.fromarray(scene.render(SIDE)).resize((side, side), Image.Resampling.BICUBIC)
             sides = (scene.objects[0].name, scene.objects[1].name) if len(scene.objects) > 1 else None
             found.append(cls(np.asarray(rgb), scene.caption(), sides))

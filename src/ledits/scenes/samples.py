@@ -42,6 +42,16 @@ SUGGESTED = {
     "tree": ("tree->mushroom", "->a pencil sketch of a tree at sunset@0"),
     "gift": ("gift->ball",),
 }
+# Alike in nothing: each caption is wrong of all others. The first shows a thing on the left and one on the right.
+UNLIKE = (
+    *(SAMPLES[name] for name in (PAIR, "cat", "gift", "tree", "rocket", "panda")),
+    Scene((Placed("owl", 32, 33, 36),), "yellow", 201),
+    Scene((Placed("donut", 31, 34, 34),), "gray", 202),
+    Scene((Placed("strawberry", 33, 32, 36),), "white", 203),
+    Scene((Placed("fish", 32, 34, 36),), "pink", 204),
+    Scene((Placed("car", 33, 33, 38),), "green", 205),
+    Scene((Placed("penguin", 31, 33, 36),), "purple", 206),
+)
 
 
 def draw(name: str) -> Picture:
