@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ledits.method import caption as described
+from ledits.method import regions
 from ledits.method.core import Concept
 from test_described import STEPS, inverted, run
 
@@ -12,7 +13,7 @@ def thriftily(model, inversion, concepts):
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
         steps = list(described.edit(denoise, inversion, concepts, drop_source_late=True))
         evaluations = denoise.evaluations
-        return described.locate(denoise, inversion, concepts), steps, evaluations
+        return regions.locate(denoise, inversion, concepts), steps, evaluations
 
 
 def test_edits_by_their_captions_alone_are_the_same(random_model):
