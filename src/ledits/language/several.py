@@ -238,7 +238,7 @@ def _tells(source: str, phrase: str, emptied: str | None, new: Sequence[Word]) -
 
 
 def _shifted(old: Sequence[Word], added: Change) -> list[Change]:
-    """The same addition, told in all ways: between "a photo" and "of a cat" stands "of a hat on", or "a hat on of"."""
+    """All places where the same words may have come in: "a dog and" before "a cat", or "dog and a" before "cat"."""
     start, new = added.start, list(added.new)
     while start > 0 and old[start - 1].key == new[-1].key:
         start, new = start - 1, [old[start - 1], *new[:-1]]

@@ -56,7 +56,8 @@ def edit(
     inside = torch.stack(regions).amax(0) if regions else None
     going = [
         (concept, concept.region * same(captions.goes, True, concept.region))
-        for (_, captions), concept in zip(parts, located, strict=True) if concept.region is not None
+        for (_, captions), concept in zip(parts, located, strict=True)
+        if concept.region is not None and any(each_prompt(captions.goes, range(len(concept.region))))
     ]  # fmt: skip
     steps, begun = core.edit(denoise, inversion, directions, "none"), False
     step = next(steps)
@@ -64,9 +65,13 @@ def edit(
         x, masks = step.x, step.x.new_zeros(len(concepts), *step.masks.shape[1:])
         if inside is not None:
             path = inversion.x[step.i + 1].float()
-            for concept, place in going:
-                if concept.active(step.i) and step.i >= _late(concept, len(inversion.schedule)) and place.any():
-                    x = torch.lerp(x, step.x - inversion.residual(step.i) + _fresh(inversion, step.i), place)
+            places = [
+                place for concept, place in going
+                if concept.active(step.i) and step.i >= _late(concept, len(inversion.schedule))
+            ]  # fmt: skip
+            if places:
+                anew = step.x - inversion.residual(step.i) + _fresh(inversion, step.i)
+                x = torch.lerp(x, anew, torch.stack(places).amax(0))
             x = path + inside * (x - path)
         for k, mask in zip(of, step.masks, strict=True):
             masks[k] = masks[k].maximum(mask)
