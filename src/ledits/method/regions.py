@@ -69,6 +69,7 @@ def find(
     error = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
     apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
     found, allowed, looks = list[Tensor](), list[Tensor](), list[list[bool]]()
+    moved, wide = dict[int, Tensor](), dict[int, Tensor]()
     for concept, captions in pairs:
         free = torch.ones_like(like)[:, None]
         if concept.region is not None:
@@ -89,15 +90,14 @@ def find(
             region = otsu(values, free[:, 0])[:, None]
             ever, late = (each[:, None] * (free > 0) for each in taken(known.often[captions.target], error))
             alone = same(captions.clear, base, values)  # what comes beside something is a thing
-            most, look = (
-                alone & (each.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True))
-                for each in (ever, late)
-            )
-            region = torch.where(most, ever, region)
-            looks[-1] = look.flatten().tolist()
-            region = torch.where(same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
+            moved[len(found)] = ever * alone
+            looks[-1] = (alone & (_share(late, free) > 0.5)).flatten().tolist()
+            wide[len(found)] = same(captions.wide, True, values)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
+    for k, whole in _whole(found, moved, allowed).items():
+        found[k] = torch.where(whole, moved[k], found[k])
+        found[k] = torch.where(wide[k], F.max_pool2d(found[k], 3, 1, 1) * (allowed[k] > 0), found[k])
     own = [t.own if c.scale and c.threshold is None else base for c, t in pairs]
     stay = [prompt for c, t in pairs if c.scale and c.threshold is None for prompt in t.stays]
     things = list(dict.fromkeys(prompt for prompt in [*own, *stay] if prompt != base))
@@ -107,6 +107,27 @@ def find(
         found = _shared_out(found, allowed, own, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
     return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)], looks
+
+
+def _whole(found: Sequence[Tensor], moved: Mapping[int, Tensor], allowed: Sequence[Tensor]) -> dict[int, Tensor]:
+    """In which pictures an edit is of all of them, (b 1 1 1), of where it moves much, (b 1 h w), by its number.
+
+    Such an edit moves more than half of the picture. Where none does, it may be the one that moves the most of what the
+    others leave, if that is more than half: a background behind large things that change too.
+    """
+    result = {k: _share(each, allowed[k]) > 0.5 for k, each in moved.items()}
+    if len(found) > 1 and moved:
+        left = [allowed[k] * (1 - torch.stack([*found[:k], *found[k + 1 :]]).amax(0)) for k in moved]
+        shares = torch.stack([_share(moved[k] * (rest > 0), rest) for k, rest in zip(moved, left, strict=True)])
+        none = ~torch.stack(list(result.values())).any(0)
+        for i, k in enumerate(moved):
+            result[k] = result[k] | (none & (shares[i] > 0.5) & (shares.argmax(0) == i))
+    return result
+
+
+def _share(part: Tensor, region: Tensor) -> Tensor:
+    """The share of a region (b 1 h w) that a part of it takes, (b 1 1 1)."""
+    return part.sum((1, 2, 3), keepdim=True) / (region > 0).sum((1, 2, 3), keepdim=True).clamp(min=1)
 
 
 def _shared_out(
