@@ -8,7 +8,7 @@ import torch
 
 from ledits import Editor
 from ledits.language.several import told
-from ledits.method import caption, regions
+from ledits.method import caption
 from ledits.method.core import Concept
 from ledits.method.told import Told, for_pictures
 from test_described import STEPS, inverted
@@ -189,20 +189,6 @@ def test_what_goes_alone_takes_its_edge_along():
     assert [t.wide for t in told(source, [removal])] == [True]
     assert [t.wide for t in told(source, [removal, swap])] == [False, False]
     assert [t.wide for t in told("a cat on a beach", ["an empty beach"])] == [True]
-
-
-def test_a_background_behind_large_things_that_change_too_takes_what_they_leave():
-    """Of the whole picture it moves less than a half; of two such edits the one that moves more is the background."""
-    things = torch.zeros(2, 1, 1, 8, 8)
-    things[0, ..., :4], things[1, ..., 4:6] = 1, 1
-    rest = 1 - things.sum(0)
-    found, allowed = [*things, torch.zeros(1, 1, 8, 8)], [torch.ones(1, 1, 8, 8)] * 3
-    moved = {0: things[0], 1: things[1], 2: rest}
-    assert [bool(whole) for whole in regions._whole(found, moved, allowed).values()] == [False, False, True]
-    # By itself, or where another edit is of the whole picture, a quarter is a thing.
-    assert not bool(regions._whole(found[2:], {0: rest}, allowed[2:])[0])
-    whole = regions._whole([*things, torch.ones(1, 1, 8, 8)], moved | {2: torch.ones(1, 1, 8, 8)}, allowed)
-    assert [bool(each) for each in whole.values()] == [False, False, True]
 
 
 def test_pictures_have_as_many_things_as_they_have():
