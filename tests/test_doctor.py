@@ -104,7 +104,9 @@ TEXTS = {
     "words backwards": (lambda table: table.flip(0), READS, "text encoder"),
 }
 EITHER = {
-    **{f"latents {size} times as large": (latents_times(size), SIZE, "scaling_factor") for size in (0.3, 0.7, 1.5, 5)},
+    **{
+        f"latents {size} times as large": (latents_times(size), SIZE, "scaling_factor") for size in (0.3, 0.78, 1.25, 5)
+    },
     **{
         name: (tensors_of("text_encoder*", words_mean(order)), check, says)
         for name, (order, check, says) in TEXTS.items()
