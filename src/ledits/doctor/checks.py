@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits.backbones.network import PRECISION, NetworkBackbone
+from ledits.backbones.network import NetworkBackbone
 from ledits.backbones.texts import Text
 from ledits.doctor import beside, captions, readings
 from ledits.doctor.known import Known, stacked
@@ -28,6 +28,8 @@ _RATIO = 0.5  # of alpha to sigma, where attention is looked at
 _PSNR = 12  # dB: below it a picture is hardly that picture
 _CPU_SIDE = 512
 _LEAST_SIDE = 64
+# How far two ways to one number may be apart, relative to its size.
+_EQUAL = {torch.float32: 3e-5, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
 _EVALUATIONS = 340  # of the network, that all checks take about
 _SIZES = (0.4, 2.2)  # of latents, where the network can't be asked
 
@@ -117,8 +119,8 @@ def _counted(net: torch.nn.Module, told: Callable[[int], None]) -> Generator[Non
 
     def after(_: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], answer: Any) -> None:
         nonlocal done
-        given = (*args, *kwargs.values())
-        done += next(len(each) for each in given if isinstance(each, Tensor | list))
+        told_of = (each for each in (*args, *kwargs.values()) if not isinstance(each, Tensor) or each.dim())
+        done += next((len(each) for each in told_of if isinstance(each, Tensor | list)), 1)
         told(done)
 
     hook = net.register_forward_hook(after, with_kwargs=True)
@@ -273,7 +275,7 @@ def _listens(told: captions.Told | None, misled: str) -> Check:
 
 def _beside(backbone: NetworkBackbone, prompt: str, side: int) -> Check:
     """Whether the network is told and answers what it is in diffusers' own pipeline."""
-    name, allowed = "beside diffusers", 4 * PRECISION.get(backbone.dtype, PRECISION[torch.bfloat16])
+    name, allowed = "beside diffusers", _EQUAL.get(backbone.dtype, _EQUAL[torch.bfloat16])
     try:
         away = beside.compare(backbone, prompt, side)
     except ValueError as error:
@@ -350,7 +352,7 @@ def _draw(editor: Editor, prompt: str, side: int) -> Image.Image:
 def _exact(made: Inversion) -> Check:
     error = made.latent_error()
     figures = {"relative latent error": error}
-    if error > max(1e-4, 4 * PRECISION.get(made.editor.backbone.dtype, 0.0)):
+    if error > max(1e-4, _EQUAL.get(made.editor.backbone.dtype, _EQUAL[torch.bfloat16])):
         return Check("reconstruction", "wrong", f"a replay without edits is off by {error:.1e} in latents", figures)
     return Check(
         "reconstruction", "ok", f"a replay in which the network is asked at every level is off by {error:.0e}", figures
