@@ -151,20 +151,48 @@ def test_an_edit_of_most_of_the_picture_takes_all_that_it_moves():
     thing[..., 5:11, 5:11] = 1
     error = level * (0.3 + 3 * thing)
     background = level**2 * (1 + 0.2 * thing)
-    ever, late = finding.taken(background, error)
-    assert ever[0, :4].all()
-    assert not ever[0, 6:10, 6:10].any()
-    assert not late.any()
-    style, look = finding.taken(torch.ones_like(error), error)  # as much at each level
-    assert look[0, :4].all()
-    assert style[0, :4].all()
-    assert not finding.taken(torch.zeros_like(error), torch.zeros_like(error))[0].any()
+    free = torch.ones(1, 16, 16)
+    moved, excess, look = finding.taken(background, error, free)
+    assert moved[0, 0, :4].all()
+    assert not moved[0, 0, 6:10, 6:10].any()
+    assert excess > finding._WHOLE
+    assert not look.any()
+    # It is so of what large things leave, and within a region too; a thing is no background.
+    half = (torch.arange(16) < 7)[:, None].float()
+    assert finding.taken(half * 2, error * 0 + 1, free)[1] > finding._WHOLE
+    assert finding.taken(half * 2, error * 0 + 1, half.expand(1, 16, 16))[1].isinf().all()
+    assert finding.taken(thing[0] * 0.5, error * 0 + 1, free)[1] < finding._WHOLE
+    style, excess, look = finding.taken(torch.ones_like(error), error, free)  # as much at each level
+    assert look.all()
+    assert style[0, 0, :4].all()
+    assert excess.isinf().all()
+    assert not finding.taken(error * 0, error * 0, free)[0].any()
+
+
+def test_of_several_edits_one_is_of_the_background(random_model, monkeypatch):
+    """It moves the most, and a thing moves some of what is around it; what goes is a thing, and a style is of all."""
+    model, inversion = random_model(), inverted(random_model())
+    everywhere, of = torch.ones(1, 1, 16, 16), iter([0.2, 0.3, 0.4, 0.2, 0.3, torch.inf])
+
+    def taken(*_):
+        return everywhere, torch.full((1, 1, 1, 1), next(of)), torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+
+    monkeypatch.setattr(finding, "taken", taken)
+    monkeypatch.setattr(finding, "make_disjoint", list)  # so that what each has found is seen
+    concepts = [Concept(prompt, 2.0, None) for prompt in ("a dog", "a car", "a bird")]
+    said = [Told.of(c.prompt, "a cat") for c in concepts]
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        for gone, whole in ((True, [False, True, False]), (False, [False, True, True])):
+            said[2] = said[2]._replace(goes=gone)
+            found, _ = finding.find(denoise, inversion, concepts, said, None)
+            assert [bool((c.region == 1).all()) for c in found] == whole
 
 
 def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model, monkeypatch):
     """Once one of a batch that put a thing beside another kept the others from taking a whole background."""
     everywhere = torch.ones(1, 16, 16)
-    monkeypatch.setattr(finding, "taken", lambda apart, _: (everywhere.expand_as(apart[0]),) * 2)
+    much, yes = torch.full((2, 1, 1, 1), torch.inf), torch.ones(2, 1, 1, 1, dtype=torch.bool)
+    monkeypatch.setattr(finding, "taken", lambda *_: (everywhere.expand(2, 1, 16, 16), much, yes))
     model, base = random_model(), ("a cat", "a cat")
     inversion = inverted(model, 2, base)
     said = [Told(*[("b", "c")] * 3, base, ("a cat", ""), base)]

@@ -131,10 +131,15 @@ def test_the_source_can_be_dropped_late_of_several_edits_too(random_model):
         ("a cat, a fox and a hat", ["an owl, a fox and a hat", "a cat, a fox and a tie"],
          [("an owl, an owl and an owl", "an owl, an owl and an owl", "an owl, a fox and a tie"),
           ("a tie, a tie and a tie", "a tie, a tie and a tie", "an owl, a fox and a tie")]),
-        # ... one that goes at first of what is left without any of them ...
+        # ... one that goes of what is left without any of them ...
         ("a cat, a fox and a hat on a bed", ["an owl, a fox and a hat on a bed", "a cat and a fox on a bed"],
          [("an owl, an owl and an owl on a bed", "an owl, an owl and an owl on a bed", "an owl and a fox on a bed"),
-          ("an empty bed", "an owl and a fox on a bed", "an owl, a fox and a hat on a bed")]),
+          ("an empty bed", "an empty bed", "an owl, a fox and a hat on a bed")]),
+        ("a cat and a fox on a bed", ["a cat on a bed", "a cat and a fox on a beach"],
+         [("an empty bed", "an empty beach", "a cat and a fox on a beach"),
+          ("a cat and a fox on a beach", "a cat on a beach", "a cat on a bed")]),
+        ("we see a cat, a fox and a hat in a row", ["we see a cat and a hat in a row"],
+         [("an empty background", "an empty background", "we see a cat, a fox and a hat in a row")]),
         # ... and what hangs together otherwise by whole captions.
         ("a man riding a horse", ["a robot riding a horse", "a man riding a zebra"],
          [("a robot riding a horse", "a robot riding a zebra", "a man riding a zebra"),

@@ -120,6 +120,16 @@ def test_ordinary_captions_are_right_or_refused():
         ("-hat", "a cat with a hat and a dog with a bow", "a cat and a dog with a bow"),
         ("sky->red background", "an airplane flying through a sky", "an airplane flying on a red background"),
         ("+a dog next to a cat", "a cat and nothing else on a bed", "a dog next to a cat on a bed"),
+        # A participle between an article and a noun says what the thing is like, and goes with it.
+        ("-cat", "a smiling cat and a dog on a beach", "a dog on a beach"),
+        ("-dog", "a small sleeping dog on a sofa", "a sofa"),
+        ("-baby", "a woman holding a sleeping baby and a bag", "a woman holding a bag"),
+        ("-eyes", "a cat with glowing eyes", "a cat"),
+        ("-horse", "a man riding a running horse", "a man"),
+        ("-rice", "a man eating rice", "a man"),
+        # One thing "as well as" another: the other is not left alone with those words.
+        ("-rabbit", "a beach with a rabbit as well as a donut", "a beach with a donut"),
+        ("-a donut", "a beach with a rabbit as well as a donut", "a beach with a rabbit"),
     ],
 )
 def test_certain(edit, source, expected):

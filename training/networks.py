@@ -94,17 +94,24 @@ class UNet:
         share = self.alphas[t].to(x0.device)
         alpha, sigma = share[:, None, None, None].sqrt(), (1 - share[:, None, None, None]).sqrt()
         x = alpha * x0 + sigma * eps
-        out = self._predict(self.parts, x, t.to(x0.device), ids)
+        out = self.predict(x, t.to(x0.device), ids)
         error = (out - (alpha * eps - sigma * x0)).square().mean((1, 2, 3))
         if teacher:
             with torch.no_grad():
-                said = self._predict(teacher.parts, x, t.to(x0.device), teacher.ids)
+                said = self.predict(x, t.to(x0.device), teacher.ids, teacher.parts)
             error = error + teacher.weight * teacher.known * (out - said).square().mean((1, 2, 3))
         snr = share / (1 - share)
         return (error * snr.clamp(max=5) / (snr + 1)).mean()
 
-    @staticmethod
-    def _predict(parts: nn.ModuleDict, x: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+    def noised(self, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """x0 at levels where captions matter most, and the levels, (b,)."""
+        t = torch.randint(300, 1000, (len(x0),))
+        share = self.alphas[t][:, None, None, None]
+        return share.sqrt() * x0 + (1 - share).sqrt() * torch.randn_like(x0), t
+
+    def predict(self, x: Tensor, t: Tensor, ids: Tensor, parts: nn.ModuleDict | None = None) -> Tensor:
+        """v, (b c h w), by these weights [default: its own]."""
+        parts = parts or self.parts
         return parts["unet"](x, t, parts["text"](ids).last_hidden_state).sample.float()
 
     def read(self, folder: Path) -> None:
@@ -171,6 +178,12 @@ class Flow:
     def read(self, folder: Path) -> None:
         names = {"transformer": "transformer", "text": "text_encoder", "text_2": "text_encoder_2"}
         _read(self.parts, {part: folder / name for part, name in names.items()})
+
+    def noised(self, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """x0 at levels where captions matter most, and the levels, (b,)."""
+        sigma = 0.3 + 0.7 * torch.rand(len(x0))
+        share = sigma[:, None, None, None]
+        return (1 - share) * x0 + share * torch.randn_like(x0), sigma
 
     def predict(self, x: Tensor, sigma: Tensor, ids: Tensor, parts: nn.ModuleDict | None = None) -> Tensor:
         """The velocity, (b c h w), by these weights [default: its own]. Zeros are told once, and count ABSENT times."""

@@ -4,8 +4,9 @@
 
 The pack holds each caption as it is and in the plain grammar that the model knows. What the model makes of the first is
 to be what it makes of the second, with no noise of an objective between. For a UNet only its cross-attention is
-computed, on a few places of what it once had there: what a caption does at one place does not depend on any other. A
-flow transformer, whose words go through it with the picture, is computed whole. What the plain grammar has no words for
+computed first, on a few places of what it once had there: what a caption does at one place does not depend on any
+other. With `--whole` it is computed whole, slower and to the end, as a flow transformer always is, whose words go
+through it with the picture. What the plain grammar has no words for
 is not learnt here. `--layers` makes the text encoders deeper first: the new layers come before the old ones, and change
 nothing until they are trained. Writes OUT, a model to go on from.
 """
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, help="who says what the plain grammar means; without it --from does")
     parser.add_argument("--kind", choices=("unet", "flow"), default="unet")
+    parser.add_argument(
+        "--whole", action="store_true", help="a UNet by what it predicts, and not by its attention alone"
+    )
     parser.add_argument("--layers", type=int, help="of each text encoder; more than it has")
     parser.add_argument("--pictures", type=int, default=2000, help="whose inputs to attention are kept in memory")
     parser.add_argument("--places", type=int, default=16, help="of each picture and layer of attention")
@@ -71,10 +75,10 @@ def main() -> None:
     for part in students.values():
         deepen(part, args.layers or part.config.num_hidden_layers)
     began = time.time()
-    if isinstance(denoiser, UNet):
+    if isinstance(denoiser, UNet) and not args.whole:
         difference = by_attention(denoiser, teachers["text"], x0, plain[rows, 0].long(), args.places)
     else:
-        difference = by_velocity(denoiser, teachers, x0)
+        difference = by_prediction(denoiser, teachers, x0)
     weights = [weight for part in students.values() for weight in part.requires_grad_(True).parameters()]
     optimizer = torch.optim.AdamW(weights, args.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
     losses, middles = list[float](), list[float]()
@@ -132,19 +136,17 @@ def by_attention(denoiser: UNet, teacher: nn.Module, x0: Tensor, ids: Tensor, pl
     return difference
 
 
-def by_velocity(denoiser: Flow, teachers: dict[str, nn.Module], x0: Tensor) -> Difference:
-    """What a flow transformer predicts told two captions each, at levels where captions matter most."""
+def by_prediction(denoiser: UNet | Flow, teachers: dict[str, nn.Module], x0: Tensor) -> Difference:
+    """What the whole network predicts told two captions each, at levels where captions matter most."""
     old = nn.ModuleDict({**denoiser.parts, **teachers})
 
     def difference(which: Tensor, told: Tensor, plain: Tensor) -> Tensor:
-        sigma = 0.3 + 0.7 * torch.rand(len(which))
-        share = sigma[:, None, None, None]
-        x = (1 - share) * x0[which] + share * torch.randn_like(x0[which])
+        x, level = denoiser.noised(x0[which])
         with torch.no_grad():
-            wanted = denoiser.predict(x, sigma, plain, old).float()
+            wanted = denoiser.predict(x, level, plain, old).float()
             # Each picture told the next one's caption: how much captions change.
-            other = denoiser.predict(x, sigma, plain.roll(1, 0), old).float()
-        error = (denoiser.predict(x, sigma, told).float() - wanted).square().mean((1, 2, 3))
+            other = denoiser.predict(x, level, plain.roll(1, 0), old).float()
+        error = (denoiser.predict(x, level, told).float() - wanted).square().mean((1, 2, 3))
         return error / (other - wanted).square().mean().clamp(min=1e-6)
 
     return difference

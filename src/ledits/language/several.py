@@ -10,7 +10,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from ledits.language import things, words
-from ledits.language.targets import Unsure, removed
+from ledits.language.targets import Nothing, Unsure, removed
 from ledits.language.things import Span
 from ledits.language.words import Word
 from ledits.method.told import Told
@@ -93,11 +93,12 @@ def _alone(
     stays = [_filled(given, joined, given[i.start : i.end], []) for i in joined if i not in changed]
     own = _filled(given, joined, given[reading.item.start : reading.item.end], []) or source
     result = plain._replace(own=own, stays=tuple(text for text in stays if text))
+    rest = [r for r in readings if not r.item or r.item.span not in joined]
     if reading.gone:
-        return result._replace(early=_without(given, joined, reading.emptied or emptied) or plain.early)
+        empty, then = (_without(given, joined, reading.emptied or emptied, others) for others in ([], rest))
+        return result._replace(early=plain.early if empty is None else empty, late=plain.late if then is None else then)
     if len(readings) == 1:
         return result
-    rest = [r for r in readings if not r.item or r.item.span not in joined]
     early, late = (_filled(given, joined, reading.item.new, others) for others in ([], rest))
     return result._replace(early=early or plain.early, late=late or plain.late, away=plain.late)
 
@@ -219,14 +220,14 @@ def _changes(old: Sequence[Word], new: Sequence[Word]) -> list[Change]:
 
 
 def _phrases(old: Sequence[Word], changes: Sequence[Change]) -> list[tuple[int, int]]:
-    """Where the name of a thing may lie that changes take away, the shortest first."""
+    """Where the name of a thing may lie that changes take away: the likeliest first, and the shortest."""
     taken = [change for change in changes if change.start < change.end]
     if not taken or sum(len(change.new) for change in changes) > _LONGEST:
         return []
     low, high = max(0, taken[0].start - 2), min(len(old), taken[-1].end + 1)
     spans = [(i, j) for i in range(low, high) for j in range(i + 1, min(i + _LONGEST, high) + 1)]
     named = [(i, j) for i, j in spans if words.is_determiner(old[i].key) and j > i + 1]
-    return sorted(named or spans, key=lambda span: span[1] - span[0])
+    return sorted(spans, key=lambda span: (span not in named, span[1] - span[0]))
 
 
 def _tells(source: str, phrase: str, emptied: str | None, new: Sequence[Word]) -> bool:
@@ -281,12 +282,20 @@ def _filled(given: Sequence[Word], items: Sequence[Span], thing: Sequence[Word],
     return after(given, [Reading(placed), *rest])
 
 
-def _without(given: Sequence[Word], items: Sequence[Span], emptied: str | None) -> str | None:
-    """The source without any of `items`; None where no rule is certain of it."""
-    left = words.join(given)
+def _without(
+    given: Sequence[Word], items: Sequence[Span], emptied: str | None, rest: Sequence[Reading] = ()
+) -> str | None:  # fmt: skip
+    """The source after the edits of `rest` and without what it lists, the empty prompt where that is all that it says;
+    None where no rule is certain of it.
+    """
+    first, end = items[0], items[-1].end
+    # The whole list goes as its first thing would by itself.
+    name = given[first.start : first.end]
+    all_of_them = Change(first.start, end + words.begins_with_arrangement(given[end:]), tuple(name))
+    left = after(given, [Reading([all_of_them]), *rest])
     try:
-        for item in items:
-            left = removed(left, words.join(given[item.start : item.end]), emptied)
+        return removed(left, words.join(name), emptied) if left is not None else None
+    except Nothing:
+        return (emptied or "{}").format("background")
     except Unsure:
         return None
-    return left

@@ -165,6 +165,8 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
         return _without(before, relation, after, phrase)
     if _is_relative(before):
         return _without(before, 2, after, phrase)  # "a cat that wears a hat"
+    if left == "with" and (company := words.begins_with_company(after)):
+        return _tidy([*before, *after[company:]])  # "a beach with a cat as well as a dog"
     if left in words.PREPOSITIONS:
         if left in {"of", "between"} or len(before) < 2:
             raise Unsure(f"{phrase!r} is part of a larger name")
@@ -351,8 +353,8 @@ def _cased(new: Sequence[Word], phrase: Sequence[Word], before: Sequence[Word]) 
 def _noun_phrase(given: Sequence[Word], begin: int, end: int) -> tuple[int, int]:
     """The phrase with its article, number and adjectives: "a small red car" of "car"."""
     i = begin
-    while i > 0 and not _ends_before_a_noun(given[i - 1].key) and not words.is_participle(given[i - 1].key):
-        if _is_relative(given[:i]):
+    while i > 0 and not words.is_determiner(given[i].key) and not _ends_before_a_noun(given[i - 1].key):
+        if words.is_verb(given, i - 1) or _is_relative(given[:i]):
             break
         i -= 1
     while i > 0 and words.is_determiner(given[i - 1].key):

@@ -92,7 +92,7 @@ def _end(given: Sequence[Word], start: int) -> int:
     i = start
     while i < len(given) and not (i > start and _breaks(given[i:])):
         of_a_kind = given[i].key == "of" and i > start and given[i - 1].key not in words.PICTURES
-        if _borders(given[i].key) and not of_a_kind:
+        if _borders(given, i) and not of_a_kind:
             break
         i += 1
     return i
@@ -101,7 +101,7 @@ def _end(given: Sequence[Word], start: int) -> int:
 def _start(given: Sequence[Word], end: int) -> int:
     """Where the name begins that ends before `end`."""
     i = end
-    while i > 0 and (not _borders(given[i - 1].key) or _is_of_a_kind(given[:i])):
+    while i > 0 and (not _borders(given, i - 1) or _is_of_a_kind(given[:i])):
         i -= 1
     determined = [j for j in range(i, end - 1) if words.is_determiner(given[j].key)]
     if determined and "of" not in words.keys(given[determined[0] : determined[-1]]):
@@ -127,6 +127,7 @@ def _breaks(given: Sequence[Word]) -> bool:
     )
 
 
-def _borders(key: str) -> bool:
+def _borders(given: Sequence[Word], i: int) -> bool:
     """Whether a word is not of the name of a thing."""
-    return key in words.JOINS or key in words.PREPOSITIONS or not key[:1].isalnum() or words.is_participle(key)
+    key = given[i].key
+    return key in words.JOINS or key in words.PREPOSITIONS or not key[:1].isalnum() or words.is_verb(given, i)

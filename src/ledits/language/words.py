@@ -26,11 +26,13 @@ PREPOSITIONS = frozenset({
     "inside", "outside", "within", "between", "among", "across", "along", "around", "through", "toward", "towards",
     "with", "without", "from", "into", "onto", "of", "to", "for", "during", "amid", "beyond", "next", "front", "atop",
 })  # fmt: skip
+# One thing and another, wherever they are.
+COMPANY = (("together", "with"), ("along", "with"), ("as", "well", "as"))
 # One thing and another, apart from each other.
 RELATIONS = (
     ("to", "the", "left", "of"), ("to", "the", "right", "of"), ("on", "the", "left", "of"),
     ("on", "the", "right", "of"), ("in", "front", "of"), ("next", "to"), ("close", "to"), ("beside",), ("near",),
-    ("behind",), ("by",), ("together", "with"), ("along", "with"), ("as", "well", "as"),
+    ("behind",), ("by",), *COMPANY,
 )  # fmt: skip
 # Where one thing is in the picture.
 _PLACED = (
@@ -47,6 +49,11 @@ _PRESENTED = (
     ("there", "is"), ("there", "are"), ("here", "is"), ("here", "are"), ("i", "see"), ("we", "see"), ("you", "see"),
     ("we", "can", "see"), ("you", "can", "see"), ("one", "can", "see"),
 )  # fmt: skip
+# What a thing may be said to be like before a verb's form: "a small sleeping cat", and not "a man sleeping".
+LOOKS = frozenset({
+    "small", "little", "tiny", "big", "large", "huge", "tall", "short", "long", "young", "old", "cute", "happy", "sad",
+    "beautiful", "pretty", "lovely", "colorful", "colourful", "bright", "dark", "fluffy", "furry", "wet",
+})  # fmt: skip
 # What a picture does with what is in it: "a photo of", "the picture shows".
 _SHOWS = frozenset({
     "of", "with", "shows", "showing", "depicts", "depicting", "features", "featuring", "contains", "containing",
@@ -159,6 +166,11 @@ def begins_with_relation(given: Sequence[Word]) -> int:
     return max((len(relation) for relation in RELATIONS if there[: len(relation)] == relation), default=0)
 
 
+def begins_with_company(given: Sequence[Word]) -> int:
+    """How many of the first words name one more thing, and say nothing of where it is; 0 where none do."""
+    return next((len(said) for said in COMPANY if tuple(keys(given[: len(said)])) == said), 0)
+
+
 def begins_with_position(given: Sequence[Word]) -> int:
     """How many of the first words say where in the picture a thing is; 0 where none do."""
     there = tuple(keys(given))
@@ -240,9 +252,7 @@ def without_alone(given: Sequence[Word]) -> list[Word]:
 
 def head(phrase: Sequence[Word]) -> Sequence[Word]:
     """What a phrase names, without what is said of it: "an owl" of "an owl wearing sunglasses"."""
-    said = (
-        i for i, word in enumerate(phrase) if i and (word.key in PREPOSITIONS | RELATIVES or is_participle(word.key))
-    )
+    said = (i for i, word in enumerate(phrase) if i and (word.key in PREPOSITIONS | RELATIVES or is_verb(phrase, i)))
     return phrase[: next(said, len(phrase))]
 
 
@@ -257,6 +267,17 @@ def is_determiner(key: str) -> bool:
 def is_participle(key: str) -> bool:
     """Whether a word may be a verb's form such as "riding"; some nouns are spelt so too, such as "building"."""
     return len(key) > 4 and key.endswith("ing")
+
+
+def is_verb(given: Sequence[Word], i: int) -> bool:
+    """Whether a participle may say what something does: "a cat riding" does, and not "a smiling cat"."""
+    return is_participle(given[i].key) and i > 0 and not _describes(given[:i])
+
+
+def _describes(before: Sequence[Word]) -> bool:
+    """Whether only what things look like stands between what begins a name and what follows: "a small", "with"."""
+    begins = next((word.key for word in reversed(before) if word.key not in COLOURS | LOOKS), "")
+    return is_determiner(begins) or begins in {"with", "in", "of"}
 
 
 def is_past_participle(key: str) -> bool:

@@ -20,9 +20,12 @@ from ledits.method.told import Told
 # scenes (docs/log). What a thing is shows at the less noisy levels.
 _STRIDE = 2
 _RARELY = 3
-# An edit takes a place whose prediction it moves by two thirds of how far the caption's own one is from the picture:
-# 0.4 of both together. One that takes more than half of the picture so is of all of it, as of a background or a style.
+# An edit surely takes a place whose prediction it moves by two thirds of how far the caption's own one is from the
+# picture: 0.4 of both together.
 _TAKEN = 0.4
+# An edit is of the whole picture, as of a background, if over all of it it moves so much more than where it is still;
+# or half of both together, as of a style. Of a thing it moves less (docs/log).
+_WHOLE = 0.11
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ def locate(
 ) -> list[Concept]:  # fmt: skip
     """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
 
-    A threshold is the share of the given region left alone; None finds it: by Otsu's method, or what is `taken` where
-    that is most of the picture, for then nothing is still that a split could be from. Where two regions meet, the
+    A threshold is the share of the given region left alone; None finds it: by Otsu's method, or what is `taken` by an
+    edit of the whole picture, where little is still that a split could be from. Where two regions meet, the
     smaller one has the place to itself: an object that changes on a background that does. What guides nothing (scale 0,
     or the caption itself) has no region.
 
@@ -69,6 +72,7 @@ def find(
     error = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
     apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
     found, allowed, looks = list[Tensor](), list[Tensor](), list[list[bool]]()
+    moved, spread, wide = dict[int, Tensor](), dict[int, Tensor](), dict[int, Tensor]()
     for concept, captions in pairs:
         free = torch.ones_like(like)[:, None]
         if concept.region is not None:
@@ -87,17 +91,20 @@ def find(
                 kept = otsu(apart[captions.clear], torch.ones_like(values))[:, None]
                 free = free * torch.where(same(captions.clear, base, values), 1, 1 - kept)
             region = otsu(values, free[:, 0])[:, None]
-            ever, late = (each[:, None] * (free > 0) for each in taken(known.often[captions.target], error))
-            alone = same(captions.clear, base, values)  # what comes beside something is a thing
-            most, look = (
-                alone & (each.sum((1, 2, 3), keepdim=True) > 0.5 * (free > 0).sum((1, 2, 3), keepdim=True))
-                for each in (ever, late)
-            )
-            region = torch.where(most, ever, region)
-            looks[-1] = look.flatten().tolist()
-            region = torch.where(same(captions.wide, True, values), F.max_pool2d(region, 3, 1, 1), region)
+            moved[len(found)], excess, late = taken(known.often[captions.target], error, free[:, 0])
+            # What comes beside something is a thing, and so is what goes.
+            background = same(captions.clear, base, values) & same(captions.goes, False, values)
+            spread[len(found)] = torch.where(background, excess, 0)
+            looks[-1] = (background & late).flatten().tolist()
+            wide[len(found)] = same(captions.wide, True, values)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
+    for k, much in spread.items():
+        # There is one background: of several edits it is that of the one that moves the most, styles left out.
+        most = torch.stack([each.masked_fill(each.isinf(), 0) for each in spread.values()]).amax(0)
+        whole = ((much == most) & (much > _WHOLE)) | much.isinf()
+        found[k] = torch.where(whole, moved[k], found[k])
+        found[k] = torch.where(wide[k], F.max_pool2d(found[k], 3, 1, 1) * (allowed[k] > 0), found[k])
     own = [t.own if c.scale and c.threshold is None else base for c, t in pairs]
     stay = [prompt for c, t in pairs if c.scale and c.threshold is None for prompt in t.stays]
     things = list(dict.fromkeys(prompt for prompt in [*own, *stay] if prompt != base))
@@ -142,9 +149,10 @@ def each_prompt(prompt: Prompt, pictures: Sequence[object]) -> Sequence[Prompt]:
     return prompt if isinstance(prompt, tuple) else (prompt,) * len(pictures)
 
 
-def taken(apart: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    """1 where an edit moves a prediction far, (b h w), of how far it does and how wrong the caption's own is (l b h w);
-    and 1 where it does so at the least noisy levels.
+def taken(apart: Tensor, error: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of how far an edit moves a prediction, and how wrong the caption's own is (l b h w), within `free` (b h w): 1
+    where it moves it much, (b 1 h w); how much more it does so over all than where it is still, (b 1 1 1), infinite
+    where it moves half of both together; and whether the least noisy levels say so too, (b 1 1 1).
 
     Where much is undecided a prediction moves much, though nothing there is to change: a thing's details beside another
     background. How wrong it is at that level says how much that is. A background shows at the noisiest levels, so each
@@ -154,8 +162,19 @@ def taken(apart: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
     share = apart / (apart + error).clamp(min=torch.finfo(apart.dtype).tiny)
     thirds = torch.stack([part.mean(0) for part in share.tensor_split(3) if len(part)])
     plain = thirds[-1] if len(thirds) == 3 else thirds[-1] * 0  # of fewer levels none is so much less noisy
-    ever, late = (core.smooth(each[:, None])[:, 0] > _TAKEN for each in (thirds.amax(0), plain))
-    return ever.to(apart), late.to(apart)
+    inside = (free > 0)[:, None].to(apart)
+    ever, late = (core.smooth(each[:, None]) for each in (thirds.amax(0), plain))
+    upper = otsu(ever[:, 0], free)[:, None]
+    high, low, all_of_it = (_mean(ever, part) for part in (upper, inside - upper, inside))
+    # The split is in the middle between what moves and what does not; a background's cells are nearer to the first.
+    cut = (low + 0.25 * (high - low)).clamp(max=_TAKEN)
+    excess = torch.where(all_of_it > 0.5, torch.inf, all_of_it - low)
+    return (ever > cut) * inside, excess, _mean((late > _TAKEN).to(apart), inside) > 0.5
+
+
+def _mean(values: Tensor, part: Tensor) -> Tensor:
+    """The mean of values (b 1 h w) where part (b 1 h w) is 1, (b 1 1 1)."""
+    return (values * part).sum((1, 2, 3), keepdim=True) / part.sum((1, 2, 3), keepdim=True).clamp(min=1)
 
 
 def same(one: Hashable, other: Hashable, like: Tensor) -> Tensor:
