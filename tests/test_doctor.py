@@ -1,5 +1,6 @@
 """`ledits doctor`: whole models are healthy, damage is found and named, of random weights it can tell nothing."""
 
+import inspect
 import json
 import shutil
 from dataclasses import replace
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import tiny_families
 from ledits import Editor
 from ledits.backbones import load
+from ledits.backbones.schedule import from_config
 from ledits.cli import main
 from ledits.doctor import beside, checks, examine
 from ledits.doctor.known import Known
@@ -102,7 +104,9 @@ TEXTS = {
     "words backwards": (lambda table: table.flip(0), READS, "text encoder"),
 }
 EITHER = {
-    **{f"latents {size} times as large": (latents_times(size), SIZE, "scaling_factor") for size in (0.3, 0.7, 1.5, 5)},
+    **{
+        f"latents {size} times as large": (latents_times(size), SIZE, "scaling_factor") for size in (0.3, 0.78, 1.25, 5)
+    },
     **{
         name: (tensors_of("text_encoder*", words_mean(order)), check, says)
         for name, (order, check, says) in TEXTS.items()
@@ -116,6 +120,7 @@ DAMAGE = {
         says_of_scheduler(beta_schedule="linear", beta_start=0.0001, beta_end=0.02), PREDICTS, "schedule scaled_linear"
     ),
     "cosine betas": (says_of_scheduler(beta_schedule="squaredcos_cap_v2"), PREDICTS, "schedule scaled_linear"),
+    "an end that is all noise": (says_of_scheduler(rescale_betas_zero_snr=True), PREDICTS, "zero_snr false"),
     "a block of attention": (tensors_of("unet", emptied("attn1")), EMPTY, "nothing but zeros"),
     "a block of convolutions": (tensors_of("unet", emptied("resnets.0")), EMPTY, "nothing but zeros"),
     "a layer of the text encoder": (tensors_of("text_encoder", emptied("layers.1")), EMPTY, "nothing but zeros"),
@@ -143,8 +148,14 @@ def claims(backbone):
 
 @pytest.mark.parametrize("model", ["scenes", "scenes-flow"])
 def test_a_whole_model_is_healthy(model):
-    report = examine(Editor(model, device="cpu", dtype="float32"))
+    heard = list[tuple[str, int, int]]()
+    report = examine(Editor(model, device="cpu", dtype="float32"), told=lambda *said: heard.append(said))
     assert report.healthy, report.to_json()
+    assert heard[0][0] == "weights: ok"
+    done, (total, *more) = [each[1] for each in heard], {each[2] for each in heard}
+    assert done == sorted(done)
+    assert not more
+    assert 0.8 * total < done[-1] <= total
     verdicts = {check.name: check.verdict for check in report.checks}
     assert set(verdicts.values()) == {"ok"}, report.to_json()
     written = page(report)
@@ -160,6 +171,27 @@ def test_damage_is_found_and_named(model, damage, tmp_path):
     change, name, says = (DAMAGE if model == "scenes" else FLOW_DAMAGE)[damage]
     found = claims(damaged(model, change, tmp_path))
     assert (found[name].verdict, says in found[name].says) == ("wrong", True), found
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_network_that_was_trained_to_zero_snr_is_told_from_one_that_was_not(said, tmp_path):
+    """The bundled one as if it had been trained so: it hears the time at which its own schedule has that level."""
+    backbone = damaged("scenes", says_of_scheduler(rescale_betas_zero_snr=said), tmp_path)
+    own, zero = (
+        from_config({**backbone.scheduler, "rescale_betas_zero_snr": flag}, 999, 0.0) for flag in (False, True)
+    )
+
+    def hear(_, args, kwargs):
+        form = inspect.signature(backbone.net.forward).bind(*args, **kwargs)
+        meant = [min(range(999), key=lambda i: abs(zero.t[i] - t)) for t in form.arguments["timestep"].tolist()]
+        same = [min(range(999), key=lambda i: abs(own.alpha[i] - zero.alpha[j])) for j in meant]
+        form.arguments["timestep"] = torch.tensor([own.t[i] for i in same])
+        return form.args, form.kwargs
+
+    backbone.net.register_forward_pre_hook(hear, with_kwargs=True)
+    check = claims(backbone)["what it predicts"]
+    assert check.verdict == ("ok" if said else "wrong"), check
+    assert said or "zero_snr true" in check.says
 
 
 def test_beside_diffusers_a_wrong_prompt_is_found(monkeypatch):
@@ -245,6 +277,7 @@ def test_the_published_tests_say_how_far_off_they_lie(tmp_path, capsys, monkeypa
     made("sd", tmp_path / "sd")
     picture(width=64, height=64).save(tmp_path / "cat_6.png")
     options = ["--model", str(tmp_path / "sd"), "--device", "cpu", "--json", "-o", str(tmp_path / "d.html")]
+    options += ["--size", "64"]
     with pytest.raises(SystemExit):
         main(["doctor", *options, "--published", str(tmp_path / "cat_6.png")])
     said = json.loads(capsys.readouterr().out)
@@ -259,12 +292,19 @@ def test_the_published_tests_say_how_far_off_they_lie(tmp_path, capsys, monkeypa
     assert "no published numbers for a StableDiffusion3Pipeline" in capsys.readouterr().err
 
 
-def test_random_weights_are_said_to_be_nothing_that_can_be_told(tmp_path, capsys):
-    folder = tmp_path / "sd"
-    tiny(StableDiffusionPipeline, scheduler("ddim"), random_parts(levels=3)).save_pretrained(folder)
+def test_random_weights_are_said_to_be_nothing_that_can_be_told(tmp_path, capsys, monkeypatch):
+    """At the size that is asked for; and captions, a third of the time, are not tried where they can tell nothing."""
+    made("sd", tmp_path / "sd")
+    command = ["doctor", "--model", str(tmp_path / "sd"), "--device", "cpu", "--json", "-o", str(tmp_path / "d.html")]
     with pytest.raises(SystemExit):
-        main(["doctor", "--model", str(folder), "--device", "cpu", "--json", "-o", str(tmp_path / "d.html")])
+        main([*command, "--size", "5"])
+    assert "size 5: from 32 to 64 pixels are accepted" in capsys.readouterr().out
+    monkeypatch.setattr(checks.captions, "ask", None)
+    with pytest.raises(SystemExit):
+        main([*command, "--size", "50"])
     said = json.loads(capsys.readouterr().out)
+    (time,) = [check for check in said["checks"] if check["name"] == "time and memory"]
+    assert time["figures"]["side"] == 48
     verdicts = {check["name"]: check["verdict"] for check in said["checks"]}
     assert verdicts["what it predicts"] == verdicts["what it reads"] == "can't tell"
     assert verdicts["reconstruction"] == "ok"

@@ -22,6 +22,7 @@ from ledits.method import core
 from conftest import asked_again, relative, seeded
 
 FORMATS = ("float32", "bfloat16", "float16")
+LEFT = {"float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}  # of the picture, where nothing is asked for
 SETTINGS = list(
     product(
         (4, 1, 28),  # steps
@@ -75,7 +76,7 @@ def test_a_replay_is_exact_and_recording_changes_nothing(family, dtype):
         with backbone.denoiser(schedule, maps=False) as denoise:
             inversion = core.invert(denoise, schedule, x0, noise, base_prompt="a cat" if captioned else "")
             plain, _ = denoise(inversion.x[:-1], range(steps), ["a dog"])
-            assert denoise.precision == precision
+            assert denoise.precision >= precision  # more where the network predicts noise
         assert not torch.equal(plain[0], inversion.denoised), settings  # with another scale it is an edit
         with backbone.denoiser(schedule, maps=True) as denoise:
             recorded, maps = denoise(inversion.x[:-1], range(steps), ["a dog"])
@@ -85,4 +86,4 @@ def test_a_replay_is_exact_and_recording_changes_nothing(family, dtype):
                 last = asked_again(denoise, replace(inversion, schedule=replace(schedule, order=order)))
                 error = relative(last, x0)
                 # Nothing holds this replay on its path: in half precision what rounding leaves adds up over its steps.
-                assert error <= (0 if dtype == "float32" else 2 * precision), (settings, order, error)
+                assert error <= LEFT[dtype], (settings, order, error)

@@ -5,7 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    StableDiffusionXLPipeline,
+)
 from safetensors.torch import load_file, save_file
 
 import tiny_families
@@ -332,3 +337,44 @@ def test_how_loras_are_chosen(text, found):
 def test_loras_are_called_by_their_files():
     asked = [Lora("a/detail.safetensors"), Lora("b/detail.safetensors"), Lora("owner/name"), Lora("none.safetensors")]
     assert names(asked) == ["detail", "detail-2", "name", "none-2"]
+
+
+LINEAR = "lora_unet_single_blocks_0_linear1"
+
+
+def linear(width, seed=0, rank=4):
+    """A LoRA for queries, keys, values and feed-forward layer of a single block of FLUX in one, as kohya's is."""
+    draw = torch.Generator().manual_seed(seed)
+    down, up = torch.randn(rank, width, generator=draw), torch.randn(7 * width, rank, generator=draw)
+    return {f"{LINEAR}.lora_down.weight": down, f"{LINEAR}.lora_up.weight": up, f"{LINEAR}.alpha": torch.tensor(2.0)}
+
+
+def test_the_fused_layer_of_a_single_block_is_read_at_its_real_width(tmp_path):
+    """diffusers' conversion knows FLUX's own width alone; what reaches the four layers is the product of the file's."""
+    pipe = tiny_families.make("flux")
+    with torch.device("meta"):
+        net = FluxTransformer2DModel.from_config(
+            pipe.transformer.config, num_layers=0, num_attention_heads=24, attention_head_dim=128,
+            axes_dims_rope=(16, 56, 56),
+        )  # fmt: skip
+    net = net.to(torch.bfloat16).to_empty(device="cpu")
+    for each in net.parameters():
+        each.data.fill_(0.01)
+    pipe.register_modules(transformer=net)
+    pipe.save_pretrained(tmp_path / "flux")
+    file = linear(3072)
+    save_file(file, tmp_path / "fused.safetensors")
+    backbone = load(str(tmp_path / "flux"), device="cpu", dtype="bfloat16", lora=[f"{tmp_path}/fused.safetensors:0.5"])
+    block, begin = backbone.net.single_transformer_blocks[0], 0
+    expected = 0.5 * 2 / 4 * file[f"{LINEAR}.lora_up.weight"] @ file[f"{LINEAR}.lora_down.weight"]
+    for held in (block.attn.to_q, block.attn.to_k, block.attn.to_v, block.proj_mlp):
+        (name,) = held.lora_A
+        found = held.scaling[name] * held.lora_B[name].weight.float() @ held.lora_A[name].weight.float()
+        assert relative(found, expected[begin : begin + len(found)]) < 5e-3  # of numbers in 16 bits
+        begin += len(found)
+
+
+def test_a_fused_layer_of_another_width_is_refused_with_the_reason(home, tmp_path):
+    save_file(linear(32), tmp_path / "narrow.safetensors")
+    with pytest.raises(ValueError, match=r"narrow.safetensors can't be put on .*: its sizes are not those that"):
+        load(str(home / "flux"), lora=[str(tmp_path / "narrow.safetensors")], **CPU)

@@ -8,6 +8,7 @@ import base64
 import importlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -29,7 +30,8 @@ from ledits.files.checkpoints import World
 from ledits.scenes import suits
 from ledits.seeing import weights
 from ledits.server import errors
-from serving import Served, png, served
+from ledits.server.settings import Settings
+from serving import Instant, Served, png, served
 
 CI = bool(os.environ.get("GITHUB_ACTIONS"))  # whose machine has all that is needed: .github/workflows/tests.yml
 sync_api: Any = (
@@ -1008,3 +1010,17 @@ def test_the_command_refuses_what_is_no_picture(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "not a picture" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_edit_in_the_studio_may_take_as_long_as_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's five minutes are over before a real model has edited a picture on a CPU."""
+    from ledits.cli import main
+    from ledits.cli import studio as command
+    from ledits.server import run
+
+    made = list[Settings]()
+    monkeypatch.setattr(command, "loaded", lambda *_: {"instant": Editor(Instant())})
+    monkeypatch.setattr(run, "serve", lambda settings, *_, **__: made.append(settings))
+    with pytest.raises(SystemExit):
+        main(["studio", "--no-browser", "--port", "0", "--store", str(tmp_path / "store")])
+    assert made[0].limits.job_seconds == math.inf

@@ -93,6 +93,8 @@ def _adapt(pipe: Any, name: str, asked: Lora, checkpoint: Checkpoint) -> str:
             pipe.load_lora_weights(load_file(path), adapter_name=name)
     except ValueError as error:
         reason = str(error).rpartition("read: ")[2]
+        if isinstance(error.__cause__, AssertionError):  # what diffusers says of a layer that it can't take apart
+            reason = "its sizes are not those that diffusers knows of such a LoRA"
         raise ValueError(f"LoRA {path.name} can't be put on {checkpoint.name!r}: {reason}") from None
     held = sum(_is_down(key) for key in file.header.tensors)
     used = sum(

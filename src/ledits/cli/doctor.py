@@ -40,6 +40,14 @@ EditOption = Annotated[
     str | None,
     typer.Option("--edit", rich_help_panel=PICTURE, help="What is changed in what it drew, such as 'fox->owl'."),
 ]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size", rich_help_panel=PICTURE,
+        help="Work at SIZE x SIZE pixels; fewer take less time. \\[default: what the model was trained at, on a CPU "
+        "512 at most]",
+    ),
+]  # fmt: skip
 Published = Annotated[
     Path | None,
     typer.Option(
@@ -53,7 +61,7 @@ Published = Annotated[
 @grouped
 def doctor_command(
     model: ModelOption = None, output: Output = Path("doctor.html"), prompt: Prompt = None, edit: EditOption = None,
-    published: Published = None,
+    size: Size = None, published: Published = None,
     device: DeviceOption = None, dtype: DtypeOption = None, force: ForceOption = False, as_json: JsonOption = False,
     quiet: QuietOption = False, verbose: VerboseOption = False, *, more: More,
 ) -> None:  # fmt: skip
@@ -72,7 +80,7 @@ def doctor_command(
         from ledits.doctor.page import page
 
         test = None if published is None else _test(editor, published)
-        found = examine(editor, prompt=prompt, edit=edit, told=report)
+        found = examine(editor, prompt=prompt, edit=edit, size=size, told=report)
         if test is not None:
             report("published tests")
             found.checks.append(test())

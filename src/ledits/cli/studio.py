@@ -1,5 +1,6 @@
 """`ledits studio`: the editor in the browser."""
 
+import math
 import os
 import webbrowser
 from importlib.util import find_spec
@@ -36,7 +37,7 @@ def studio_command(
 ) -> None:
     """Edit pictures in the browser, on this machine: ledits studio cat.png"""
     from ledits.server.listening import address, listen
-    from ledits.server.settings import Settings, folder
+    from ledits.server.settings import Limits, Settings, folder
     from ledits.studio.waiting import waiting
 
     for needed in ("fastapi", "uvicorn", "multipart", "prometheus_client"):
@@ -51,7 +52,8 @@ def studio_command(
         "--model",
     )
     check_all(models, device, dtype)  # before the page opens
-    settings = Settings(folder=store or folder(), port=port)
+    # Whoever sits before it can cancel an edit, and large models take more than a server's minutes on a CPU.
+    settings = Settings(folder=store or folder(), port=port, limits=Limits(job_seconds=math.inf))
     with listen(settings.host, port) as listening:
         # The page is there at once, and says itself that its model is still being loaded.
         with waiting(listening):

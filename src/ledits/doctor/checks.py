@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ledits.backbones.network import PRECISION, NetworkBackbone
+from ledits.backbones.network import NetworkBackbone
 from ledits.backbones.texts import Text
 from ledits.doctor import beside, captions, readings
 from ledits.doctor.known import Known, stacked
@@ -26,7 +27,10 @@ _GUIDANCE = 5.0
 _RATIO = 0.5  # of alpha to sigma, where attention is looked at
 _PSNR = 12  # dB: below it a picture is hardly that picture
 _CPU_SIDE = 512
-_FEW = 2  # pictures, where each says nearly the same
+_LEAST_SIDE = 64
+# How far two ways to one number may be apart, relative to its size.
+_EQUAL = {torch.float32: 3e-5, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}
+_EVALUATIONS = 340  # of the network, that all checks take about
 _SIZES = (0.4, 2.2)  # of latents, where the network can't be asked
 
 
@@ -60,62 +64,94 @@ class Report:
 
 def examine(
     editor: Editor, *, known: Sequence[Known] | None = None, prompt: str | None = None, edit: str | None = None,
-    told: Callable[[str], None] = lambda text: None,
+    size: int | None = None, told: Callable[[str, int, int], None] = lambda text, done, total: None,
 ) -> Report:  # fmt: skip
     """All checks of a loaded model. `known` are pictures whose captions are known, `prompt` is what it draws, `edit`
-    what is changed there; `told` of each check.
+    what is changed there, `size` the side of the squares that it works at; `told` what the last check said, and how
+    many evaluations of the network are done, of about how many.
     """
     backbone = editor.backbone
     if not isinstance(backbone, NetworkBackbone):
         raise ValueError("a doctor needs a model of a checkpoint: a folder, a file or a hub id")
-    began, side = time.perf_counter(), _side(backbone)
+    began, side = time.perf_counter(), _side(backbone, size)
     known = known or Known.scenes(side)
     words = prompt or known[0].caption
     report = Report(backbone.name)
 
-    def add(check: Check) -> None:
-        told(check.name)
-        report.checks.append(check)
+    def show(done: int) -> None:
+        last = report.checks[-1]
+        told(f"{last.name}: {last.verdict}", min(done, _EVALUATIONS), _EVALUATIONS)
 
-    for check in claims(backbone, known, report):
-        add(check)
-    add(_beside(backbone, words, side))
-    drawn = _draw(editor, words, side)
-    report.pictures["drawn: " + words] = drawn
-    made = editor.invert(drawn, source=words, steps=_STEPS)
-    add(_exact(made))
-    for check in _edits(editor, drawn, words, edit or _usual_edit(words, known), report):
-        add(check)
+    with _counted(backbone.net, show):
+        for check in _checks(editor, known, words, edit, side, report):
+            report.checks.append(check)
     seconds = time.perf_counter() - began
     memory = psutil.Process().memory_info().rss / 2**30
-    add(
+    report.checks.append(
         Check(
-            "time and memory", "ok", f"all of this took {seconds:.0f} s; the process holds {memory:.1f} GiB",
-            {"seconds": round(seconds, 1), "GiB": round(memory, 2), "device": backbone.device.type,
+            "time and memory", "ok", f"all of this took {seconds:.0f} s at {side} x {side} pixels; the process holds "
+            f"{memory:.1f} GiB",
+            {"seconds": round(seconds, 1), "side": side, "GiB": round(memory, 2), "device": backbone.device.type,
              "dtype": str(backbone.dtype).removeprefix("torch.")},
         )
     )  # fmt: skip
     return report
 
 
+def _checks(
+    editor: Editor, known: Sequence[Known], words: str, edit: str | None, side: int, report: Report
+) -> Generator[Check]:
+    """All that ask the network."""
+    backbone: Any = editor.backbone
+    yield from claims(backbone, known, report)
+    yield _beside(backbone, words, side)
+    drawn = _draw(editor, words, side)
+    report.pictures["drawn: " + words] = drawn
+    made = editor.invert(drawn, source=words, steps=_STEPS)
+    yield _exact(made)
+    yield from _edits(editor, drawn, words, edit or _usual_edit(words, known), report)
+
+
+@contextmanager
+def _counted(net: torch.nn.Module, told: Callable[[int], None]) -> Generator[None]:
+    """While `told` hears how many pictures have gone through a network, after each batch."""
+    done = 0
+
+    def after(_: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], answer: Any) -> None:
+        nonlocal done
+        told_of = (each for each in (*args, *kwargs.values()) if not isinstance(each, Tensor) or each.dim())
+        done += next((len(each) for each in told_of if isinstance(each, Tensor | list)), 1)
+        told(done)
+
+    hook = net.register_forward_hook(after, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def claims(backbone: NetworkBackbone, known: Sequence[Known], report: Report) -> Generator[Check]:
     """What a checkpoint says of itself, put to the test on pictures whose captions are known."""
     yield _weights(backbone)
-    x0, levels = backbone.encode(stacked(known)), readings.levels(backbone, _side(backbone))
-    found = readings.compare(backbone, x0[:_FEW], levels)
+    x0, levels = backbone.encode(stacked(known)), readings.levels(backbone, len(known[0].rgb))
+    found = readings.compare(backbone, x0, levels)
     report.trained = found.trained
     yield _autoencoder(backbone, known[0], x0, found, report)
     yield _predicts(found)
-    told = captions.ask(backbone, x0, known, found.believed)
-    misled = captions.misled(backbone, x0, known, found.believed) if found.trained and not told.right else ""
-    yield _listens(told, misled, found.trained)
+    told = captions.ask(backbone, x0, known, found.believed) if found.trained else None
+    misled = captions.misled(backbone, x0, known, found.believed) if told and not told.right else ""
+    yield _listens(told, misled)
     yield _attention(backbone, x0[:1], known[0], levels)
 
 
-def _side(backbone: NetworkBackbone) -> int:
-    """Of a square that the model was trained at; on a CPU 512 pixels at most."""
-    side = min(int(math.sqrt(backbone.area)), _CPU_SIDE if backbone.device.type == "cpu" else backbone.area)
-    return side - side % backbone.multiple
+def _side(backbone: NetworkBackbone, size: int | None) -> int:
+    """Of a square that the model was trained at; on a CPU 512 pixels at most. `size` says another."""
+    trained = math.sqrt(backbone.area)
+    usual = min(trained, _CPU_SIDE) if backbone.device.type == "cpu" else trained
+    if size is not None and not min(usual, _LEAST_SIDE) <= size <= 2 * trained:
+        raise ValueError(f"size {size}: from {min(usual, _LEAST_SIDE):.0f} to {2 * trained:.0f} pixels are accepted")
+    side = int(usual) if size is None else size
+    return max(backbone.multiple, side - side % backbone.multiple)
 
 
 def _weights(backbone: NetworkBackbone) -> Check:
@@ -187,7 +223,13 @@ def _predicts(found: readings.Found) -> Check:
     """Whether the network takes noise away as its scheduler says, or as another one would say."""
     own, best = found.errors[""], found.best
     figures = {name or "as it says": round(error, 3) for name, error in found.errors.items()}
+    figures |= {f"noise kept {name or 'as it says'}": round(share, 3) for name, share in found.kept.items()}
     name = "what it predicts"
+    if best in found.kept and best:
+        return Check(
+            name, "wrong", f"its predictions keep {found.kept['']:+.1%} of the noise where there is little but noise, "
+            f"and {found.kept[best]:+.1%} with {best}: the scheduler's configuration is of another model", figures,
+        )  # fmt: skip
     if best and best != readings.SIZE:
         return Check(
             name, "wrong", f"its predictions leave {own:.2f} of what is unknown in a noisy picture as its scheduler "
@@ -205,11 +247,12 @@ def _predicts(found: readings.Found) -> Check:
     )  # fmt: skip
 
 
-def _listens(told: captions.Told, misled: str, trained: bool) -> Check:
+def _listens(told: captions.Told | None, misled: str) -> Check:
     """Whether text and picture mean the same."""
-    name, figures = "what it reads", {key: round(value, 4) for key, value in vars(told).items()}
-    if not trained:
-        return Check(name, "can't tell", "it does not denoise, so that captions can't be compared", figures)
+    name = "what it reads"
+    if told is None:
+        return Check(name, "can't tell", "it does not denoise, so that captions can't be compared")
+    figures = {key: round(value, 4) for key, value in vars(told).items()}
     if told.deaf:
         return Check(name, "wrong", "no caption changes a prediction: text does not reach the network", figures)
     if misled:
@@ -232,7 +275,7 @@ def _listens(told: captions.Told, misled: str, trained: bool) -> Check:
 
 def _beside(backbone: NetworkBackbone, prompt: str, side: int) -> Check:
     """Whether the network is told and answers what it is in diffusers' own pipeline."""
-    name, allowed = "beside diffusers", 4 * PRECISION.get(backbone.dtype, PRECISION[torch.bfloat16])
+    name, allowed = "beside diffusers", _EQUAL.get(backbone.dtype, _EQUAL[torch.bfloat16])
     try:
         away = beside.compare(backbone, prompt, side)
     except ValueError as error:
@@ -309,7 +352,7 @@ def _draw(editor: Editor, prompt: str, side: int) -> Image.Image:
 def _exact(made: Inversion) -> Check:
     error = made.latent_error()
     figures = {"relative latent error": error}
-    if error > max(1e-4, 4 * PRECISION.get(made.editor.backbone.dtype, 0.0)):
+    if error > max(1e-4, _EQUAL.get(made.editor.backbone.dtype, _EQUAL[torch.bfloat16])):
         return Check("reconstruction", "wrong", f"a replay without edits is off by {error:.1e} in latents", figures)
     return Check(
         "reconstruction", "ok", f"a replay in which the network is asked at every level is off by {error:.0e}", figures

@@ -31,6 +31,10 @@ _BETTER = 0.8  # of the error: what another reading has to be under, to be belie
 _KNOWS = 0.9  # of what is left by who knows nothing but how large latents are: a network that was trained is under it
 _STEP, _MOST = 2**0.5, 8.0  # of sizes that are tried
 _EQUAL = 0.02  # of alpha: schedules that are nearer are one
+_FEW = 2  # pictures, where each says nearly the same
+_NOISY = (0.7, 0.5, 0.35, 0.25, 0.18)  # ratios where the noise that a network keeps is looked for
+_NUMBERS = 2**16  # of latents, that are enough for it
+_KEPT = 0.03  # of the noise: what is kept without a reason; where the flag is wrong it is 0.04 to 0.07
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Found:
 
     errors: dict[str, float] = field(default_factory=dict[str, float])
     tried: dict[str, Reading] = field(default_factory=dict[str, Reading])
+    kept: dict[str, float] = field(default_factory=dict[str, float])  # of the noise, under two ends of one schedule
 
     @property
     def size(self) -> float:
@@ -62,7 +67,11 @@ class Found:
     def best(self) -> str:
         """The reading that explains the network best, where it is one that can be believed; else the own."""
         name = min(self.errors, key=lambda each: self.errors[each])
-        return name if self.errors[name] < _BETTER * self.errors[""] and self._explains(name) else ""
+        if self.errors[name] < _BETTER * self.errors[""] and self._explains(name):
+            return name
+        least = min(self.kept, key=lambda each: abs(self.kept[each]), default="")
+        own = abs(self.kept.get("", 0.0))
+        return least if own > _KEPT and abs(self.kept[least]) < own / 2 else ""
 
     @property
     def trained(self) -> bool:
@@ -78,11 +87,16 @@ SIZE = "latents of another size"  # a reading's name
 
 def compare(backbone: NetworkBackbone, x0: Tensor, own: Schedule) -> Found:
     """The readings that might be true of a network, on latents x0 (b c h w) of ordinary pictures."""
-    first = Reading(backbone.prediction, own)
+    first, few = Reading(backbone.prediction, own), x0[:_FEW]
     found = Found(tried={"": first, **_others(backbone, own)})
     for name, reading in found.tried.items():
-        found.errors[name] = left(backbone, x0, reading)
-    found.tried[SIZE], found.errors[SIZE] = _size(backbone, x0, first, found.errors[""])
+        found.errors[name] = left(backbone, few, reading)
+    found.tried[SIZE], found.errors[SIZE] = _size(backbone, few, first, found.errors[""])
+    ends = _other_end(backbone, own)
+    if found.trained and not found.best and ends:
+        found.tried.update(ends)
+        enough = x0[: max(1, _NUMBERS // x0[0].numel())]
+        found.kept = {name: kept(backbone, enough, found.tried[name]) for name in ("", *ends)}
     return found
 
 
@@ -132,6 +146,32 @@ def left(backbone: NetworkBackbone, x0: Tensor, reading: Reading) -> float:
     return sum(shares) / len(shares) if all(map(math.isfinite, shares)) else math.inf
 
 
+def kept(backbone: NetworkBackbone, x0: Tensor, reading: Reading) -> float:
+    """How much of the noise is in what a network gets wrong of pictures x0 (b c h w), where there is little but noise.
+
+    Of a network that was trained it is none: what is wrong has nothing in common with what was shown, or training would
+    have found it. Told another level than the picture's, it takes away too much noise or too little. That changes
+    what is left unknown by a hundredth, and so it is looked for by itself: in the finest detail, where pictures have
+    the least, and followed to where there is no picture.
+    """
+    schedule = at(reading, _NOISY)
+    x = noised(x0, schedule, 3)
+    with read_as(backbone, reading), backbone.denoiser(schedule, maps=False) as denoise:
+        wrong = denoise(x, range(len(schedule)), [""])[0][0] - x0
+    fine, shown = _finest(wrong), _finest(x)
+    shares = (fine * shown).flatten(1).sum(1) / shown.square().flatten(1).sum(1)
+    alpha = torch.tensor(schedule.alpha[:-1]).to(shares)
+    away = alpha - alpha.mean()
+    return float(shares.mean() - alpha.mean() * (away * shares).sum() / away.square().sum())
+
+
+def _finest(x: Tensor) -> Tensor:
+    """What no parabola explains of each number's neighbours, down and across; (... h w), two smaller."""
+    for dim in (-1, -2):
+        x = x.diff(2, dim)
+    return x
+
+
 @contextmanager
 def read_as(backbone: Any, reading: Reading) -> Generator[None]:
     """A network as if it predicted what a reading says, inside the block; a transformer is told times of that kind."""
@@ -166,6 +206,18 @@ def _others(backbone: NetworkBackbone, own: Schedule) -> dict[str, Reading]:
             if max(abs(a - b) for a, b in zip(own.alpha, other.alpha, strict=True)) > _EQUAL:
                 found[f"beta_schedule {name}"] = Reading(said, other)
     return found
+
+
+def _other_end(backbone: NetworkBackbone, own: Schedule) -> dict[str, Reading]:
+    """The same betas with the other end: nothing but noise at the last level, or a little of the picture."""
+    config: Mapping[str, Any] = getattr(backbone, "scheduler", {})
+    said = bool(config.get("rescale_betas_zero_snr"))
+    if backbone.prediction == "flow_prediction" or len(own) < max(_FINE):
+        return {}
+    if backbone.prediction == "epsilon" and not said:  # which can't be trained with such an end
+        return {}
+    other = from_config({**config, "rescale_betas_zero_snr": not said}, len(own), 0.0)
+    return {f"rescale_betas_zero_snr {str(not said).lower()}": Reading(backbone.prediction, other)}
 
 
 def _size(backbone: NetworkBackbone, x0: Tensor, own: Reading, error: float) -> tuple[Reading, float]:

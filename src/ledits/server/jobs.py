@@ -72,7 +72,8 @@ class Job:
             raise Stopped
         if time.monotonic() > self.ends:
             raise Refused(
-                "the edit took longer than this server allows: ask for fewer steps or a smaller picture",
+                "the edit took longer than this server allows: ask for fewer steps or a smaller picture, or have it "
+                "started with more --seconds",
                 code="too_long",
             )
 
