@@ -57,10 +57,10 @@ def random_text(projection: bool = False) -> CLIPTextModel | CLIPTextModelWithPr
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
 
 
-def random_vae() -> AutoencoderKL:
+def random_vae(levels: int = 2) -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(16, 16), latent_channels=4, norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(16,) * levels, latent_channels=4, norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
     ).eval()  # fmt: skip
 
 
