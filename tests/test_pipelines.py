@@ -80,8 +80,8 @@ def test_parity_with_diffusers_where_it_is_right(theirs, ours, mask):
     a, b, xl = tiny(theirs, scheduler()), tiny(ours, scheduler()), theirs is DiffusersXL
     count_words(a)
     zero = {"num_zero_noise_steps": 0} if xl else {}
-    # Two networks that add in another order differ by 1e-5. Of this picture no value of a mask is closer than 5e-4 to its
-    # threshold; where one is within 1e-5, it falls on either side, and how many threads add decides on which.
+    # Two networks that add in another order differ by 1e-5. Of this picture no value of a mask is closer than 5e-4 to
+    # its threshold. One within 1e-5 falls on either side of it, by how many threads add.
     image = picture(75, width=64, height=32)
     if xl:
         image = picture()  # off the square diffusers swaps height and width (row 10)
