@@ -26,8 +26,8 @@ BUNDLED_FOLDER = checkpoints.bundled(BUNDLED) or Path(__file__).parent.parent / 
 SCHEDULER = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 # Files that take longest, the longest first: begun early, they leave no worker alone with one of them at the end.
 LONGEST = (
-    "test_studio", "test_doctor", "test_pipelines", "test_serve_process", "test_batch_ray", "test_bench", "test_batch", "test_cli",
-    "test_bundled", "test_lean", "test_families_grid", "test_kernels", "test_batch_kills",
+    "test_studio", "test_doctor", "test_pipelines", "test_serve_process", "test_batch_ray", "test_bench", "test_batch",
+    "test_cli", "test_bundled", "test_docs", "test_lean", "test_families_grid", "test_kernels", "test_batch_kills",
 )  # fmt: skip
 
 
