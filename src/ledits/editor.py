@@ -707,8 +707,8 @@ def edit(
 
     The arguments are those of `Editor` (model, device, dtype), `Editor.invert` and `Inversion.steps`; the model stays
     loaded. `anyway`: also a picture or words that the model, of a small world, does not know. Raises ValueError as they
-    do. `assistant`, such as "http://127.0.0.1:11434/v1#qwen3-vl", is asked for what sentences mean that no rule reads; the
-    caption and the edits that it answers with stand in the result's recipe.
+    do. `assistant`, such as "http://127.0.0.1:11434/v1#qwen3-vl", is asked for what sentences mean that no rule reads;
+    the caption and the edits that it answers with stand in the result's recipe.
     """
     if assistant is not None:
         edits, source = assistants.read(edits, source or "", assistant, picture)[:2]

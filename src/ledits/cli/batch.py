@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ledits.batch.manifest import Source
     from ledits.batch.run import Counts, Estimate, Options, Summary
 
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _LINE = 30.0  # seconds between lines of progress where there is no terminal
 _ADDRESS = re.compile(r"auto$|local$|ray://|[\w.\-]+:\d+$|\[[0-9a-f:]+\]:\d+$")
 
@@ -167,6 +168,10 @@ def _source(inputs: list[str], root: str | None, edits: tuple[str, ...], ask: An
     from ledits.batch import places
     from ledits.batch.manifest import KINDS, Source
 
+    if workbooks := [given for given in inputs if given.lower().endswith(_WORKBOOKS)]:
+        raise ValueError(
+            f"{workbooks[0]} is a spreadsheet's own file: save it as CSV, in Excel 'CSV UTF-8', and pass that"
+        )
     manifests = [given for given in inputs if given.lower().endswith(KINDS)]
     if not manifests:
         if root is not None:
@@ -229,7 +234,7 @@ def _rate(counts: "Counts") -> str:
     worked, seconds = counts.done + counts.failed, time.monotonic() - counts.began
     rate = worked / seconds if seconds else 0.0
     left = f", {_duration((counts.total - counts.settled) / rate)} left" if rate else ""
-    text = f"{rate:.2f} rows/s{left}, {counts.workers} workers"
+    text = f"{rate:.2f} rows/s{left}, {counts.workers} worker{'s' * (counts.workers != 1)}"
     return text + (f", {counts.failed} failed" if counts.failed else "")
 
 
