@@ -551,6 +551,7 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["a.png", "-o", "OUT"], "no edit is given"),
+        (["jobs.xlsx", "-o", "OUT"], "save it as CSV"),
         (["m.csv", "b.png", "-o", "OUT"], "pass it alone"),
         (["a.png", "--edit", "+hat", "-o", "OUT", "--shard", "4/3"], "--shard"),
         (["a.png", "--edit", "+hat", "-o", "OUT", "--name", "{stem}.png"], "must end in {id}"),

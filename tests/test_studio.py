@@ -920,6 +920,22 @@ def test_a_card_shows_the_caption_after_its_edit_and_takes_another(dog: Page) ->
     until(dog, "document.querySelector('#caption').value === 'a dog on a beach'")
 
 
+def test_a_long_caption_after_an_edit_is_shown_whole(dog: Page) -> None:
+    dog.fill("#caption", "a cat on a meadow and a star and a heart and a rocket and a tree and a gift")
+    dog.keyboard.press("Enter")
+    until(dog, "document.querySelector('.target').value.startsWith('a dog on a meadow and')")
+    until(dog, "document.querySelector('.target').clientHeight > 40")
+    assert dog.evaluate("(e => e.scrollHeight <= e.clientHeight && e.scrollWidth <= e.clientWidth)"
+                        "(document.querySelector('.target'))")  # fmt: skip
+
+
+def test_four_variations_are_all_in_sight(dog: Page) -> None:
+    dog.click("#variations-button")
+    dog.wait_for_selector(".sheet-row:last-child .cell:last-child:enabled")
+    last = dog.locator(".cell >> nth=3").bounding_box()
+    assert last["x"] + last["width"] <= dog.viewport_size["width"]
+
+
 def test_everything_is_reached_by_the_keyboard(page: Page) -> None:
     page.focus("[aria-label='Sample: a cat on a meadow']")
     page.keyboard.press("Enter")
