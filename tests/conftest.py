@@ -1,5 +1,6 @@
 """Tiny random networks in the layouts of Stable Diffusion and SDXL, and the bundled model; both loaded once."""
 
+import os
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,19 @@ BUNDLED_FOLDER = checkpoints.bundled(BUNDLED) or Path(__file__).parent.parent / 
 SCHEDULER = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 # Files that take longest, the longest first: begun early, they leave no worker alone with one of them at the end.
 LONGEST = (
-    "test_studio", "test_pipelines", "test_serve_process", "test_batch_ray", "test_bench", "test_batch", "test_cli",
-    "test_bundled", "test_lean", "test_families_grid", "test_kernels", "test_batch_kills",
+    "test_studio", "test_doctor", "test_pipelines", "test_serve_process", "test_batch_ray", "test_bench", "test_batch",
+    "test_cli", "test_bundled", "test_docs", "test_lean", "test_families_grid", "test_kernels", "test_batch_kills",
 )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers side by side share the cores, and so do the processes that they start.
+
+    Each with a thread for every core, they wait for threads that the others have put to sleep: the file that was
+    measured took 79 s so, and 11 s with one thread.
+    """
+    if workers := getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,10 +68,10 @@ def random_text(projection: bool = False) -> CLIPTextModel | CLIPTextModelWithPr
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
 
 
-def random_vae() -> AutoencoderKL:
+def random_vae(levels: int = 2) -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(16, 16), latent_channels=4, norm_num_groups=8,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(16,) * levels, latent_channels=4, norm_num_groups=8,
+        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
     ).eval()  # fmt: skip
 
 
@@ -154,6 +165,15 @@ def ip_adapter(unet) -> dict:
         "norm.weight": torch.ones(across), "norm.bias": torch.zeros(across),
     }  # fmt: skip
     return {"image_proj": project, "ip_adapter": keys}
+
+
+@pytest.fixture(scope="module")
+def several_threads() -> Generator[None]:
+    """More than one share a layer's work, though a worker of pytest may have one alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(2, before))
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """The assistant, as stand-ins on the loopback that answer well, badly, slowly, with nonsense, with an injection."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -15,6 +13,7 @@ import pytest
 from PIL import Image
 
 import ledits
+from ledits.cli import main
 from ledits.scenes.samples import draw
 from ledits.seeing.assistant import KEY, Assistant
 
@@ -224,18 +223,24 @@ def test_a_flood_is_cut() -> None:
         Assistant(url).answer(CAT, WISH)
 
 
-def test_on_the_command_line(tmp_path) -> None:
-    CAT.save(tmp_path / "cat.png")
+def test_on_the_command_line(tmp_path, monkeypatch, capfd) -> None:
+    monkeypatch.chdir(tmp_path)
+    CAT.save("cat.png")
+
+    def edit(*words: str) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["edit", "cat.png", *words])
+        return ended.value.code, *capfd.readouterr()
+
     with standing_in(says(WELL)) as (url, asked):
-        command = [sys.executable, "-m", "ledits", "edit", "cat.png", WISH, "--steps", "3", "--assistant", url]
-        done = subprocess.run([*command, "-o", "dog.png"], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "a cat on a meadow" in done.stderr
-        assert "read as cat->dog" in done.stderr
-        said = subprocess.run([*command, "-o", "b.png", "--json"], cwd=tmp_path, capture_output=True, text=True)
-        assert json.loads(said.stdout)["edits"] == ["cat->dog"]
+        command = [WISH, "--steps", "3", "--assistant", url]
+        code, _, told = edit(*command, "-o", "dog.png")
+        assert code == 0, told
+        assert "a cat on a meadow" in told
+        assert "read as cat->dog" in told
+        said = edit(*command, "-o", "b.png", "--json")[1]
+        assert json.loads(said)["edits"] == ["cat->dog"]
         assert len(asked) == 2
-    repeat = [sys.executable, "-m", "ledits", "edit", "cat.png", "--recipe", "dog.png", "-o", "again.png"]
-    assert subprocess.run(repeat, cwd=tmp_path, capture_output=True).returncode == 0
+    assert edit("--recipe", "dog.png", "-o", "again.png")[0] == 0
     with Image.open(tmp_path / "dog.png") as first, Image.open(tmp_path / "again.png") as second:
         assert (np.asarray(first) == np.asarray(second)).all()

@@ -24,6 +24,7 @@ from ledits.batch.places import Folder, PlaceError
 from ledits.batch.planning import Ahead, Bad, Finished, Group, Item, Planning, Skipped
 from ledits.batch.run import Options, run
 from ledits.batch.work import Worker
+from ledits.cli import main
 from ledits.editor import Editor
 from ledits.files.defaults import Defaults
 
@@ -487,16 +488,21 @@ def test_a_worker_stops_between_jobs(editor: Editor, tmp_path: Path) -> None:
 # The whole, with local processes and the bundled model
 
 
-def batch(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "ledits", "batch", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def test_mixed_rows_end_in_pictures_and_errors_and_a_second_run_has_nothing_to_do(tmp_path: Path) -> None:
+def test_mixed_rows_end_in_pictures_and_errors_and_a_second_run_has_nothing_to_do(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path, out = batch_cases.write(tmp_path / "in", 40), tmp_path / "out"
-    first = batch(path, "-o", out, "--steps", 1, "--workers", 2, "--json", "--anyway")
-    assert first.returncode == 1, first.stderr
-    summary = json.loads(first.stdout)
+
+    def batch(*more: object) -> tuple[object, dict[str, Any]]:
+        """Its exit code and what it says; the workers are processes of their own."""
+        with pytest.raises(SystemExit) as ended:
+            main(["batch", str(path), "-o", str(out), "--json", "--anyway", *map(str, more)])
+        said, told = capfd.readouterr()
+        assert said, told
+        return ended.value.code, json.loads(said)
+
+    code, summary = batch("--steps", 1, "--workers", 2)
+    assert code == 1
     assert (summary["done"], summary["failed"], summary["to_do"]) == (25, 15, 0)
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [row["row"] for row in rows] == list(range(1, 41))
@@ -506,13 +512,11 @@ def test_mixed_rows_end_in_pictures_and_errors_and_a_second_run_has_nothing_to_d
     assert parquet.read_table(out / "results.parquet").to_pylist() == rows
     page = (out / "index.html").read_text()
     assert page.index("missing.<wbr>png") < page.index("before, after")
-    again = batch(path, "-o", out, "--steps", 1, "--workers", 1, "--json", "--anyway")
-    assert again.returncode == 1
-    assert json.loads(again.stdout)["edited"] == 0
-    assert json.loads(again.stdout)["evaluations"] == 0
-    dry = batch(path, "-o", out, "--steps", 2, "--dry-run", "--json", "--anyway")
-    assert dry.returncode == 0, dry.stderr
-    estimate = json.loads(dry.stdout)
+    code, summary = batch("--steps", 1, "--workers", 1)
+    assert code == 1
+    assert (summary["edited"], summary["evaluations"]) == (0, 0)
+    code, estimate = batch("--steps", 2, "--dry-run")
+    assert code == 0
     assert (estimate["rows"], estimate["done"]) == (40, 0)
     assert estimate["evaluations"] > 2 * estimate["jobs"]
 
@@ -547,6 +551,7 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["a.png", "-o", "OUT"], "no edit is given"),
+        (["jobs.xlsx", "-o", "OUT"], "save it as CSV"),
         (["m.csv", "b.png", "-o", "OUT"], "pass it alone"),
         (["a.png", "--edit", "+hat", "-o", "OUT", "--shard", "4/3"], "--shard"),
         (["a.png", "--edit", "+hat", "-o", "OUT", "--name", "{stem}.png"], "must end in {id}"),
@@ -559,8 +564,6 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
 def test_a_command_that_can_not_run_gets_one_sentence(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ledits.cli import main
-
     (tmp_path / "file").touch()
     places = {"OUT": str(tmp_path / "out"), "FILE": str(tmp_path / "file")}
     with pytest.raises(SystemExit) as ended:

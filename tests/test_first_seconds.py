@@ -88,3 +88,11 @@ def test_threads_sleep_beside_other_load_alone(
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     openmp.wait_politely()
     assert os.environ["OMP_WAIT_POLICY"] == "active"
+
+
+def test_a_command_ends_without_a_last_look_at_all_that_was_made() -> None:
+    """It took a second of an idle core, and a busy one let a server be killed that was asked to end."""
+    told = "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count() > 1000)); " \
+           "from ledits.cli import main; sys.argv = ['ledits', '--version']; main()"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "True", done.stderr

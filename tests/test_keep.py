@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 import ledits
+from ledits.cli import main
 from ledits.picture import align
 from ledits.picture.keeping import keep
 from ledits.scenes.samples import draw
@@ -198,34 +199,37 @@ def test_keeping_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
     photo(3).save(tmp_path / "photo.png")
     moved(changed(photo(3))[0], *DRIFTS["a pixel"]).save(tmp_path / "edited.png")
-    command = [sys.executable, "-m", "ledits", "keep", "photo.png", "edited.png"]
+    command = ["keep", "photo.png", "edited.png"]
 
-    def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True)
+    def run(*more: str) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([*command, *more])
+        return ended.value.code, *capfd.readouterr()
 
-    said = json.loads(run("--json", "--show-mask", "where.png").stdout)
+    said = json.loads(run("--json", "--show-mask", "where.png")[1])
     assert said["output"] == "photo-kept.png"
     assert said["shift"] == pytest.approx([1, 0], abs=0.05)
     assert 0.08 < said["changed"] < 0.11
     with Image.open(tmp_path / "where.png") as where:
         assert where.size == (SIDE, SIDE)
     changed(photo(3))[0].save(tmp_path / "in place.png")
-    told = run("--force").stdout
+    told = run("--force")[1]
     assert "it had moved by +1.0," in told
     assert "-0.0" not in told
     command[-1] = "in place.png"
-    assert "moved" not in run("-o", "b.png").stdout
+    assert "moved" not in run("-o", "b.png")[1]
     command[-1] = "edited.png"
-    again = run()
-    assert again.returncode == 2
-    assert "--force" in again.stderr
-    assert run("--force", "--mask", "where.png", "-q").stdout == ""
-    wrong = run("--force", "--mask", "missing.png")
-    assert wrong.returncode == 2
-    assert wrong.stderr.count("\n") == 1
+    code, _, told = run()
+    assert code == 2
+    assert "--force" in told
+    assert run("--force", "--mask", "where.png", "-q")[1] == ""
+    code, _, told = run("--force", "--mask", "missing.png")
+    assert code == 2
+    assert told.count("\n") == 1
 
 
 def test_over_http(tmp_path: Path) -> None:

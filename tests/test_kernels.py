@@ -17,6 +17,7 @@ from ledits.cpu import kernels
 
 from conftest import relative
 
+pytestmark = pytest.mark.usefixtures("several_threads")
 BOUND = {torch.float32: 2e-6, torch.bfloat16: 4e-3}
 
 

@@ -1,8 +1,6 @@
 """A small assistant on this machine, with random weights in the real layout: what it says is judged like any input."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from transformers.models.qwen3_5 import Qwen3_5Config, Qwen3_5ForConditionalGene
 from transformers.models.qwen3_vl import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 import ledits
+from ledits.cli import main
 from ledits.scenes.samples import draw
 from ledits.seeing import weights
 from ledits.seeing.assistant import Local, reader
@@ -109,10 +108,14 @@ def test_without_the_weights_or_with_others_it_is_one_sentence(tmp_path: Path, m
         Local(str(tmp_path)).answer(CAT, WISH)
 
 
-def test_on_the_command_line(tmp_path: Path) -> None:
-    CAT.save(tmp_path / "cat.png")
-    command = ["edit", "cat.png", WISH, "--assistant", "Qwen/Qwen3.5-0.8B", "-o", "dog.png"]
-    ran = subprocess.run([sys.executable, "-m", "ledits", *command], cwd=tmp_path, capture_output=True, text=True)
-    assert ran.returncode == 2
-    assert "hf download Qwen/Qwen3.5-0.8B" in ran.stderr
-    assert "Traceback" not in ran.stderr
+def test_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    CAT.save("cat.png")
+    with pytest.raises(SystemExit) as ended:
+        main(["edit", "cat.png", WISH, "--assistant", "Qwen/Qwen3.5-0.8B", "-o", "dog.png"])
+    told = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert "hf download Qwen/Qwen3.5-0.8B" in told
+    assert "Traceback" not in told

@@ -1,8 +1,10 @@
 """Python as somebody types it: what completes, what is shown, and the notebook of examples/, run as it stands."""
 
 import base64
+import inspect
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,3 +114,22 @@ def test_the_example_notebook_runs_and_shows_pictures(monkeypatch: pytest.Monkey
     before = np.asarray(Image.open(PICTURE).convert("RGB")).astype(int)
     assert np.abs(np.asarray(Image.open(io.BytesIO(shown[0])).convert("RGB")) - before).mean() > 3
     assert "same_words" in str(notebook.cells[-3].outputs)
+
+
+def test_every_public_name_says_what_it_is_and_what_it_raises() -> None:
+    """What `help(ledits.Editor.edit)` shows. Of errors, those that a function raises in its own lines are looked at."""
+    for name in ledits.__all__:
+        if name == "__version__":
+            continue
+        public = getattr(ledits, name)
+        members = dict(inspect.getmembers_static(public)) if inspect.isclass(public) else {name: public}
+        for member, value in members.items():
+            function = getattr(value, "fget", None) or getattr(value, "func", None) or getattr(value, "__func__", value)
+            if not inspect.isfunction(function) or not function.__module__.startswith("ledits"):
+                continue
+            if member.startswith("_") and member != "__call__":
+                continue
+            told = inspect.getdoc(function)
+            assert told, f"{name}.{member} says nothing"
+            raised = re.findall(r"raise (\w*Error)\(", inspect.getsource(function))
+            assert not raised or "Error" in told, f"{name}.{member} raises {raised[0]} and does not say so"

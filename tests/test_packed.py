@@ -21,10 +21,13 @@ from conftest import random_parts, random_vae, random_xl_parts, relative
 CPU = torch.device("cpu")
 BOUND = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available(),
-    reason="packing is for x86 processors with oneDNN",
-)
+pytestmark = [
+    pytest.mark.usefixtures("several_threads"),
+    pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available(),
+        reason="packing is for x86 processors with oneDNN",
+    ),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,9 @@ def test_parity_with_diffusers_where_it_is_right(theirs, ours, mask):
     a, b, xl = tiny(theirs, scheduler()), tiny(ours, scheduler()), theirs is DiffusersXL
     count_words(a)
     zero = {"num_zero_noise_steps": 0} if xl else {}
-    image = picture(width=64, height=32)
+    # Two networks that add in another order differ by 1e-5. Of this picture no value of a mask is closer than 5e-4 to
+    # its threshold. One within 1e-5 falls on either side of it, by how many threads add.
+    image = picture(75, width=64, height=32)
     if xl:
         image = picture()  # off the square diffusers swaps height and width (row 10)
     a.invert(image=image, num_inversion_steps=20, generator=seeded(), **zero)

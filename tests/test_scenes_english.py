@@ -253,7 +253,8 @@ def test_a_grown_model_reads_old_captions_as_before_and_new_words_as_what_they_s
     monkeypatch.setattr(sys, "argv", ["grow.py", "--from", str(model), "--to", str(new)])
     # Both models know the world's words now: this one is new to them.
     monkeypatch.setitem(captions.SYNONYMS, "cat", (*captions.SYNONYMS["cat"], "moggy"))
-    monkeypatch.setattr(captions, "words", lambda known=captions.words(): (*known, "moggy"))
+    known = captions.words()
+    monkeypatch.setattr(captions, "words", lambda: (*known, "moggy"))
     grow.main()
     parts = []
     for folder in (model, new):

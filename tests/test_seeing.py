@@ -2,8 +2,6 @@
 
 import functools
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from transformers.models.florence2 import Florence2Config, Florence2ForCondition
 from transformers.models.sam2 import Sam2Config, Sam2Model
 
 from ledits import Editor
+from ledits.cli import main
 from ledits.scenes.samples import draw
 from ledits.seeing import florence, sam, weights
 from ledits.seeing.assistant import Local
@@ -197,14 +196,18 @@ def test_auto_is_no_caption_where_nobody_writes_one() -> None:
         Editor(ToyBackbone()).edit(CAT, "+hat", source="auto")
 
 
-def test_on_the_command_line(tmp_path: Path) -> None:
-    CAT.save(tmp_path / "cat.png")
-    command = [sys.executable, "-m", "ledits", "edit", "cat.png", "cat->dog", "-o", "x.png"]
+def test_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    CAT.save("cat.png")
     for more in (["--source", "auto"], ["--source", "a cat on a meadow", "--where", "the cat"]):
-        done = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 2
-        assert "hf download florence-community/Florence-2-base-ft" in done.stderr
-        assert done.stderr.count("\n") == 1
+        with pytest.raises(SystemExit) as ended:
+            main(["edit", "cat.png", "cat->dog", "-o", "x.png", *more])
+        told = capfd.readouterr().err
+        assert ended.value.code == 2
+        assert "hf download florence-community/Florence-2-base-ft" in told
+        assert told.count("\n") == 1
 
 
 def test_on_the_server(says, florence_folder: str, sam_folder: str, tmp_path: Path) -> None:

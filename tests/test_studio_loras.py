@@ -9,7 +9,7 @@ import pytest
 from ledits.backbones.lora import Adapters, Loaded
 from ledits.editor import Editor
 from serving import Instant, Served, served
-from test_studio import DESK, RESULT, browser, pytestmark, studio  # noqa: F401
+from test_studio import DESK, RESULT, browser, pytestmark, studio, until  # noqa: F401
 
 LOADED = (Loaded("detail", "lora_0", 0.5, "0" * 64), Loaded("style", "lora_1", 1.0, "1" * 64))
 
@@ -48,27 +48,27 @@ def page(browser: Any, tmp_path: Path) -> Iterator[tuple[Any, Served, Adapted]]:
 
 
 def test_loras_are_offered_by_name_and_chosen_by_weight(page: tuple[Any, Served, Adapted]) -> None:
-    tab, server, backbone = page
+    tab, _, backbone = page
     tab.click("#advanced summary")
     assert tab.eval_on_selector_all("[data-lora]", "fields => fields.map((field) => field.placeholder)") == ["0.5", "1"]
     assert backbone.asked == []
 
-    def fill(name: str, weight: str) -> str:
-        """What the newest inversion was asked for after a weight was set."""
+    def fill(name: str, weight: str, asked: str) -> None:
+        """Set a weight, and wait until the newest inversion is the one that this asks for; what was shown may stay."""
         before = len(backbone.asked)
         tab.fill(f"[data-lora={name}]", weight)
         tab.press(f"[data-lora={name}]", "Tab")
         tab.click("text='cat → dog'") if not before else None
+        newest = "fetch('/v1/inversions').then((answer) => answer.json()).then((all) => all.inversions[0].use_lora)"
+        until(tab, f"{newest}.then((said) => said === '{asked}')")
         tab.wait_for_selector(RESULT, state="attached")
         tab.wait_for_selector("#link:enabled")
-        with server.client() as client:
-            return client.get("/v1/inversions").json()["inversions"][0]["use_lora"]
 
-    assert fill("detail", "0.8") == "detail:0.8, style:1"
+    fill("detail", "0.8", "detail:0.8, style:1")
     assert backbone.asked[-1] == {"lora_0": 0.8, "lora_1": 1.0}
-    assert fill("style", "0") == "detail:0.8"
+    fill("style", "0", "detail:0.8")
     # Both out: none at all.
-    assert fill("detail", "0") == "none"
+    fill("detail", "0", "none")
     # Undone, the fields say it again.
     tab.click("#undo")
     assert tab.input_value("[data-lora=detail]") == "0.8"

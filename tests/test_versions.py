@@ -1,6 +1,7 @@
 """The roads that other versions of what is built on would break first: `make test-oldest`, `make test-newest`."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ledits import Editor
+from ledits import Editor, cli
 from ledits.backbones import load
 from serving import decoded, saved, served
 
@@ -39,8 +40,25 @@ def test_the_command_line_and_the_server_give_the_same_pixels_in_processes_of_th
     assert np.array_equal(decoded(answer["data"][0]["b64_json"]), np.asarray(Image.open(output)))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["edit", "--help"], ["serve", "--help"], ["info", "scenes"]])
-def test_every_kind_of_help_can_be_read(arguments: list[str]) -> None:
-    ran = subprocess.run([sys.executable, "-m", "ledits", *arguments], capture_output=True, text=True)
+def help_of(*command: str) -> str:
+    wide = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    ran = subprocess.run([sys.executable, "-m", "ledits", *command, "--help"], capture_output=True, text=True, env=wide)
     assert (ran.returncode, ran.stderr) == (0, ""), version("typer")
-    assert ran.stdout.strip()
+    return ran.stdout
+
+
+@pytest.mark.parametrize("command", ["", *cli._HERE, "bench", "bench scenes", "bench report"])
+def test_every_help_can_be_read(command: str) -> None:
+    """Nothing is to be typed after a switch, and no type of Python is named; -h asks for help as well."""
+    said = help_of(*command.split())
+    assert "<bool>" not in said
+    assert not re.search(r"--\w.*<list\[", said)
+    if not command.startswith("bench"):
+        assert "-h" in said
+
+
+def test_help_shows_the_defaults_that_it_writes() -> None:
+    """Brackets are marks of the help's own: what they hold is swallowed where they are not escaped."""
+    for path in [*Path(cli.__file__).parent.glob("*.py"), Path(cli.__file__).parents[2] / "ledits_bench/cli.py"]:
+        assert not re.findall(r"help=.*[^\\]\[default.*", path.read_text()), path
+    assert "[default: scenes]" in help_of("serve")

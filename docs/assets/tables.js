@@ -1,5 +1,5 @@
 // Tables of numbers can be sorted: a click on a column's head, or Enter on it. Cells such as "82.1 (78.9 to 85.4)" sort
-// by their first number, empty cells go last, and the interval is drawn softer.
+// by their first number, empty cells go last, and the interval is drawn softer. Wide tables scroll without a mouse.
 
 const first = (cell) => {
   const found = cell.textContent.match(/-?\d+(\.\d+)?/);
@@ -63,3 +63,13 @@ for (const table of document.querySelectorAll("article table:not([class])")) {
   sortable(table);
   if (table.tBodies[0].rows.length > 20) filtered(table);
 }
+
+// What is wider than the window is scrolled by the arrow keys as well.
+const reachable = () => {
+  for (const region of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset p:has(> img)")) {
+    if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
+    else region.removeAttribute("tabindex");
+  }
+};
+addEventListener("load", reachable);
+addEventListener("resize", reachable);

@@ -49,7 +49,11 @@ logger = logging.getLogger(__name__)
 
 
 class Editor:
-    """A loaded model. It keeps nothing between calls, so that any number of threads may use it at once."""
+    """A loaded model, and the front door to all that ledits does with it.
+
+    It keeps nothing between calls, so any number of threads may use it at once. A picture is a path, a file's bytes, a
+    PIL image, an array (H W), (H W 3) or (H W 4), or a tensor (3 H W) or (1 3 H W): uint8, or floats from 0 to 1.
+    """
 
     def __init__(
         self, model: "str | Backbone" = BUNDLED, *, device: str = "auto", dtype: str = "auto",
@@ -59,7 +63,8 @@ class Editor:
         offload: str | None = None, quantize: str | None = None,
     ) -> None:  # fmt: skip
         """`model`: "scenes" (bundled), a folder in diffusers' layout, a hub id, a file of weights, or a backbone that
-        is loaded already. The other options are those of `ledits.backbones.load`.
+        is loaded already. The other options are those of `ledits.load`. Raises ValueError for a model or an option that
+        can't be used, and FileNotFoundError, which is a ValueError too, for a file that is not there.
         """
         if isinstance(model, str):
             model = load(
@@ -83,7 +88,10 @@ class Editor:
 
     @classmethod
     def from_pipe(cls, pipe: Any) -> "Editor":
-        """An editor on a diffusers pipeline as it stands: its offloading, quantisation and adapters go on working."""
+        """An editor on a diffusers pipeline as it stands: its offloading, quantisation and adapters go on working.
+
+        Raises ValueError for a pipeline of a family that ledits does not know.
+        """
         return cls(from_pipe(pipe))
 
     def settings(
@@ -91,7 +99,10 @@ class Editor:
         seed: int | None = None, source_scale: float | None = None, negative: str | None = None,
         size: int | None = None, use_lora: str | None = None,
     ) -> Settings:  # fmt: skip
-        """Settings with what is None taken from the model's defaults; see `Settings`, and `Settings.resolve`."""
+        """Settings with what is None taken from the model's defaults; `Settings` says what each means.
+
+        `size` works at up to size * size pixels. Raises ValueError for a value out of its range.
+        """
         asked = InvertOptions(
             source=source, steps=steps, skip=skip, seed=seed, source_scale=source_scale, negative=negative, size=size,
             use_lora=use_lora,
@@ -104,13 +115,16 @@ class Editor:
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
         use_lora: str | None = None, progress: Progress | bool | None = None, anyway: bool = False,
     ) -> "Inversion":  # fmt: skip
-        """Invert a picture once, for any number of edits.
+        """Invert a picture once, for any number of edits (paper, Eq. 6 and 7).
 
-        With a `source` caption edits rewrite the caption (mode "caption"); without one they are by words alone, as in
-        the paper (mode "words"). Raises ValueError for a picture or settings that can't be used, and, without `anyway`,
-        for a picture or a word that a model of a small world does not know: edits of it would be smears. `use_lora`
-        chooses among loaded LoRAs, such as "detail:0.5, style", or "none", for the inversion and its edits. `progress`
-        is told of network evaluations, (done, of how many); True draws a bar, as notebooks have it unasked.
+        With a `source` caption edits rewrite the caption (mode "caption"). Without one they are by words alone, as in
+        the paper (mode "words"). The other arguments are the fields of `Settings`; `settings` gives them all at once.
+        `use_lora` chooses among loaded LoRAs, such as "detail:0.5, style", or "none". `progress` is a function that
+        is told of network evaluations, (done, of how many); True draws a bar, and a notebook has one unasked.
+
+        Raises ValueError for a picture or settings that can't be used, and FileNotFoundError for a path where nothing
+        is. Without `anyway` it also raises ValueError for a picture or a word that a model of a small world does not
+        know: edits of it would be smears.
         """
         if settings is None:
             settings = self.settings(
@@ -170,18 +184,29 @@ class Editor:
         suits.check_picture(self.backbone, Frame.of(width, height, settings.area, self.backbone.multiple), shown.rgb)
 
     def caption(self, picture: Any, *, weights: str = florence.FLORENCE) -> str:
-        """What a picture shows, by Florence-2, for `source`. Nothing is downloaded: ValueError says how to."""
+        """What a picture shows, in one English sentence by Florence-2, for `source`.
+
+        Nothing is downloaded: ValueError says how to get the weights where they are not there.
+        """
         return florence.caption(picture, self.backbone.device, weights)
 
     def where(self, picture: Any, phrase: str, *, weights: str = florence.FLORENCE) -> "np.ndarray[Any, Any]":
-        """The region (H W) of what a phrase names, such as "the left cat", by Florence-2, for `region`."""
+        """The region of what a phrase names, such as "the left cat", by Florence-2, for `region`.
+
+        The array is (H W) of the picture's size, true inside. ValueError where the phrase names nothing
+        that is seen, or where the weights are not there.
+        """
         return florence.where(picture, phrase, self.backbone.device, weights)
 
     def select(
         self, picture: Any, *points: tuple[int, int], box: tuple[int, int, int, int] | None = None,
         weights: str = sam.SAM,
     ) -> "np.ndarray[Any, Any]":  # fmt: skip
-        """The region (H W) of the thing under points (x, y), or within a box, by SAM 2, for `region`."""
+        """The region of the thing under points (x, y), or within a box, by SAM 2, for `region`.
+
+        Points and the box (left, top, width, height) are in pixels of the picture. The array is (H W), true inside.
+        ValueError for a point outside of the picture, where nothing is found, or where the weights are not there.
+        """
         return sam.selected(picture, self.backbone.device, points=points, box=box, name=weights)
 
     def check_recipe(self, recipe: Recipe) -> None:
@@ -198,9 +223,10 @@ class Editor:
             )
 
     def open_inversion(self, path: Path | str, picture: Any, *, anyway: bool = False) -> "Inversion":
-        """An inversion that was saved, with the picture that it belongs to; ValueError where the two don't match.
+        """An inversion that was saved, with the picture that it belongs to. The network is not asked.
 
-        `anyway`: edit it with words that a model of a small world does not know, too.
+        `anyway`: edit it with words that a model of a small world does not know, too. Raises ValueError where the file,
+        the picture and the model don't belong together, and FileNotFoundError for a file that is not there.
         """
         path, shown = Path(path), image.take(picture)
         stored, provenance = artifact.load(path, self.backbone.device)
@@ -221,8 +247,9 @@ class Editor:
         source_scale: float | None = None, negative: str | None = None, size: int | None = None,
         use_lora: str | None = None, anyway: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
-        """Invert and edit in one go; see `invert`, and `Inversion.steps` for the edits. What is wrong with them is said
-        first.
+        """Invert and edit in one go: the arguments are those of `invert`, and of `Inversion.steps`.
+
+        Raises ValueError for what is wrong with the edits before anything is computed, and as `invert` does.
         """
         if settings is None:
             settings = self.settings(
@@ -242,7 +269,10 @@ class Editor:
         return _watched(inversion.replay(plan), progress)
 
     def repeat(self, picture: Any, recipe: Recipe) -> "Edited":
-        """What a recipe made of a picture, made again; ValueError where it was made with other weights."""
+        """What a recipe made of a picture, made again: the same pixels on the same kind of device.
+
+        Raises ValueError where the recipe was made with other weights, other additions or another reading of its edits.
+        """
         self.check_recipe(recipe)
         inversion = self.invert(picture, recipe.settings, anyway=True)
         replay = (inversion if recipe.levels is None else inversion.only(recipe.levels)).steps(
@@ -254,7 +284,11 @@ class Editor:
 
 
 class Inversion:
-    """A picture's inversion and the editor that made it: for any number of edits, from any thread."""
+    """A picture's inversion and the editor that made it: for any number of edits, from any thread.
+
+    `Editor.invert` and `Editor.open_inversion` make it. `path` holds the noisy latents (levels + 1, 1, c, h, w) and
+    what the network predicted along them; `network_evaluations` is how many samples went through the network.
+    """
 
     def __init__(
         self, editor: Editor, picture: image.Picture, path: core.Inversion, provenance: Provenance, evaluations: int,
@@ -275,6 +309,7 @@ class Inversion:
 
     @property
     def settings(self) -> Settings:
+        """What it was made with, the model's defaults filled in."""
         return self.provenance.settings
 
     @property
@@ -284,11 +319,12 @@ class Inversion:
 
     @property
     def frame(self) -> Frame:
+        """How the picture lies on the network's grid: its size in pixels, and the size that is worked at."""
         return self.provenance.frame
 
     @cached_property
     def reconstruction(self) -> Image.Image:
-        """The inverted picture through the autoencoder: what an edit that changes nothing gives."""
+        """The inverted picture through the autoencoder, at its own size: what an edit that changes nothing gives."""
         return Image.fromarray(self.decoded(self.path.x[-1]))
 
     @cached_property
@@ -316,7 +352,10 @@ class Inversion:
         self, *edits: Edit | str, region: Regions = None, mask: MaskRule | None = None, composite: bool = False,
         drop_source_late: bool = False, progress: Progress | bool | None = None,
     ) -> "Edited":  # fmt: skip
-        """The picture with these edits; the arguments are those of `steps`, and `progress` is `invert`'s."""
+        """The picture with these edits; the arguments are those of `steps`, and `progress` is `invert`'s.
+
+        Raises ValueError as `steps` does.
+        """
         replay = self.steps(*edits, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late)
         return _watched(replay, progress)
 
@@ -332,6 +371,9 @@ class Inversion:
         or a list with one for each edit. `composite` keeps the picture's own pixels away from the edits, and outside a
         `region` all of them, bit for bit. `mask` is the rule of implicit masks, by words.
         `drop_source_late` leaves the source caption out of later steps, with a caption: an approximation.
+
+        By words each edit is guided as in Eq. 12 of the paper. Raises ValueError for an edit that can't be read or
+        whose caption is not certain, and for a region that is not of the picture's size or lies outside of it.
         """
         height, width, _ = self.picture.rgb.shape
         plan = Plan.of(
@@ -379,7 +421,11 @@ class Inversion:
         self, *edits: Edit | str, scale: Sequence[float], threshold: Sequence[float | None] = (None,),
         region: Regions = None, composite: bool = False,
     ) -> "list[list[Edited]]":  # fmt: skip
-        """Strengths side by side from one inversion: a row for each threshold, a column for each scale."""
+        """Strengths side by side from one inversion: a row for each threshold, a column for each scale.
+
+        A scale is how strong the edits are (0 changes nothing, 5 to 15 are usual). A threshold is the share of the
+        picture that stays untouched, between 0 and 1; None keeps the edit's own. Raises ValueError as `steps` does.
+        """
         asked = sentences.asked(edits, self.settings.source)
 
         def cell(s: float, t: float | None) -> Edited:
@@ -392,6 +438,7 @@ class Inversion:
         """The same path with only about `steps` of its levels: faster edits for a preview, at no network evaluation.
 
         Levels are noised independently of each other (paper, Eq. 6), so that any of them are a path of their own.
+        Raises ValueError unless `steps` is between 1 and the number of the inversion's own.
         """
         n = len(self.path.schedule)
         if not 1 <= steps <= n:
@@ -418,7 +465,10 @@ class Inversion:
         return Inversion(self.editor, self.picture, path, provenance, 0, self.then, anyway=self.anyway)
 
     def save(self, path: Path | str, *, overwrite: bool = False) -> None:
-        """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture."""
+        """Write a .safetensors file that `Editor.open_inversion` reads, with the same picture.
+
+        Raises FileExistsError without `overwrite`, and ValueError for another ending; each is a ValueError.
+        """
         artifact.save(Path(path), self.path, self.provenance, overwrite=overwrite)
 
     def captioned(self, denoise: core.Denoiser, base_prompt: str) -> tuple[core.Inversion, Known]:
@@ -437,7 +487,9 @@ class Inversion:
         return path, known
 
     def latent_error(self) -> float:
-        """|replayed - x0| / |x0| in latents, over a replay in which the network is asked again at every level.
+        """How exact the inversion is: |replayed - x0| / |x0| in latents; 1e-5 and less is usual in float32.
+
+        The replay asks the network again at every level.
 
         Each step is handed back, so that none can be taken over from the inversion.
         """
@@ -457,7 +509,7 @@ class Inversion:
 
 @dataclass(frozen=True)
 class EditStep:
-    """One step of an edit: how far it is, and what the picture looks like by now."""
+    """One step of an edit: how far it is, and what the picture looks like by now. `Replay` yields them."""
 
     index: int  # 0 to total - 1
     total: int
@@ -517,7 +569,7 @@ class Replay:
         self._steps.close()
 
     def result(self) -> "Edited":
-        """The edited picture."""
+        """The edited picture, after the steps that are left."""
         for _ in self:
             pass
         # Where nothing was ever guided, as by a scale of 0, nothing was let through.
@@ -556,7 +608,11 @@ class Replay:
 
 
 class Edited:
-    """An edited picture and how it came about."""
+    """An edited picture and how it came about; a notebook shows it.
+
+    `rgb` is the picture (H W 3) in uint8, without alpha. `targets` has the caption after each edit, and is empty for
+    edits by words. `network_evaluations` counts the samples of the edit alone.
+    """
 
     def __init__(
         self, inversion: Inversion, plan: Plan, x: Tensor, masks: Sequence[Tensor], edit_of: Sequence[int],
@@ -605,12 +661,16 @@ class Edited:
 
     @property
     def idle(self) -> list[Idle | None]:
-        """Why an edit changed nothing, in the order of the edits; None for one that did something."""
+        """Why an edit changed nothing, in the order of the edits; None for one that did something.
+
+        `str` of a reason is a sentence. Its `why` is "same_words", "no_strength" (a scale of 0), "contradicts" (another
+        edit), "outside" (of the region that was given) or "no_region" (no place for it was found).
+        """
         return idle.of(self.plan.edits, self.plan.masks, self._masks)
 
     @property
     def overlay(self) -> Image.Image:
-        """The picture in its own colours where any edit acted, dimmed elsewhere."""
+        """The original in its own colours where any edit acted, dimmed elsewhere."""
         return Image.fromarray(overlay(self.inversion.picture.rgb, np.max(self._masks, axis=0)))
 
     @property
@@ -628,7 +688,11 @@ class Edited:
         )  # fmt: skip
 
     def save(self, path: Path | str, *, overwrite: bool = False, recipe: bool = True) -> None:
-        """Write the result with its recipe; the ending names the format. ValueError where it can't be written."""
+        """Write the result with its recipe; the ending names the format: PNG, JPEG, WebP or TIFF.
+
+        The file appears whole or not at all. Raises FileExistsError without `overwrite`, and ValueError for an ending
+        or a folder that can't be written; each is a ValueError.
+        """
         written = self.recipe.to_json() if recipe else None
         image.write(Path(path), self.rgb, self.inversion.picture.alpha, written, overwrite=overwrite)
 
@@ -641,9 +705,10 @@ def edit(
 ) -> Edited:  # fmt: skip
     """Edit a picture: `ledits.edit("photo.jpg", "cat->dog", source="a cat").save("dog.png")`.
 
-    The model stays loaded. `anyway`: also a picture or words that the model, of a small world, does not know.
-    `assistant`, such as "http://127.0.0.1:11434/v1#qwen3-vl", is asked for what sentences mean that no rule reads; the
-    caption and the edits that it answers with stand in the result's recipe.
+    The arguments are those of `Editor` (model, device, dtype), `Editor.invert` and `Inversion.steps`; the model stays
+    loaded. `anyway`: also a picture or words that the model, of a small world, does not know. Raises ValueError as they
+    do. `assistant`, such as "http://127.0.0.1:11434/v1#qwen3-vl", is asked for what sentences mean that no rule reads;
+    the caption and the edits that it answers with stand in the result's recipe.
     """
     if assistant is not None:
         edits, source = assistants.read(edits, source or "", assistant, picture)[:2]

@@ -51,7 +51,9 @@ app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": [
 FolderOption = Annotated[
     Path, typer.Option("--out", help="Where results are kept; a run that was stopped goes on from there.")
 ]
-MethodsOption = Annotated[str | None, typer.Option("--methods", help="Some only, such as ours,sdedit. [default: all]")]
+MethodsOption = Annotated[
+    str | None, typer.Option("--methods", help="Some only, such as ours,sdedit. \\[default: all]")
+]
 InputOption = Annotated[
     str,
     typer.Option(
@@ -63,10 +65,10 @@ InputOption = Annotated[
 SplitOption = Annotated[
     Split, typer.Option("--split", help="The cases that may be looked at, or an exam that is drawn from a seed.")
 ]
-SeedOfExamOption = Annotated[int | None, typer.Option("--seed", help="Of the exam. [default: a new one]", min=0)]
-CountOption = Annotated[int | None, typer.Option("--count", help="The first so many cases. [default: all]")]
+SeedOfExamOption = Annotated[int | None, typer.Option("--seed", help="Of the exam. \\[default: a new one]", min=0)]
+CountOption = Annotated[int | None, typer.Option("--count", help="The first so many cases. \\[default: all]")]
 ScenesModelOption = Annotated[
-    str | None, typer.Option("--model", help="A model that knows the scenes. [default: the bundled one]")
+    str | None, typer.Option("--model", help="A model that knows the scenes. \\[default: the bundled one]")
 ]
 
 
@@ -196,7 +198,7 @@ def report_command(
         Path | None, typer.Option("--beside", help="Results of another model, for a table of both, case by case.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where the report goes. [default: where the results are]")
+        Path | None, typer.Option("--out", help="Where the report goes. \\[default: where the results are]")
     ] = None,
 ) -> None:
     """Write report.md, report.html and rows.jsonl.gz: tables, curves, best and worst cases, and what they are made of.

@@ -536,7 +536,7 @@ def _html(abouts: Sequence[Row], parts: Sequence[Table | Figure]) -> str:
     body = ["<h1>Benchmark on scenes</h1>"]
     for about in abouts:
         body.append(f"<p>{html.escape(' '.join(_heading(about)))}</p>")
-        body.append(f"<pre>{html.escape(chr(10).join(about['commands']))}</pre>")
+        body.append(f"<pre tabindex=0>{html.escape(chr(10).join(about['commands']))}</pre>")
     body.append(f"<p>{html.escape(AGAIN)}</p>")
     for part in parts:
         body.append(f"<h2>{html.escape(part.title)}</h2><p>{html.escape(part.note)}</p>")
@@ -548,7 +548,7 @@ def _html(abouts: Sequence[Row], parts: Sequence[Table | Figure]) -> str:
             lines = "".join(
                 "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in part.rows
             )
-            body.append(f'<div class="wide"><table><tr>{head}</tr>{lines}</table></div>')
+            body.append(f'<div class="wide" tabindex=0><table><tr>{head}</tr>{lines}</table></div>')
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>ledits bench scenes</title>{STYLE}{''.join(body)}\n"
     )
@@ -559,12 +559,14 @@ AGAIN = (
     "`ledits bench report rows.jsonl.gz --out again` makes them again."
 )
 STYLE = """<meta name=viewport content="width=device-width"><style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2em auto; padding: 0 1em; color: #222 }
-p { max-width: 60em }
+:root { color-scheme: light dark }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2em auto; padding: 0 1em;
+  background: light-dark(#fff, #181818); color: light-dark(#222, #ddd) }
+p { max-width: 60em; overflow-wrap: anywhere }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-size: 13px }
-td, th { border-bottom: 1px solid #ddd; padding: 3px 8px; text-align: left; vertical-align: top }
+td, th { border-bottom: 1px solid light-dark(#ddd, #444); padding: 3px 8px; text-align: left; vertical-align: top }
 td + td { font-variant-numeric: tabular-nums }
 img { max-width: 100%; image-rendering: pixelated }
-pre { background: #f4f4f4; padding: 0.6em; overflow-x: auto }
+pre { background: light-dark(#f4f4f4, #262626); padding: 0.6em; overflow-x: auto }
 </style>"""

@@ -33,16 +33,27 @@ GRAMMAR = (
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit as asked for; None leaves the value to the model's defaults."""
+    """One edit as asked for; None leaves a value to the model's defaults. As text it is what `ledits edit` takes.
+
+    Args:
+        kind: "add", "remove", "swap", or "become", which makes `new` the whole caption.
+        old: what goes, for "remove" and "swap".
+        new: what comes, for "add" and "swap"; all that is there after "become".
+        scale: how strong the edit is, s_e of the paper's Eq. 12; 0 changes nothing, 5 to 15 are usual.
+        threshold: the share of the picture that stays untouched, in (0, 1); lambda of the paper's Eq. 12.
+        warmup: the first step in which it acts.
+        cooldown: the first step in which it acts no more.
+        box: where it may act: left, top, width, height in pixels of the picture.
+    """
 
     kind: Kind
-    old: str = ""  # what goes, for "remove" and "swap"
-    new: str = ""  # what comes, for "add" and "swap"; all that is there after "become"
+    old: str = ""
+    new: str = ""
     scale: float | None = None
     threshold: float | None = None
     warmup: int | None = None
     cooldown: int | None = None
-    box: Box | None = None  # where it may act: left, top, width, height in pixels of the picture
+    box: Box | None = None
 
     @property
     def name(self) -> str:
@@ -140,7 +151,10 @@ def _box(text: str, value: str | None) -> Box | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that, with the same picture, makes the same result: it is written into the file."""
+    """Everything that, with the same picture, makes the same result: it is written into the result's file.
+
+    `Editor.repeat` makes the result again, and `Recipe.from_json` reads what `to_json` writes.
+    """
 
     edits: tuple[str, ...]
     regions: tuple[str | None, ...]  # of each edit, a mask at the picture's size as base64 of a PNG; None: everywhere
@@ -158,6 +172,7 @@ class Recipe:
     format: int = FORMAT
 
     def to_json(self) -> dict[str, object]:
+        """What JSON can hold of it."""
         said: dict[str, object] = {**asdict(self), "edits": list(self.edits), "regions": list(self.regions)}
         # Recipes from before there were these lack them.
         for name, value in (("levels", self.levels), ("additions", self.additions), ("targets", self.targets)):

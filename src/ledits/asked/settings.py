@@ -28,16 +28,29 @@ class InvertOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that the inversion of a picture depends on, apart from the model and the picture."""
+    """Everything that the inversion of a picture depends on, apart from the model and the picture.
 
-    steps: int  # noise levels
-    skip: float  # share of the noisiest levels left out, 0 to below 1
-    seed: int = 0  # of the noise
-    source: str = ""  # caption of the picture
-    source_scale: float = 0.0  # of classifier-free guidance by the source; 0: none
-    negative: str = ""  # negative prompt
-    area: int | None = None  # work at no more than this many pixels; None: the picture's own size
-    use_lora: str = ""  # which of the loaded LoRAs, "" being all, as they were loaded
+    Args:
+        steps: how many noise levels are inverted and replayed, from 1; 20 to 50 are usual.
+        skip: the share of the noisiest levels that is left out, from 0 to below 1. More keeps more of the picture.
+        seed: of the noise, a whole number of 64 bits.
+        source: the picture's caption. With it, and no `source_scale`, edits rewrite the caption.
+        source_scale: classifier-free guidance by the source, from 0 (none), as in diffusers; 3.5 is usual there.
+        negative: a negative prompt; it takes the empty prompt's place, by words.
+        area: how many pixels are worked at, at most; None takes the picture's own size.
+        use_lora: which of the loaded LoRAs, such as "detail:0.5, style" or "none"; "" takes all as they were loaded.
+
+    Raises ValueError for a value out of its range, and for two that exclude each other.
+    """
+
+    steps: int
+    skip: float
+    seed: int = 0
+    source: str = ""
+    source_scale: float = 0.0
+    negative: str = ""
+    area: int | None = None
+    use_lora: str = ""
 
     @property
     def mode(self) -> Mode:
@@ -70,7 +83,10 @@ class Settings:
 
     @classmethod
     def resolve(cls, defaults: Defaults, own_area: int, asked: InvertOptions) -> "Settings":
-        """What was asked for, and the model's defaults for the rest."""
+        """What was asked for, and the model's defaults for the rest; `own_area`: the pixels that it was trained at.
+
+        Raises ValueError for a value out of its range.
+        """
         if asked.size is not None and asked.size < 8:
             raise ValueError(f"size {asked.size}: at least 8 pixels are needed, 512 is usual")
         if (asked.source or "").strip().lower() == "auto":

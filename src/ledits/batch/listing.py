@@ -48,20 +48,24 @@ def is_picture(name: str) -> bool:
 
 def _in_folder(top: str, home: str) -> Iterator[Listed]:
     """Pictures of a folder, then those of its folders, in the order of their names."""
-    left = [(top, _within(top, home))]  # folders, and whether each is a place of outputs or lies in one
+    real = os.path.realpath(top)
+    # Folders, their real paths, and whether each is a place of outputs or lies in one. Below the first no link is
+    # followed: a real path is its folder's and a name, where asking for it would cost a look at each folder above.
+    left = [(top, real, _within(real, home))]
     while left:
-        folder, results = left.pop()
+        folder, real, results = left.pop()
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             yield Listed(folder, f"the folder can't be read: {error.strerror}")
             continue
-        below = list[tuple[str, bool]]()
+        below = list[tuple[str, str, bool]]()
         for entry in entries:
             if _is_folder(entry):
                 if not entry.name.startswith(".") and not entry.is_symlink():
-                    below.append((entry.path, results or _has_mark(entry.path) or _within(entry.path, home)))
+                    inside = os.path.join(real, entry.name)
+                    below.append((entry.path, inside, results or _has_mark(entry.path) or _within(inside, home)))
             elif is_picture(entry.name) and not (results and finished_id(entry.name)) and not _is_special(entry):
                 yield Listed(entry.path)
         left += reversed(below)
@@ -96,8 +100,7 @@ def _under(given: str, output: str, urls: Iterator[str]) -> Iterator[Listed]:
             yield Listed(name)
 
 
-def _within(folder: str, home: str) -> bool:
-    real = os.path.realpath(folder)
+def _within(real: str, home: str) -> bool:
     return bool(home) and (real == home or real.startswith(home.rstrip(os.sep) + os.sep))
 
 

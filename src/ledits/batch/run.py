@@ -281,7 +281,7 @@ def _planning(options: Options, model: Model, digests: Digests, finished: Finish
 def _written(options: Options, where: Folder | Any, planning: Planning) -> tuple[Sheet, list[str]]:
     """The table and the page, from what lies in the place now: another run may have added to it."""
     finished = Finished.found(where)
-    sheet = Sheet({name.rsplit("/", 1)[-1].split(".")[0] for name in where.names(PREVIEWS)})
+    sheet = Sheet({Path(name).stem: name for name in where.names(PREVIEWS)})
     which, count = options.shard
     name = "results" if count == 1 else f"results-{which}-of-{count}"
     with tempfile.TemporaryDirectory(prefix="ledits-") as scratch:

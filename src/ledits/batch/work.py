@@ -111,7 +111,7 @@ class Worker:
                 row["targets"] = edited.targets
                 row["recipe"] = edited.recipe.to_json()
                 if previews:
-                    self._put(f"{PREVIEWS}/{job.id}.jpg", preview(shown.rgb, edited), again=True)
+                    self._put(f"{PREVIEWS}/{job.id}.webp", preview(shown.rgb, edited), again=True)
                 _insist(lambda row=row: self._done.append(row))
                 self._put(job.output, content)
             except Exception as error:
@@ -201,15 +201,17 @@ def encoded(job: Job, edited: "Edited") -> bytes:
 
 
 def preview(rgb: "np.ndarray[Any, np.dtype[np.uint8]]", edited: "Edited") -> bytes:
-    """Before, after and where the edits acted, side by side, as a small JPEG."""
+    """Before, after and where the edits acted, side by side, as a small WebP: what lies between them is transparent, so
+    that the page's own colour shows there, in light and in dark.
+    """
     height, width, _ = rgb.shape
     scale = min(1.0, _PREVIEW / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    sheet = Image.new("RGB", (3 * size[0] + 8, size[1]), "white")
+    sheet = Image.new("RGBA", (3 * size[0] + 8, size[1]))
     for k, shown in enumerate((rgb, edited.rgb, np.asarray(edited.overlay))):
         sheet.paste(Image.fromarray(shown).resize(size, Image.Resampling.LANCZOS), (k * (size[0] + 4), 0))
     buffer = io.BytesIO()
-    sheet.save(buffer, "JPEG", quality=85)
+    sheet.save(buffer, "WEBP", quality=85)
     return buffer.getvalue()
 
 

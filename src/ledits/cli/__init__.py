@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import gc
 import json
 import os
 import re
@@ -70,7 +71,18 @@ def _own(name: str) -> Any:
     function = getattr(import_module(f"ledits.cli.{name}"), f"{name}_command")
     alone = typer.Typer(add_completion=False, context_settings=_HELP)
     alone.command(name, cls=getattr(function, "command_class", None))(function)
-    return typer.main.get_command(alone)
+    return plain(typer.main.get_command(alone))
+
+
+def plain(command: Any) -> Any:
+    """The command with a help page that says what to type: after a switch, which typer calls <bool>, nothing."""
+    context = typer.Context(command, **command.context_settings)
+    switches = [each for each in command.params if getattr(each, "is_flag", False)]
+    for each in [*switches, *filter(None, [command.get_help_option(context)])]:
+        each.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        plain(inner)
+    return command
 
 
 @cache
@@ -80,7 +92,7 @@ def _others() -> dict[str, Any]:
 
     def loader(entry: Any) -> Any:
         def load() -> Any:
-            command = typer.main.get_command(entry.load())
+            command = plain(typer.main.get_command(entry.load()))
             command.name = entry.name
             return command
 
@@ -117,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     warnings.showwarning = _warn
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
-        code = typer.main.get_command(app).main(words, prog_name="ledits", standalone_mode=False)
+        code = plain(typer.main.get_command(app)).main(words, prog_name="ledits", standalone_mode=False)
     except _USAGE as error:
         # Where nothing was asked for, the help is the message.
         text = _plain(str(error.format_message()))
@@ -144,6 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
     finally:
         signal.signal(signal.SIGTERM, previous)
+    if arguments is None:
+        # Python's last collection would go through all that torch has made: a second of an idle core, ten beside other
+        # load, and a server that was asked to end would be killed over it.
+        gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 

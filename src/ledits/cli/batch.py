@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ledits.batch.manifest import Source
     from ledits.batch.run import Counts, Estimate, Options, Summary
 
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _LINE = 30.0  # seconds between lines of progress where there is no terminal
 _ADDRESS = re.compile(r"auto$|local$|ray://|[\w.\-]+:\d+$|\[[0-9a-f:]+\]:\d+$")
 
@@ -59,24 +60,32 @@ def batch_command(
     output: Annotated[str, typer.Option("-o", "--output", help="A folder, or s3://bucket/prefix (also gs://, az://).")],
     edit: Annotated[
         list[str] | None,
-        typer.Option("--edit", metavar="EDIT", help="For rows without edits of their own; give it once for each."),
+        typer.Option("--edit", metavar="EDIT", help="An edit for rows that have none of their own; may be repeated."),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", help="Of outputs, with {folder} {stem} {row} {id}. \\[default: {folder}/{stem}-{id}.png]"
+            "--name",
+            help="How outputs are named, with {folder} {stem} {row} {id}. \\[default: {folder}/{stem}-{id}.png]",
         ),
     ] = None,
     root: Annotated[
         str | None,
-        typer.Option("--root", help="Where the manifest's pictures lie. \\[default: the manifest's folder]"),
+        typer.Option("--root", help="The folder of the manifest's pictures. \\[default: the manifest's folder]"),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="\\[default: one a GPU, or as many as cores and memory bear]"),
+        typer.Option(
+            "--workers",
+            min=1,
+            help="How many processes work. \\[default: one for each GPU, or what cores and memory bear]",
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Of each worker. \\[default: the cores, shared out]")
+        int | None,
+        typer.Option(
+            "--threads", min=1, help="Threads of each worker. \\[default: the cores, divided among the workers]"
+        ),
     ] = None,
     ray: Annotated[
         str | None,
@@ -90,17 +99,21 @@ def batch_command(
     ] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Do no more than this many jobs.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count, try a sample, and say what it would cost.")
+        bool, typer.Option("--dry-run", help="Count the rows, try three of them, and say what the rest will cost.")
     ] = False,
     model: ModelOption = None,
     mask: Annotated[
-        MaskRule | None, typer.Option("--mask", help="How edits by words are kept in place, as in `ledits edit`.")
+        MaskRule | None,
+        typer.Option("--mask", help="Without a caption: how an edit is kept in place, as in `ledits edit`."),
     ] = None,
     composite: Annotated[
-        bool, typer.Option("--composite", help="Keep the picture's own pixels away from the edits.")
+        bool, typer.Option("--composite", help="Keep the picture's own pixels outside of the edits.")
     ] = False,
     thrifty: Annotated[
-        bool, typer.Option("--thrifty", help="With --source: ask less of the network in later steps.")
+        bool,
+        typer.Option(
+            "--thrifty", help="With --source: leave the caption out of later steps. Faster, and not quite the same."
+        ),
     ] = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
@@ -155,6 +168,10 @@ def _source(inputs: list[str], root: str | None, edits: tuple[str, ...], ask: An
     from ledits.batch import places
     from ledits.batch.manifest import KINDS, Source
 
+    if workbooks := [given for given in inputs if given.lower().endswith(_WORKBOOKS)]:
+        raise ValueError(
+            f"{workbooks[0]} is a spreadsheet's own file: save it as CSV, in Excel 'CSV UTF-8', and pass that"
+        )
     manifests = [given for given in inputs if given.lower().endswith(KINDS)]
     if not manifests:
         if root is not None:
@@ -217,7 +234,7 @@ def _rate(counts: "Counts") -> str:
     worked, seconds = counts.done + counts.failed, time.monotonic() - counts.began
     rate = worked / seconds if seconds else 0.0
     left = f", {_duration((counts.total - counts.settled) / rate)} left" if rate else ""
-    text = f"{rate:.2f} rows/s{left}, {counts.workers} workers"
+    text = f"{rate:.2f} rows/s{left}, {counts.workers} worker{'s' * (counts.workers != 1)}"
     return text + (f", {counts.failed} failed" if counts.failed else "")
 
 

@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from ledits.editor import Editor
 
 Output = Annotated[
-    Path, typer.Option("-o", "--output", rich_help_panel=FILES, help="The page with all of it, an .html file.")
+    Path, typer.Option("-o", "--output", rich_help_panel=FILES, help="Where the report goes, an .html file.")
 ]
 Prompt = Annotated[
-    str | None, typer.Option("--prompt", rich_help_panel=PICTURE, help="What it draws. \\[default: a small scene]")
+    str | None,
+    typer.Option("--prompt", rich_help_panel=PICTURE, help="What the model draws. \\[default: a small scene]"),
 ]
 EditOption = Annotated[
     str | None,
-    typer.Option("--edit", rich_help_panel=PICTURE, help="What is changed in what it drew, such as 'fox->owl'."),
+    typer.Option("--edit", rich_help_panel=PICTURE, help="An edit of what it drew, such as 'fox->owl'."),
 ]
 Size = Annotated[
     int | None,

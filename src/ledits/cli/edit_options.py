@@ -11,7 +11,9 @@ from ledits.cli.options import FILES, INVERSION, PICTURE
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="PICTURE... EDIT...", show_default=False, help="Pictures, - for standard input; then edits."
+        metavar="PICTURE... EDIT...",
+        show_default=False,
+        help="The pictures (- reads standard input), and after them the edits.",
     ),
 ]
 Output = Annotated[
@@ -53,7 +55,7 @@ Where = Annotated[
     str | None,
     typer.Option(
         "--where", rich_help_panel=PICTURE,
-        help="Where edits may act, in words, such as 'the left cat'; found by Florence-2.",
+        help="Where edits may act, in words, such as 'the left cat'. Needs Florence-2.",
     ),
 ]  # fmt: skip
 AssistantOption = Annotated[

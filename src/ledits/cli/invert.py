@@ -33,7 +33,8 @@ from ledits.files import atomic
 from ledits.picture import header, image
 
 Output = Annotated[
-    Path, typer.Option("-o", "--output", rich_help_panel=FILES, help="Where to keep it, a .safetensors file.")
+    Path,
+    typer.Option("-o", "--output", rich_help_panel=FILES, help="Where to keep the inversion, a .safetensors file."),
 ]
 Check = Annotated[
     bool,

@@ -11,7 +11,7 @@ SourceOption = Annotated[
     typer.Option(
         "--source",
         rich_help_panel=PICTURE,
-        help="Caption of the picture; edits apply where two captions differ. auto: Florence-2 writes it.",
+        help="Caption of the picture: edits get far better with it. auto lets Florence-2 write it.",
     ),
 ]
 StepsOption = Annotated[
@@ -19,7 +19,7 @@ StepsOption = Annotated[
     typer.Option(
         "--steps",
         rich_help_panel=INVERSION,
-        help="Noise levels to invert and replay. \\[default: the model's; 25 for scenes]",
+        help="How many noise levels are inverted and replayed. \\[default: the model's; 25 for scenes]",
     ),
 ]
 SkipOption = Annotated[
@@ -27,7 +27,7 @@ SkipOption = Annotated[
     typer.Option(
         "--skip",
         rich_help_panel=INVERSION,
-        help="Share of the noisiest levels left out, from 0 to below 1: more keeps more of the picture. "
+        help="Share of the noisiest levels to leave out, from 0 to below 1. More keeps more of the picture. "
         "\\[default: the model's]",
     ),
 ]
@@ -44,7 +44,8 @@ SizeOption = Annotated[
     typer.Option(
         "--size",
         rich_help_panel=INVERSION,
-        help="Work at no more than SIZE x SIZE pixels in area. \\[default: what the model was trained at]",
+        help="Work at up to SIZE x SIZE pixels. The result has the picture's own size. "
+        "\\[default: what the model was trained at]",
     ),
 ]
 SourceScaleOption = Annotated[
@@ -52,7 +53,7 @@ SourceScaleOption = Annotated[
     typer.Option(
         "--source-scale",
         rich_help_panel=INVERSION,
-        help="Guide inversion and replay by the source caption, as in diffusers; 3.5 is usual. \\[default: 0, not]",
+        help="How strongly the caption guides inversion and replay, as in diffusers; 3.5 is usual. \\[default: 0]",
     ),
 ]
 NegativeOption = Annotated[

@@ -22,7 +22,10 @@ def mcp_command(
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", help="A model to load, or NAME=MODEL to name it; may be repeated. [default: scenes]"),
+        typer.Option(
+            "--model", metavar="MODEL|NAME=MODEL",
+            help="A model to load, and its name if you want another; may be repeated. \\[default: scenes]",
+        ),
     ] = None,
     device: DeviceOption = None, dtype: DtypeOption = None, *, more: More,
 ) -> None:  # fmt: skip

@@ -24,6 +24,7 @@ class More:
         list[str] | None,
         typer.Option(
             "--text-encoder",
+            metavar="FILE",
             rich_help_panel=MODEL,
             help="File of a text encoder, in place of its own; may be repeated.",
         ),
@@ -34,7 +35,9 @@ class More:
     ] = None
     tiny_vae: Annotated[
         str | None,
-        typer.Option("--tiny-vae", rich_help_panel=MODEL, help="File or folder of a small one (TAESD), for previews."),
+        typer.Option(
+            "--tiny-vae", rich_help_panel=MODEL, help="File or folder of a small autoencoder (TAESD), for previews."
+        ),
     ] = None
     lora: Annotated[
         list[str] | None,
@@ -52,7 +55,9 @@ class More:
     ] = None  # fmt: skip
     variant: Annotated[
         str | None,
-        typer.Option("--variant", rich_help_panel=MODEL, help="Which of several kinds of weights, such as fp16."),
+        typer.Option(
+            "--variant", rich_help_panel=MODEL, help="The kind of weights, where there are several, such as fp16."
+        ),
     ] = None
     offload: Annotated[
         str | None,
@@ -64,7 +69,7 @@ class More:
     ] = None  # fmt: skip
     quantize: Annotated[
         str | None,
-        typer.Option("--quantize", rich_help_panel=MODEL, help="Weights in fewer bits: int8, fp8 or nf4."),
+        typer.Option("--quantize", rich_help_panel=MODEL, help="Keep the weights in fewer bits: int8, fp8 or nf4."),
     ] = None
 
     def loading(self, model: str | None, device: str | None, dtype: str | None) -> Loading:

@@ -22,45 +22,55 @@ def serve_command(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", help="A model to load, or NAME=MODEL to name it; may be given again. [default: scenes]"
+            "--model", metavar="MODEL|NAME=MODEL",
+            help="A model to load, and its name if you want another; may be repeated. \\[default: scenes]",
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; others need LEDITS_API_KEY.")
+        str, typer.Option("--host", help="Address to listen on. Any other than the default needs LEDITS_API_KEY.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     alias: Annotated[
         list[str] | None,
         typer.Option(
-            "--alias", help="NAME=MODEL: another name that clients may ask a model by; '*=MODEL' for any other name."
+            "--alias", metavar="NAME=MODEL",
+            help="Another name by which clients may ask for a model; '*=MODEL' takes any other name. May be repeated.",
         ),
     ] = None,
     assistant: AssistantOption = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a size of another shape than the picture's; else it is fitted.")
+        bool,
+        typer.Option("--strict", help="Refuse a size whose shape is not the picture's. Without it the size is fitted."),
     ] = False,
     allow_origin: Annotated[
-        list[str] | None, typer.Option("--allow-origin", help="A site whose pages may call, such as https://a.example.")
+        list[str] | None,
+        typer.Option(
+            "--allow-origin", metavar="URL",
+            help="A site whose pages may call the server, such as https://a.example; may be repeated.",
+        ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option("--allow-host", help="A name that this server is called by.")
+        list[str] | None,
+        typer.Option(
+            "--allow-host", metavar="NAME", help="A name by which clients call this server; may be repeated."
+        ),
     ] = None,
     store: Annotated[
-        Path | None, typer.Option("--store", help="Folder of kept inversions. [default: in the user's cache]")
+        Path | None, typer.Option("--store", help="Folder for kept inversions. \\[default: in your cache]")
     ] = None,
-    store_size: Annotated[int, typer.Option("--store-size", min=1, help="MiB that it may hold.")] = 2048,
-    queue: Annotated[int, typer.Option("--queue", min=1, help="Edits that may wait.")] = 32,
+    store_size: Annotated[int, typer.Option("--store-size", min=1, help="MiB that this folder may hold.")] = 2048,
+    queue: Annotated[int, typer.Option("--queue", min=1, help="How many edits may wait.")] = 32,
     key_queue: Annotated[
-        int, typer.Option("--key-queue", min=1, help="Edits of one key that may wait or run.")
+        int, typer.Option("--key-queue", min=1, help="How many edits of one key may wait or run.")
     ] = 16,
-    upload: Annotated[int, typer.Option("--upload", min=1, help="MiB that one request may send.")] = 50,
-    pixels: Annotated[int, typer.Option("--pixels", min=64, help="Pixels that one picture may have.")] = 40_000_000,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Seconds that one edit may take.")] = 300.0,
+    upload: Annotated[int, typer.Option("--upload", min=1, help="Size in MiB of one request.")] = 50,
+    pixels: Annotated[int, typer.Option("--pixels", min=64, help="How many pixels one picture may have.")] = 40_000_000,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="How many seconds one edit may take.")] = 300.0,
     tools: Annotated[
         list[Path] | None,
         typer.Option(
             "--mcp", metavar="FOLDER",
-            help="Offer the tools of `ledits mcp` at /mcp, for pictures below this folder; may be given again.",
+            help="Offer the tools of `ledits mcp` at /mcp, for pictures in this folder; may be repeated.",
         ),
     ] = None,
     device: DeviceOption = None,
@@ -70,7 +80,7 @@ def serve_command(
 ) -> None:  # fmt: skip
     """Serve edits over HTTP, for OpenAI's clients and any other: ledits serve --port 8000
 
-    Keys that callers must send are read from LEDITS_API_KEY, with commas between several.
+    Set LEDITS_API_KEY to the key that clients must send; put commas between several keys.
     """
     from ledits.server.settings import MIB, Limits, Settings, folder
 

@@ -17,18 +17,24 @@ from ledits.cli.serve import check_all, loaded, named
 
 @grouped
 def studio_command(
-    picture: Annotated[Path | None, typer.Argument(help="A picture to begin with.", show_default=False)] = None,
-    source: Annotated[str, typer.Option("--source", help="What the picture shows; the page can change it.")] = "",
+    picture: Annotated[
+        Path | None, typer.Argument(metavar="PICTURE", help="A picture to begin with.", show_default=False)
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--source", help="Caption of the picture. You can change it in the page.")
+    ] = "",
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", help="A model to load, or NAME=MODEL to name it; may be given again. [default: scenes]"
+            "--model",
+            metavar="MODEL|NAME=MODEL",
+            help="A model to load, and its name if you want another; may be repeated. \\[default: scenes]",
         ),
     ] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 7860,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the page; 0 takes a free one.")] = 7860,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")] = True,
     store: Annotated[
-        Path | None, typer.Option("--store", help="Folder of kept inversions. [default: in the user's cache]")
+        Path | None, typer.Option("--store", help="Folder for kept inversions. \\[default: in your cache]")
     ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,

@@ -10,10 +10,13 @@ from PIL import Image
 from ledits.doctor.checks import Report
 
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    ":root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "background:light-dark(#fff,#181818);color:light-dark(#222,#ddd)}"
+    "h1,td:last-child{overflow-wrap:anywhere}"
     "table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.3rem 1rem .3rem 0}"
     "figure{display:inline-block;margin:0 1rem 1rem 0}figcaption{font-size:.9rem}img{max-width:16rem;min-width:10rem}"
-    ".wrong{color:#b00020;font-weight:700}.ok{color:#00602b}code{font-size:.85rem}"
+    ".wrong{color:light-dark(#b00020,#ff8a80);font-weight:700}.ok{color:light-dark(#00602b,#7bd88f)}code{font-size:.85rem}"
 )
 _SIDE = 512  # of a picture on the page
 

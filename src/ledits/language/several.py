@@ -285,7 +285,7 @@ def _filled(given: Sequence[Word], items: Sequence[Span], thing: Sequence[Word],
 def _without(
     given: Sequence[Word], items: Sequence[Span], emptied: str | None, rest: Sequence[Reading] = ()
 ) -> str | None:  # fmt: skip
-    """The source after the edits of `rest` and without what it lists, the empty prompt where that is all that it says;
+    """The source after the edits of `rest` and without what it lists, a background alone where it says no more;
     None where no rule is certain of it.
     """
     first, end = items[0], items[-1].end
@@ -296,6 +296,6 @@ def _without(
     try:
         return removed(left, words.join(name), emptied) if left is not None else None
     except Nothing:
-        return (emptied or "{}").format("background")
+        return (emptied or "{}").format(words.BACKDROP)
     except Unsure:
         return None

@@ -60,7 +60,8 @@ _SHOWS = frozenset({
 })  # fmt: skip
 ALONE = frozenset({"only", "just", "simply"})
 # What a caption may call all that is behind things.
-BACKDROPS = frozenset({"background", "backdrop"})
+BACKDROP = "background"
+BACKDROPS = frozenset({BACKDROP, "backdrop"})
 # Where its owner has a thing: "with a hat on its head". Possessives stand before much else, such as "on his horse".
 BODY = frozenset({
     "head", "heads", "hair", "face", "nose", "eyes", "ears", "ear", "mouth", "beak", "neck", "shoulder", "shoulders",

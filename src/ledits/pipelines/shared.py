@@ -43,15 +43,19 @@ class LEditsPP(DiffusionPipeline):
     # As diffusers' pipelines had them up to 0.41: for an autoencoder that is a pipeline's own part.
 
     def enable_vae_tiling(self) -> None:
+        """Let the autoencoder work in tiles, which takes less memory for large pictures; as in diffusers."""
         self.vae.enable_tiling()
 
     def disable_vae_tiling(self) -> None:
+        """Let the autoencoder work on whole pictures again."""
         self.vae.disable_tiling()
 
     def enable_vae_slicing(self) -> None:
+        """Let the autoencoder take one picture of a batch at a time, which takes less memory; as in diffusers."""
         self.vae.enable_slicing()
 
     def disable_vae_slicing(self) -> None:
+        """Let the autoencoder take a whole batch at once again."""
         self.vae.disable_slicing()
 
     def _backbone(self, conditioning: Conditioning) -> NetworkBackbone:
@@ -71,17 +75,22 @@ class LEditsPP(DiffusionPipeline):
 
     @property
     def inversion(self) -> LEditsPPInversionPipelineOutput:
-        """The last inversion. Deprecated, as `zs` and `init_latents` are: keep what `invert` returns."""
+        """The last inversion. Deprecated, as `zs` and `init_latents` are: keep what `invert` returns.
+
+        Raises ValueError before the first one.
+        """
         if self._last is None:
             raise ValueError("no picture was inverted yet: call invert(image=...) first, or pass inversion=...")
         return self._last
 
     @property
     def zs(self) -> Tensor:
+        """Those of the last inversion, (T b c h w): the noise maps z of the paper's Eq. 7. ValueError before it."""
         return self.inversion.zs
 
     @property
     def init_latents(self) -> Tensor:
+        """Those of the last inversion, (b c h w): its noisiest level. ValueError before it."""
         return self.inversion.init_latents
 
     def _invert(

@@ -168,6 +168,8 @@ class LEditsPPPipelineStableDiffusionXL(LEditsPPUNet, StableDiffusionXLLoraLoade
             target_size: (height, width) that the network is told; the same.
             generator: has no effect, for an edit draws nothing: the noise is the inversion's.
             editing_prompt_embeddings: (k tokens d) in place of texts; attention masks need editing_prompt_token_counts.
+
+        Raises ValueError as that one does.
         """
         if denoising_end is not None and not 0 < denoising_end <= 1:
             raise ValueError(

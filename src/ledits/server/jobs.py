@@ -145,10 +145,12 @@ class Jobs:
         return job
 
     def hurry(self) -> None:
-        """Stop what is in hand at its next step; call `drain` first."""
-        self._hurried = True
+        """Stop what is in hand at its next step, and say so now: that step may outlast the server. First, `drain`."""
+        first, self._hurried = not self._hurried, True
         for job in list(self._known.values()):
             job.stopped.set()
+            if first:
+                job.tell(self._refused())
 
     def drain(self) -> None:
         """Take no more work, send away what waits, and finish what is in hand."""

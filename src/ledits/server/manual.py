@@ -7,10 +7,12 @@ from typing import Any
 # A file of its own, because the content security policy takes no other style.
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; background: light-dark(#fff, #181818);
+  color: light-dark(#222, #ddd); overflow-wrap: anywhere }
 h2 { margin-top: 2.5rem } h3 { font-family: ui-monospace, monospace; font-size: 1rem; margin: 2rem 0 .25rem }
 table { border-collapse: collapse; width: 100% } td, th { text-align: left; vertical-align: top; padding: .2rem .8rem }
-tr { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent) } code { white-space: nowrap }
+tr { border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent) }
+a { color: light-dark(#1a56db, #8ab4f8) } td:first-child { min-width: 6rem } td:nth-child(2) { min-width: 5rem }
 """
 
 

@@ -105,8 +105,8 @@ function build(key) {
   const fresh = words("new", t("what_comes"));
   const arrow = el("span", { class: "arrow", "aria-hidden": "true" }, "→");
   const all = el("span", { class: "whole" }, t("becomes"));
-  const target = el("input", {
-    class: "target", "aria-label": t("target"), title: t("target"), spellcheck: "false", autocomplete: "off", maxlength: "300",
+  const target = el("textarea", {  // it is as high as the caption is long
+    class: "target", rows: "1", "aria-label": t("target"), title: t("target"), spellcheck: "false", autocomplete: "off", maxlength: "300",
     // A caption of one's own is an edit of the whole caption; its region stays.
     onchange: () => target.value.trim() && set({ kind: "become", old: "", new: target.value.trim() }),
     onkeydown: (event) => event.key === "Enter" && event.target.blur(),
