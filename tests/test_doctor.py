@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from functools import cache, partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -329,11 +330,15 @@ def test_random_weights_are_said_to_be_nothing_that_can_be_told(tmp_path, capsys
         main([*command, "--size", "5"])
     assert "size 5: from 32 to 64 pixels are accepted" in capsys.readouterr().out
     monkeypatch.setattr(checks.captions, "ask", None)
+    # Weights in a file that is mapped are in the process's pages, and nobody's memory.
+    held = SimpleNamespace(rss=10 * 2**30, shared=6 * 2**30)
+    monkeypatch.setattr(checks.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: held))
     with pytest.raises(SystemExit):
         main([*command, "--size", "50"])
     said = json.loads(capsys.readouterr().out)
     (time,) = [check for check in said["checks"] if check["name"] == "time and memory"]
     assert time["figures"]["side"] == 48
+    assert time["figures"]["GiB"] == 4
     verdicts = {check["name"]: check["verdict"] for check in said["checks"]}
     assert verdicts["what it predicts"] == verdicts["what it reads"] == "can't tell"
     assert verdicts["reconstruction"] == "ok"

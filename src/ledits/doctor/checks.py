@@ -86,7 +86,8 @@ def examine(
         for check in _checks(editor, known, words, edit, side, report):
             report.checks.append(check)
     seconds = time.perf_counter() - began
-    memory = psutil.Process().memory_info().rss / 2**30
+    held = psutil.Process().memory_info()
+    memory = (held.rss - getattr(held, "shared", 0)) / 2**30  # without the pages of files, which the system can take
     report.checks.append(
         Check(
             "time and memory", "ok", f"all of this took {seconds:.0f} s at {side} x {side} pixels; the process holds "
