@@ -216,7 +216,7 @@ def test_a_network_that_was_trained_to_zero_snr_is_told_from_one_that_was_not(sa
         return form.args, form.kwargs
 
     backbone.net.register_forward_pre_hook(hear, with_kwargs=True)
-    check = claims(backbone)["what it predicts"]
+    check = claim(backbone, "what it predicts")
     assert check.verdict == ("ok" if said else "wrong"), check
     assert said or "zero_snr true" in check.says
 
