@@ -140,6 +140,10 @@ def test_the_source_can_be_dropped_late_of_several_edits_too(random_model):
           ("a cat and a fox on a beach", "a cat on a beach", "a cat on a bed")]),
         ("we see a cat, a fox and a hat in a row", ["we see a cat and a hat in a row"],
          [("an empty background", "an empty background", "we see a cat, a fox and a hat in a row")]),
+        ("a car in front of a house", ["a house"], [("a house", "a house", "a car in front of a house")]),
+        # A verb that agrees with what is left is no edit of its own.
+        ("a cat and a dog are sleeping on a bed", ["a cat is sleeping on a bed"],
+         [("an empty bed", "an empty bed", "a cat and a dog are sleeping on a bed")]),
         # ... and what hangs together otherwise by whole captions.
         ("a man riding a horse", ["a robot riding a horse", "a man riding a zebra"],
          [("a robot riding a horse", "a robot riding a zebra", "a man riding a zebra"),

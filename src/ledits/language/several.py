@@ -17,6 +17,8 @@ from ledits.method.told import Told
 
 # How a caption may say that nothing is left in a place.
 _EMPTIED = (None, "an empty {}")
+# What says that one thing is before or behind another, which may be large.
+_BEFORE = frozenset({"front", "behind", "by"})
 # A thing's longest name, in words, articles and adjectives included.
 _LONGEST = 6
 
@@ -94,6 +96,11 @@ def _alone(
     own = _filled(given, joined, given[reading.item.start : reading.item.end], []) or source
     result = plain._replace(own=own, stays=tuple(text for text in stays if text))
     rest = [r for r in readings if not r.item or r.item.span not in joined]
+    between = {
+        word.key for one, other in zip(joined, joined[1:], strict=False) for word in given[one.end : other.start]
+    }
+    if reading.gone and between & _BEFORE:
+        return result  # "a car in front of a house": the house may be all that is behind
     if reading.gone:
         empty, then = (_without(given, joined, reading.emptied or emptied, others) for others in ([], rest))
         return result._replace(early=plain.early if empty is None else empty, late=plain.late if then is None else then)
@@ -110,6 +117,8 @@ def parts(source: str, target: str, emptied: str | None = None) -> list[str]:
     make the target again when they are put together are none.
     """
     old, new = words.split(source), words.split(target)
+    if (gone := read(source, target).gone) and not words.JOINS & set(words.keys(words.split(gone))):
+        return [target]  # one thing goes, and what is said of it and others agrees with those that are left
     there, wanted = _list(old), _list(new)
     if not there or not wanted:
         return [target]

@@ -31,6 +31,11 @@ _NOT_BEHIND = frozenset({"in", "at", "under", "by", "during", "through", "over",
 # What says of a thing that it is a man, or a woman.
 _OF_ITS_KIND = frozenset({"his", "her", "he", "she", "him", "himself", "herself"})
 _MANY = {one: many for many, one in _SINGULAR.items()}
+# Acts that are done to things without an article: "eating rice", "wearing boots".
+_TAKING = frozenset({
+    "wearing", "holding", "carrying", "eating", "drinking", "riding", "reading", "playing", "using", "having", "making",
+    "selling", "serving",
+})  # fmt: skip
 _FIRST = things.Span(0, 1)
 # What often belongs to an act and not to a place: "throwing a ball to a dog".
 _OF_AN_ACT = frozenset(
@@ -129,11 +134,18 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
         if worn and _key(after, 0) == "and" and not _worn(after[name.end :]):  # "with a hat on its head and a dog"
             return _without(before, 2 if _is_relative(before) else 1, after, phrase)
     left, right = _key(before, -1), _key(after, 0)
+    if right == "of":
+        raise Unsure(f"{phrase!r} is part of a larger name")
+    if _is_doubtful(given, begin, end):
+        raise Unsure(f"{left!r} may be what {phrase!r} is like, or what is done to it")
     if denied := {left, given[begin].key} & {"without", "no", "not"}:
         raise Unsure(f"{min(denied)!r} says that {phrase!r} is not there")
     if any(_stands_for_a_thing(after, i) for i in (1, 2)):
         raise Unsure(f"{phrase!r} stands between a thing and what is said of it")
-    if left == "with" and words.is_participle(right):  # "a man with a backpack walking": the man walks
+    if left == "with" and words.is_participle(right):
+        # "A man with a beard holding a phone": the man holds it. "A beach with people swimming": they swim.
+        if not any(words.is_determiner(word.key) for word in after[1:3]):
+            raise Unsure(f"what follows {phrase!r} may be about it")
         return _tidy([*before[:-1], *after])
     # "A cat with a bow is on a bed": the cat is.
     owned = left in words.PREPOSITIONS - {"of"} or words.is_participle(left) or _is_relative(before)
@@ -145,6 +157,9 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
     own = _key(after, things.name_around(after, things.Span(1, 2)).end) if len(after) > 1 else ""
     if left == "with" and right == "and" and own == "with":  # "a cat with a hat and a dog with a bow"
         return _without(before, 1, after, phrase)
+    clause = words.is_participle(own) or own in words.AUXILIARIES or own == "with"
+    if words.is_participle(left) and right == "and" and clause and not words.is_participle(_key(after, 1)):
+        raise Unsure(f"a list may go on after {phrase!r}")  # "wearing a hat and a woman holding a dog"
     if _goes_on(given[begin:end], after) and (not before or left in words.JOINS or _objects(before)):
         return _listed(before, after[1:], given[begin:end], others, with_and=right != ",")
     of_the_picture = _is_of_the_picture(after)
@@ -159,7 +174,8 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
     if words.is_participle(left) and _key(before, -2):
         return _without(before, 1, after, phrase)  # "a man holding an umbrella": nothing is held any more
     if (relation := words.ends_in_relation(before)) and len(before) > relation:
-        worn = right == "with" or (right == "in" and bool(words.COLOURS & set(words.keys(after[1:3]))))
+        clothes = bool(words.COLOURS & set(words.keys(after[1:3]))) or words.is_plural(after[1:2])
+        worn = right == "with" or (right == "in" and clothes)
         if worn and not of_the_picture:  # "next to a woman in a red dress"
             raise Unsure(f"what follows {phrase!r} may be about it")
         return _without(before, relation, after, phrase)
@@ -167,6 +183,8 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
         return _without(before, 2, after, phrase)  # "a cat that wears a hat"
     if left == "with" and (company := words.begins_with_company(after)):
         return _tidy([*before, *after[company:]])  # "a beach with a cat as well as a dog"
+    if left == "with" and right == "in" and words.is_plural(after[1:2]):
+        raise Unsure(f"what follows {phrase!r} may be what it wears")
     if left in words.PREPOSITIONS:
         if left in {"of", "between"} or len(before) < 2:
             raise Unsure(f"{phrase!r} is part of a larger name")
@@ -265,6 +283,9 @@ def _swapped(edit: Edit, given: Sequence[Word], begin: int, phrase: Sequence[Wor
         before = before[:-1]
     if words.keys(new)[-1] in words.BACKDROPS and len(new) > 1:
         before, new = _against(before, new)
+    for looks in (words.COLOURS, words.LOOKS):  # "ball->blue cube" of "a red ball"
+        if len(phrase) == 1 and _key(before, -1) in looks and looks & set(words.keys(new[:-1])):
+            raise _unfitting(edit)
     new, determiner = _cased(new, phrase, before), _key(before, -1)
     many, before_many = words.is_plural(words.head(new)), words.is_plural(words.head(phrase))
     following = {word.key for word in after}
@@ -361,7 +382,22 @@ def _noun_phrase(given: Sequence[Word], begin: int, end: int) -> tuple[int, int]
         i -= 1
     # With no article before them, the words there may be a verb and not adjectives: "people watch birds".
     bare = i < begin and not words.is_determiner(given[i].key) and i > 0 and given[i - 1].key not in words.JOINS
-    return (begin if bare and given[i - 1].key not in words.PREPOSITIONS else i), end
+    led = i > 0 and (given[i - 1].key in words.PREPOSITIONS or words.is_participle(given[i - 1].key))
+    return (begin if bare and not led else i), end
+
+
+def _is_doubtful(given: Sequence[Word], begin: int, end: int) -> bool:
+    """Whether a participle right before a bare name may be of it: "a fat sleeping cat", "a man practicing yoga"."""
+    i = begin - 1
+    if i < 1 or not words.is_verb(given, i) or words.is_determiner(given[begin].key) or given[i].key in _TAKING:
+        return False
+    owner = next((word for word in reversed(given[:i]) if _begins_a_name(word.key)), None)
+    # "A man walking dogs": one man is no plural.
+    return not (owner and owner.key in words.ARTICLES and words.is_plural(given[begin:end]))
+
+
+def _begins_a_name(key: str) -> bool:
+    return _ends_before_a_noun(key) or words.is_participle(key)
 
 
 def _goes_on(phrase: Sequence[Word], after: Sequence[Word]) -> bool:
@@ -438,6 +474,12 @@ def _of_others(after: Sequence[Word]) -> Sequence[Word]:
     ):
         after = after[1:]
         after = after[words.begins_with_position(after) :]
+    if words.is_participle(_key(after, 0)) and words.begins_with_arrangement(after[1:]):
+        after = after[1:]  # "two men standing side by side"
+    if not words.begins_with_relation(after):  # "together" of "together with" begins one
+        after = after[words.begins_with_arrangement(after) :]
+    if "other" in words.keys(after):
+        raise Unsure("other words speak of all of them")
     if not words.is_participle(_key(after, 0)):
         return after
     # "A dog sitting on a bench"; what a man rides is another thing.
@@ -452,7 +494,7 @@ def _worn(after: Sequence[Word]) -> int:
     ends = len(after) < 2 or _key(after, 1) in words.JOINS | words.PREPOSITIONS | _MARKS | words.AUXILIARIES
     if _key(after, 0) == "on" and ends:
         return 1
-    if far := words.begins_with_distance(after):
+    if far := words.begins_with_distance(after) or words.begins_with_position(after):
         return far
     if _key(after, 0) not in _PLACES:
         return 0
@@ -556,7 +598,7 @@ def _unplaced(given: Sequence[Word]) -> list[Word]:
 def _without(before: Sequence[Word], gone: int, after: Sequence[Word], phrase: str) -> str:
     """What is left without the last words before a thing that went, which said how it belongs there."""
     left = list(before[:-gone])
-    while _key(left, -1) in words.JOINS:  # "sitting on a bench and reading a book"
+    while _key(left, -1) in words.JOINS | {"while", "when"}:  # "sitting on a bench and reading a book"
         left.pop()
     verb, right = _key(left, -1), _key(after, 0)
     act = words.is_participle(_key(before, -1)) and (right in _OF_AN_ACT or _key(before, -1) in _MOVING)

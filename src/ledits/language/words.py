@@ -37,7 +37,8 @@ RELATIONS = (
 # Where one thing is in the picture.
 _PLACED = (
     ("on", "the", "left"), ("on", "the", "right"), ("on", "the", "left", "side"), ("on", "the", "right", "side"),
-    ("in", "the", "middle"), ("in", "the", "center"), ("in", "the", "centre"),
+    ("in", "the", "middle"), ("in", "the", "center"), ("in", "the", "centre"), ("in", "the", "foreground"),
+    ("in", "the", "corner"), ("on", "top"), ("on", "top", "of", "it"),
 )  # fmt: skip
 # How several things stand, said after them.
 _ARRANGED = (
@@ -278,7 +279,7 @@ def is_verb(given: Sequence[Word], i: int) -> bool:
 def _describes(before: Sequence[Word]) -> bool:
     """Whether only what things look like stands between what begins a name and what follows: "a small", "with"."""
     begins = next((word.key for word in reversed(before) if word.key not in COLOURS | LOOKS), "")
-    return is_determiner(begins) or begins in {"with", "in", "of"}
+    return is_determiner(begins) or is_participle(begins) or begins in {"", "with", "in", "of"}
 
 
 def is_past_participle(key: str) -> bool:
