@@ -10,6 +10,7 @@ COMFYUI_DIR ?= $(CURDIR)/.venv/comfyui/app
 
 demo: .venv/ready
 	.venv/bin/python -m ledits demo demo --force
+	@echo "ledits is in .venv: type 'source .venv/bin/activate' first, in each new terminal"
 
 # Files of tests side by side, as many as there are cores up to four; waiting threads leave the cores to the others.
 test: check

@@ -929,6 +929,20 @@ def test_a_long_caption_after_an_edit_is_shown_whole(dog: Page) -> None:
                         "(document.querySelector('.target'))")  # fmt: skip
 
 
+def test_what_is_typed_while_a_sentence_is_read_is_not_lost(cat: Page) -> None:
+    held = list[Any]()
+    cat.route("**/v1/parse", lambda route: held.append(route) if not held else route.fallback())
+    cat.fill("#instruction", "cat->pig")
+    cat.keyboard.press("Enter")
+    cat.keyboard.press("Enter")
+    cat.fill("#instruction", "and then")
+    held[0].fallback()
+    cat.wait_for_selector(".card")
+    cat.unroute("**/v1/parse")
+    assert cat.input_value("#instruction") == "and then"
+    assert cat.locator(".card").count() == 1
+
+
 def test_four_variations_are_all_in_sight(dog: Page) -> None:
     dog.click("#variations-button")
     dog.wait_for_selector(".sheet-row:last-child .cell:last-child:enabled")

@@ -231,14 +231,15 @@ function menu() {
 
 /** Read a sentence or the grammar into cards. */
 async function instruct(text) {
-  const note = $("compose-note");
+  const note = $("compose-note"), field = $("instruction");
   note.hidden = true;
   if (!text.trim()) return;
+  field.value = ""; // at once: what is typed meanwhile stays, and a second Enter adds nothing twice
   try {
     const { edits } = await api.post("/v1/parse", { text, source: work.picture?.caption ?? "", model: work.now.settings.model });
     stack.add(edits.map(files.fromServer));
-    $("instruction").value = "";
   } catch (error) {
+    field.value ||= text;
     note.textContent = error.code === "unknown_instruction" ? t("not_understood", { text }) : error.message;
     note.hidden = false;
   }
