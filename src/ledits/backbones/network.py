@@ -265,9 +265,10 @@ class _Denoiser:
     def __call__(self, x: Tensor, levels: Sequence[int], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor | None]:
         device = x.device.type
         kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self._backbone.dtype
-        # Noise is as large as the picture is, and so an answer's rounding grows with what the picture changes by it.
-        steepest = max(abs(self._backbone.slope(self._schedule, i)) for i in levels)
-        self.precision = PRECISION.get(kind, PRECISION[torch.bfloat16]) * max(1.0, steepest)
+        self.precision = PRECISION.get(kind, PRECISION[torch.bfloat16])
+        if kind != torch.float32:  # whose digit has room for it
+            # Noise is as large as a picture, and an answer's rounding grows with what the picture changes by it.
+            self.precision *= max(1.0, *(abs(self._backbone.slope(self._schedule, i)) for i in levels))
         # The mode is set in here, and not around a replay, which its caller may leave at any step and go on in another
         # thread. What is returned is made outside of it: tensors that anybody may change.
         with torch.inference_mode():
