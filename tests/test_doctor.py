@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 import tiny_families
 from ledits import Editor
@@ -73,10 +74,18 @@ def words_mean(order):
     """The same words by another encoder: each means another one, and the marks at their ends what they did."""
 
     def change(tensors):
-        table = next(name for name in tensors if name.endswith("token_embedding.weight"))
-        return tensors | {table: torch.cat([order(tensors[table][:-2]), tensors[table][-2:]])}
+        name = next(name for name in tensors if name.endswith("token_embedding.weight"))
+        table, words = tensors[name].clone(), ~torch.isin(torch.arange(len(tensors[name])), torch.tensor(marks()))
+        table[words] = order(table[words])
+        return tensors | {name: table}
 
     return change
+
+
+@cache
+def marks():
+    """The numbers of the tokens that begin and end a text, the same in both models."""
+    return CLIPTokenizer.from_pretrained(checkpoints.bundled("scenes") / "tokenizer").all_special_ids
 
 
 def shuffled(seed):
