@@ -238,7 +238,7 @@ def test_what_two_captions_make_of_a_picture_differs_by_nothing_where_they_are_t
     teachers = {name: copy.deepcopy(flow.parts[name]) for name in ("text", "text_2")}
     for difference in (
         words.by_attention(unet, copy.deepcopy(unet.parts["text"]), x0, ids, 8),
-        words.by_velocity(flow, teachers, x0),
+        words.by_prediction(flow, teachers, x0),
     ):
         assert (difference(which, ids, ids) < 1e-6).all()
         assert (difference(which, ids.flip(0), ids) > 1e-3).all()
