@@ -83,7 +83,7 @@ def test_how_small_it_says_it_is():
     core, *others = (len((LEDITS / name).read_text().splitlines()) for name in
                      ("method/core.py", "method/caption.py", "method/regions.py", "editor.py"))  # fmt: skip
     assert core < 300
-    assert core + sum(others) < 1425  # "about 1,400 lines": docstrings that name shapes and errors are among them
+    assert core + sum(others) < 1475  # "about 1,450 lines": docstrings that name shapes and errors are among them
     for file in (LEDITS / "backbones").glob("*.py"):
         if re.search(r"^FAMILY\b", file.read_text(), re.MULTILINE):
             assert len(file.read_text().splitlines()) <= 80, file.name

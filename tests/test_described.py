@@ -184,7 +184,7 @@ def test_of_several_edits_one_is_of_the_background(random_model, monkeypatch):
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
         for gone, whole in ((True, [False, True, False]), (False, [False, True, True])):
             said[2] = said[2]._replace(goes=gone)
-            found, _ = finding.find(denoise, inversion, concepts, said, None)
+            found = finding.locate(denoise, inversion, concepts, said)
             assert [bool((c.region == 1).all()) for c in found] == whole
 
 
@@ -197,10 +197,76 @@ def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model
     inversion = inverted(model, 2, base)
     said = [Told(*[("b", "c")] * 3, base, ("a cat", ""), base)]
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
-        ((both,), looks) = finding.find(denoise, inversion, [Concept(("b", "c"), 2.0, None)], said, None)
-    assert bool((both.region[0] == 1).all())
-    assert not bool((both.region[1] == 1).all())
-    assert looks == [[True, False]]
+        (both,) = finding.find(denoise, inversion, [Concept(("b", "c"), 2.0, None)], said, None)
+    assert bool((both.concept.region[0] == 1).all())
+    assert not bool((both.concept.region[1] == 1).all())
+    assert both.looks.flatten().tolist() == [True, False]
+    assert not both.ground.any()  # how a picture looks is not what is behind
+
+
+@pytest.fixture
+def behind(monkeypatch):
+    """Every edit is of a background, which is found in the upper half of the first two thirds of a picture."""
+    region = torch.zeros(1, 1, 16, 16)
+    region[..., :8, :10] = 1
+
+    def taken(apart, *_):
+        size = apart.shape[1]
+        still = torch.zeros(size, 1, 1, 1)
+        return region.expand(size, 1, 16, 16), still + 0.5, still > 0
+
+    monkeypatch.setattr(finding, "taken", taken)
+    return region
+
+
+def test_a_new_background_begins_with_noise_alone(random_model, behind):
+    """The noisiest level still shows how bright a picture is: a white wall became a pale sky instead of a night."""
+    model, inversion = random_model(), inverted(random_model())
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        found = finding.find(denoise, inversion, [Concept("a dog", 2.0, None)], None, None)
+    begin = described._begin(inversion, found)
+    noise = inversion.x[0] - inversion.schedule.alpha[0] * inversion.x[-1]
+    inside = behind.bool().expand_as(begin)
+    assert torch.allclose(begin[inside], noise[inside], atol=1e-5)
+    assert torch.equal(begin[~inside], inversion.x[0][~inside])
+    later = [found[0]._replace(concept=replace(found[0].concept, warmup=1))]
+    assert described._begin(inversion, later) is None  # by then much of it is seen, and is to stay
+
+
+def test_a_background_grows_to_the_edges_of_things_and_nothing_else_changes(random_model, behind, monkeypatch):
+    """Once what was behind stayed as a seam around each thing. Where it ends shows when most of it has changed."""
+    model, inversion = random_model(), inverted(random_model(), 2)
+    monkeypatch.setattr(described, "_moved", lambda step, *_: (torch.arange(16) < 11).to(step.x)[None, None, None])
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        steps = list(described.edit(denoise, inversion, [Concept("a dog", 2.0, None)]))
+    region = behind[0, 0].bool()
+    grown = torch.zeros(16, 16, dtype=torch.bool)
+    grown[:10, :11] = True  # two cells down, and one to the side
+    first, last = steps[0], steps[-1]
+    assert torch.equal(first.masks[0, 0] > 0, region)
+    assert torch.equal(last.masks[0, 0] > 0, grown)
+    for step in steps:
+        on_path = (step.x == inversion.x[step.i + 1]).all(1)[0]
+        assert on_path[~grown].all()
+    # A box that was drawn is not left, and another edit's place is not taken.
+    box = torch.zeros(1, 1, 16, 16)
+    box[..., :9, :] = 1
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        boxed = list(described.edit(denoise, inversion, [Concept("a dog", 2.0, None, region=box)]))
+    assert not (boxed[-1].masks[0, 0] > 0)[9:].any()
+    assert (boxed[-1].masks[0, 0] > 0)[8].any()
+
+
+def test_what_moves_half_as_much_as_a_background_is_of_it(random_model, behind):
+    model, inversion = random_model(), inverted(random_model(), 2)
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        (place,) = finding.find(denoise, inversion, [Concept("a dog", 2.0, None)], None, None)
+        step = next(iter(described.edit(denoise, inversion, [Concept("a dog", 2.0, None)])))
+    change = torch.tensor([1.0, 3.0]).view(2, 1, 1, 1) * (behind + torch.linspace(0, 1, 16) * (1 - behind))
+    moved = described._moved(replace(step, x0=inversion.x[-1] + change), inversion, place)
+    assert moved[:, :, :8, :10].all()
+    assert torch.equal(moved[0, 0, 12] > 0, torch.linspace(0, 1, 16) > 0.5)
+    assert torch.equal(moved[0], moved[1])  # of each picture by its own background
 
 
 @pytest.mark.parametrize(("looks", "first"), [([False], 0), ([True], 2)])

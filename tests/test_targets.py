@@ -305,3 +305,27 @@ def test_things_are_told_apart_in_ordinary_captions():
         (said,) = told(source, [source.replace(gone, "a boat")])
         assert said.own == source.replace(other, gone)
         assert said.stays == (source.replace(gone, other),)
+
+
+@pytest.mark.parametrize(
+    "source", ["a photo of a yellow gift", "a donut is on the left", "a banana and nothing else", "a penguin standing"]
+)
+def test_a_model_that_can_say_empty_is_told_so_where_nothing_else_is_named(source):
+    """It was refused, though the model's own file says how an empty picture is put."""
+    thing = next(name for name in ("yellow gift", "donut", "banana", "penguin") if name in source)
+    assert target(parse(f"-{thing}"), source, "an empty {}") == "an empty background"
+    with pytest.raises(ValueError, match="nothing is left beside"):
+        target(parse(f"-{thing}"), source)  # of another model nobody knows how
+
+
+@pytest.mark.parametrize(
+    ("edit", "source", "left"),
+    [
+        ("-dog", "a cat and a dog are side by side on a beach", "a cat on a beach"),
+        ("-cat", "a cat and two dogs are next to each other", "two dogs"),
+        ("-dog", "a cat, a dog and a fox are side by side", "a cat and a fox are side by side"),
+    ],
+)
+def test_one_thing_alone_is_in_no_row(edit, source, left):
+    """It was "a cat is side by side on a beach"."""
+    assert target(parse(edit), source) == left

@@ -100,9 +100,11 @@ def removed(source: str, phrase: str, emptied: str | None = None) -> str:
     try:
         left = _left(given[opened:], found[0] - opened, sought, emptied)
     except Nothing:
-        if not framed:
+        if framed:
+            return _place_alone([word for word in given[:framed] if word.key != ","], phrase, emptied)
+        if emptied is None:
             raise
-        return _place_alone([word for word in given[:framed] if word.key != ","], phrase, emptied)
+        return emptied.format(words.BACKDROP)
     rest = words.split(left)
     if not opened or _key(rest, things.name_around(rest, things.Span(0, 1)).end) in {"is", "are"}:
         return left  # "the background is blue" presents itself
@@ -441,7 +443,9 @@ def _agreeing(given: Sequence[Word], gone: things.Span) -> tuple[list[Word], set
     if len(listed) < 2 or listed[0].start:
         return list(given), set()
     at = listed[-1].end
-    arranged = words.begins_with_arrangement(given[at:])
+    said = 1 if _key(given, at) in _AGREES else 0
+    arranged = words.begins_with_arrangement(given[at:]) or words.begins_with_arrangement(given[at + said :])
+    arranged += said if said and arranged else 0  # "are side by side"
     rest = list(given[at:])
     if len(listed) == 2:  # one alone stands in no row
         rest, arranged = rest[arranged:], 0

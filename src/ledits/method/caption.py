@@ -11,15 +11,19 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ledits.method import core
 from ledits.method.core import Concept, Denoiser, Inversion, Step
-from ledits.method.regions import Known, each_prompt, find, same
+from ledits.method.regions import Known, Place, each_prompt, find, same
 from ledits.method.told import Told
 
 # The share of an edit's steps in which the picture does not show yet what the other edits do.
 _EARLY = 0.35
+# The share in which it does not show yet where a background ends, and how far beside its region, in cells, that may be.
+_SHOWN = 0.45
+_EDGE = 2
 
 
 def edit(
@@ -33,7 +37,8 @@ def edit(
     `drop_source_late` is an approximation: from half of the steps on an edit moves from its own caption, which spares
     the network the source's (guidance in a limited interval, Kynkäänniemi et al. 2024, arXiv 2404.07724).
     A tensor sent in after a step takes the place of its x, as in `core.edit`.
-    Where a thing goes, the later steps take fresh noise in place of the path's, which remembers it.
+    Where a thing goes, the later steps take fresh noise in place of the path's, which remembers it. Where a background
+    changes, the replay begins with noise alone, and its region grows to the edges of what stands before it.
     """
     base = inversion.base_prompt
     told = told or [Told.of(c.prompt, base) for c in concepts]
@@ -44,12 +49,15 @@ def edit(
         for part in (captions.parts if concept.threshold is None and captions.parts else (captions,))
     ]  # fmt: skip
     each = [replace(concepts[k], prompt=part.target) for k, part in parts]
-    located, looks = find(denoise, inversion, each, [part for _, part in parts], known)
+    found = find(denoise, inversion, each, [part for _, part in parts], known)
+    located = [place.concept for place in found]
+    edges, n = _edges(found), len(inversion.schedule)
     directions, of = list[Concept](), list[int]()
-    for (k, captions), concept, look in zip(parts, located, looks, strict=True):
+    for (k, captions), place, edge in zip(parts, found, edges, strict=True):
         if captions.target == base:
             continue  # it asks for what is there
-        for direction in spans(concept, captions, inversion, look, drop_source_late=drop_source_late):
+        looks = place.looks.flatten().tolist()
+        for direction in spans(place.concept, captions, inversion, looks, edge, drop_source_late=drop_source_late):
             directions.append(direction)
             of.append(k)
     regions = [concept.region for concept in located if concept.region is not None]
@@ -59,22 +67,29 @@ def edit(
         for (_, captions), concept in zip(parts, located, strict=True)
         if concept.region is not None and any(each_prompt(captions.goes, range(len(concept.region))))
     ]  # fmt: skip
-    steps, begun = core.edit(denoise, inversion, directions, "none"), False
+    steps, begun = core.edit(denoise, inversion, directions, "none", begin=_begin(inversion, found)), False
     step = next(steps)
     while True:
         x, masks = step.x, step.x.new_zeros(len(concepts), *step.masks.shape[1:])
         if inside is not None:
             path = inversion.x[step.i + 1].float()
-            places = [
+            emptied = [
                 place for concept, place in going
-                if concept.active(step.i) and step.i >= _late(concept, len(inversion.schedule))
+                if concept.active(step.i) and step.i >= _late(concept, n)
             ]  # fmt: skip
-            if places:
+            if emptied:
                 anew = step.x - inversion.residual(step.i) + _fresh(inversion, step.i)
-                x = torch.lerp(x, anew, torch.stack(places).amax(0))
+                x = torch.lerp(x, anew, torch.stack(emptied).amax(0))
+            for place, edge in zip(found, edges, strict=True):
+                shown = place.concept.active(step.i) and step.i == _late(place.concept, n, _SHOWN) < n - 1
+                if edge is not None and shown:
+                    more = edge * _moved(step, inversion, place)
+                    # What is here is what is predicted here, and the noise of this level.
+                    anew = path + inversion.schedule.alpha[step.i + 1] * (step.x0 - inversion.x[-1].float())
+                    x, inside = torch.lerp(x, anew, more), inside + more
             x = path + inside * (x - path)
         for k, mask in zip(of, step.masks, strict=True):
-            masks[k] = masks[k].maximum(mask)
+            masks[k] = masks[k].maximum(mask if inside is None else mask * inside[:, 0])
         # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
         begun = begun or any(direction.active(step.i) for direction in directions)
         sent = yield replace(step, x=x, masks=masks)
@@ -85,7 +100,8 @@ def edit(
 
 
 def spans(
-    concept: Concept, told: Told, inversion: Inversion, looks: Sequence[bool] = (), *, drop_source_late: bool = False
+    concept: Concept, told: Told, inversion: Inversion, looks: Sequence[bool] = (), edge: Tensor | None = None, *,
+    drop_source_late: bool = False,
 ) -> list[Concept]:  # fmt: skip
     """The directions of one edit, which take turns: each says what it moves towards and away from in its steps.
 
@@ -106,16 +122,58 @@ def spans(
             if all(looks):
                 continue
         away = towards if start >= dropped else None if away == base else away
-        if result and (result[-1].prompt, result[-1].away) == (towards, away):
+        region = concept.region if edge is None or concept.region is None or start < late else concept.region + edge
+        if result and (result[-1].prompt, result[-1].away) == (towards, away) and result[-1].region is region:
             result[-1] = replace(result[-1], cooldown=stop)
         else:
-            result.append(replace(concept, prompt=towards, away=away, warmup=start, cooldown=stop))
+            result.append(replace(concept, prompt=towards, away=away, warmup=start, cooldown=stop, region=region))
     return result
 
 
-def _late(concept: Concept, steps: int) -> int:
+def _edges(found: Sequence[Place]) -> list[Tensor | None]:
+    """Of each edit of a background the cells beside its region that may be of it too, (b 1 h w)."""
+    regions = [place.concept.region for place in found if place.concept.region is not None]
+    taken = torch.stack(regions).amax(0) if regions else None
+    result = list[Tensor | None]()
+    for place in found:
+        region = place.concept.region
+        if region is None or taken is None or place.concept.threshold is not None or not place.ground.any():
+            result.append(None)
+            continue
+        near = F.max_pool2d((region > 0).to(region), 2 * _EDGE + 1, 1, _EDGE)
+        result.append(near * (taken == 0) * (place.free > 0) * place.ground)
+    return result
+
+
+def _begin(inversion: Inversion, found: Sequence[Place]) -> Tensor | None:
+    """Where the replay begins: with noise alone where a background goes. None: on the path.
+
+    The noisiest level still shows how bright the picture is and of what colour, and a network keeps to it (Lin et al.
+    2023, arXiv 2305.08891): a white wall would become a pale sky, and no night.
+    """
+    grounds = [
+        place.concept.region * place.ground for place in found
+        if place.concept.region is not None and place.concept.active(0)
+    ]  # fmt: skip
+    if not grounds or not (ground := torch.stack(grounds).amax(0)).any():
+        return None
+    return inversion.x[0].float() - inversion.schedule.alpha[0] * ground * inversion.x[-1].float()
+
+
+def _moved(step: Step, inversion: Inversion, place: Place) -> Tensor:
+    """1 where the picture is predicted to change half as much as most of a background does, (b 1 h w).
+
+    What stands before it is predicted as it is. Where a thing ends shows only when much around it has changed.
+    """
+    assert place.concept.region is not None
+    apart = (step.x0 - inversion.x[-1].float()).abs().sum(1, keepdim=True)
+    usual = torch.where(place.concept.region > 0, apart, torch.nan).flatten(1).nanmedian(1).values
+    return (apart > 0.5 * usual[:, None, None, None]).to(apart)
+
+
+def _late(concept: Concept, steps: int, share: float = _EARLY) -> int:
     """The first step of an edit in which the picture shows what it, and the others, do."""
-    return concept.warmup + math.ceil(max(1.0, _EARLY * (steps - concept.warmup)))
+    return concept.warmup + math.ceil(max(1.0, share * (steps - concept.warmup)))
 
 
 def _fresh(inversion: Inversion, i: int) -> Tensor:

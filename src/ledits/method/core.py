@@ -188,14 +188,14 @@ def predict(
 
 def edit(
     denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], mask: MaskRule | Mask = "intersect", *,
-    rescale: float = 0.0, recorded: Sequence[Tensor] = (),
+    rescale: float = 0.0, recorded: Sequence[Tensor] = (), begin: Tensor | None = None,
 ) -> Generator[Step, Tensor | None]:  # fmt: skip
     """Replay the sampler along `inversion` with one guidance term per concept; the last step yielded is the result.
 
     x0 = base + sum_k mask_k (away_k - base + scale_k (prompt_k - away_k)); where away is the base, it is the paper's.
     Until the first concept is active the replay is the path itself and the network is not asked; then only for the base
-    prompt and the active concepts. Where all of these have an `away` of their own, base is what the path says. A tensor
-    sent in after a step takes the place of its x.
+    prompt and the active concepts. Where all of these have an `away` of their own, base is what the path says.
+    A tensor sent in after a step takes the place of its x; `begin` (b c h w) that of the path's first level.
     `rescale` draws the deviation of the guided x0 back to that of the concepts' own (Lin et al. 2023, section 3.4).
     `recorded` guidance (b c h w) of the first steps is used as it is, and no concept is asked there.
     """
@@ -203,7 +203,7 @@ def edit(
     check_windows(concepts, len(s))
     shape = mask if callable(mask) else partial(implicit_mask, rule=mask)
     asked = [inversion.base_prompt, inversion.source] if inversion.source_scale else [inversion.base_prompt]
-    on_path, x, previous = True, inversion.x[0].float(), None
+    on_path, x, previous = begin is None, inversion.x[0].float() if begin is None else begin, None
     for i in range(len(s)):
         active = [k for k, c in enumerate(concepts) if c.active(i) and i >= len(recorded)]
         own = [concepts[k] for k in active]

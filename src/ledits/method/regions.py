@@ -7,6 +7,7 @@ threshold of its own). No attention maps are needed. Axes are core.py's.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,15 @@ class Known:
     rarely: dict[Prompt, Tensor] = field(default_factory=dict)
 
 
+class Place(NamedTuple):
+    """Where an edit belongs."""
+
+    concept: Concept  # with its region
+    free: Tensor  # (b 1 h w) in 0..1, where the region could have been
+    looks: Tensor  # (b 1 1 1), of which pictures it changes how all of it looks
+    ground: Tensor  # (b 1 1 1), of which it changes the background
+
+
 def locate(
     denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None = None,
     known: Known | None = None,
@@ -51,16 +61,16 @@ def locate(
     thing each is left what that thing's own caption predicts better than those of all others do, changed or not.
     `known` remembers what the network was asked, so that it is asked once.
     """
-    return find(denoise, inversion, concepts, told, known)[0]
+    return [place.concept for place in find(denoise, inversion, concepts, told, known)]
 
 
 def find(
     denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None,
     known: Known | None,
-) -> tuple[list[Concept], list[list[bool]]]:  # fmt: skip
-    """As `locate`, and in which pictures each edit changes how all of it looks."""
+) -> list[Place]:  # fmt: skip
+    """As `locate`, and of which pictures each edit changes the background, or how all of it looks."""
     if not concepts:
-        return [], []
+        return []
     known, base = known or Known(), inversion.base_prompt
     told = told or [Told.of(c.prompt, base) for c in concepts]
     levels, pairs = list(range(0, len(inversion.schedule), _STRIDE)), list(zip(concepts, told, strict=True))
@@ -71,14 +81,15 @@ def find(
     like = inversion.x[-1][:, 0].float()
     error = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
     apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
-    found, allowed, looks = list[Tensor](), list[Tensor](), list[list[bool]]()
+    never = same(base, base, like).logical_not()
+    found, allowed = list[Tensor](), list[Tensor]()
+    looks, ground = [never for _ in pairs], [never for _ in pairs]
     moved, spread, wide = dict[int, Tensor](), dict[int, Tensor](), dict[int, Tensor]()
     for concept, captions in pairs:
         free = torch.ones_like(like)[:, None]
         if concept.region is not None:
             free = F.interpolate(concept.region.to(like), like.shape[-2:], mode="area").expand_as(free)
         still = same(captions.target, base, like)
-        looks.append([False] * len(like))
         if concept.scale == 0 or bool(still.all()):
             allowed.append(free * 0)
             found.append(free * 0)
@@ -95,14 +106,15 @@ def find(
             # What comes beside something is a thing, and so is what goes.
             background = same(captions.clear, base, values) & same(captions.goes, False, values)
             spread[len(found)] = torch.where(background, excess, 0)
-            looks[-1] = (background & late).flatten().tolist()
+            looks[len(found)] = background & late
             wide[len(found)] = same(captions.wide, True, values)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
+    # There is one background: of several edits it is that of the one that moves the most, styles left out.
+    most = torch.stack([each.masked_fill(each.isinf(), 0) for each in spread.values()]).amax(0) if spread else like
     for k, much in spread.items():
-        # There is one background: of several edits it is that of the one that moves the most, styles left out.
-        most = torch.stack([each.masked_fill(each.isinf(), 0) for each in spread.values()]).amax(0)
         whole = ((much == most) & (much > _WHOLE)) | much.isinf()
+        ground[k] = whole & ~looks[k]
         found[k] = torch.where(whole, moved[k], found[k])
         found[k] = torch.where(wide[k], F.max_pool2d(found[k], 3, 1, 1) * (allowed[k] > 0), found[k])
     own = [t.own if c.scale and c.threshold is None else base for c, t in pairs]
@@ -113,7 +125,12 @@ def find(
         wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}
         found = _shared_out(found, allowed, own, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
-    return [replace(c, region=region) for c, region in zip(concepts, make_disjoint(clipped), strict=True)], looks
+    return [
+        Place(replace(c, region=region), free, of_all, behind)
+        for c, region, free, of_all, behind in zip(
+            concepts, make_disjoint(clipped), allowed, looks, ground, strict=True
+        )
+    ]  # fmt: skip
 
 
 def _shared_out(
