@@ -10,7 +10,7 @@ import pytest
 import ledits
 from ledits import scenes
 from ledits.asked.recipe import parse
-from ledits.language import words
+from ledits.language import things, words
 from ledits.language.several import conflicts, parts, together, told
 from ledits.language.targets import target, targets
 
@@ -329,3 +329,15 @@ def test_a_model_that_can_say_empty_is_told_so_where_nothing_else_is_named(sourc
 def test_one_thing_alone_is_in_no_row(edit, source, left):
     """It was "a cat is side by side on a beach"."""
     assert target(parse(edit), source) == left
+
+
+def test_a_place_is_no_thing_of_a_list_and_neither_is_what_one_thing_holds():
+    """The network was told of "a lamp, a lamp and a lamp by a lamp", and of an empty background for one fruit."""
+    source = "a cat, a lamp and a plant by the window"
+    given = words.split(source)
+    names = [words.join(given[i.start : i.end]) for i in things.listed(given, things.Span(0, 2))]
+    assert names == ["a cat", "a lamp", "a plant"]
+    bowl = words.split("a bowl of apples, oranges and bananas")
+    assert all(things.listed(bowl, things.name_around(bowl, things.Span(i, i + 1))) == [] for i in (1, 5, 7))
+    beside = words.split("a glass of water next to a plate")
+    assert len(things.listed(beside, things.Span(0, 4))) == 2

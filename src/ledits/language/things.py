@@ -23,11 +23,20 @@ def listed(given: Sequence[Word], thing: Span) -> list[Span]:
     if not is_listed(given, thing):
         return []
     spans = [thing]
-    while preceding := _preceding(given, spans[0]):
+    while (preceding := _preceding(given, spans[0])) and not _is_a_place(given, preceding, spans[0]):
         spans.insert(0, preceding)
-    while following := _following(given, spans):
+    while (following := _following(given, spans)) and not _is_a_place(given, spans[-1], following):
         spans.append(following)
+    holds = "of" in words.keys(given[spans[0].start : spans[0].end])
+    if len(spans) > 1 and holds and not words.is_determiner(given[spans[1].start].key):
+        return []  # "a bowl of apples, oranges and bananas" is one bowl
     return spans
+
+
+def _is_a_place(given: Sequence[Word], one: Span, other: Span) -> bool:
+    """Whether the second of two things is where the first is: "a plant by the window", which nobody has spoken of."""
+    told_apart = given[one.start].key in words.ARTICLES and given[other.start].key == "the"
+    return told_apart and words.ends_in_relation(given[: other.start]) > 0
 
 
 def is_listed(given: Sequence[Word], thing: Span) -> bool:
