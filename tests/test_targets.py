@@ -318,6 +318,13 @@ def test_a_model_that_can_say_empty_is_told_so_where_nothing_else_is_named(sourc
         target(parse(f"-{thing}"), source)  # of another model nobody knows how
 
 
+def test_a_colour_alone_is_no_place_that_can_be_empty():
+    """The network was told of "an empty green"."""
+    assert target(parse("-fox"), "a fox on green", "an empty {}") == "an empty green background"
+    assert target(parse("-fox"), "a fox on a green wall", "an empty {}") == "an empty green wall"
+    assert target(parse("-fox"), "a fox on the green", "an empty {}") == "empty green"
+
+
 @pytest.mark.parametrize(
     ("edit", "source", "left"),
     [

@@ -655,6 +655,8 @@ def _place_alone(after: Sequence[Word], phrase: str, emptied: str | None, *, pla
         return _tidy(after)  # "at night", "on green"
     if emptied is None or any(word.key in words.PREPOSITIONS or word.text == "," for word in place):
         return _tidy(place)
+    if bare and words.keys(place)[-1] in words.COLOURS:  # "on green"
+        place.append(Word(words.BACKDROP))
     the = _key(place, 0) == "the"
     said = emptied.format(words.join(place if bare else place[1:]))
     first, _, rest = said.partition(" ")
