@@ -348,3 +348,12 @@ def test_a_place_is_no_thing_of_a_list_and_neither_is_what_one_thing_holds():
     assert all(things.listed(bowl, things.name_around(bowl, things.Span(i, i + 1))) == [] for i in (1, 5, 7))
     beside = words.split("a glass of water next to a plate")
     assert len(things.listed(beside, things.Span(0, 4))) == 2
+
+
+def test_what_goes_is_the_thing_and_not_where_it_was():
+    """Of names without articles "the left of owl" was read as what goes, and another thing came in its place."""
+    source = "pig on the left of owl on a blue background"
+    fish, gone = told(source, targets(source, "pig->fish", "-owl", emptied="an empty {}"), "an empty {}")
+    assert (gone.early, gone.late) == ("an empty blue background",) * 2
+    assert gone.own == "owl on the left of owl on a blue background"
+    assert fish.early == "fish on the left of fish on a blue background"

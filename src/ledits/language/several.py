@@ -235,8 +235,9 @@ def _phrases(old: Sequence[Word], changes: Sequence[Change]) -> list[tuple[int, 
         return []
     low, high = max(0, taken[0].start - 2), min(len(old), taken[-1].end + 1)
     spans = [(i, j) for i in range(low, high) for j in range(i + 1, min(i + _LONGEST, high) + 1)]
+    listed = [span for span in spans if things.is_listed(old, Span(*span))]  # "owl", and not "the left of owl"
     named = [(i, j) for i, j in spans if words.is_determiner(old[i].key) and j > i + 1]
-    return sorted(spans, key=lambda span: (span not in named, span[1] - span[0]))
+    return sorted(spans, key=lambda span: (span not in listed, span not in named, span[1] - span[0]))
 
 
 def _tells(source: str, phrase: str, emptied: str | None, new: Sequence[Word]) -> bool:
