@@ -1,6 +1,7 @@
 """The caption after an edit: right, or refused in one sentence that says what to write, and never nonsense."""
 
 import ast
+import itertools
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ from ledits import scenes
 from ledits.asked.recipe import parse
 from ledits.language import things, words
 from ledits.language.several import conflicts, parts, together, told
-from ledits.language.targets import target, targets
+from ledits.language.targets import Unsure, removed, target, targets
 
 # 160 ordinary captions and edits, written before the rules by somebody who did not know them.
 CASES = json.loads((Path(__file__).parent / "captions.json").read_text(encoding="utf-8"))
@@ -357,3 +358,20 @@ def test_what_goes_is_the_thing_and_not_where_it_was():
     assert (gone.early, gone.late) == ("an empty blue background",) * 2
     assert gone.own == "owl on the left of owl on a blue background"
     assert fish.early == "fish on the left of fish on a blue background"
+
+
+def test_whatever_is_to_go_there_is_a_caption_or_one_sentence():
+    """A caption that ends in "on", or where only a preposition was left, was a traceback."""
+    captions = [
+        *(case["source"] for case in CASES),
+        "there is an owl with a top hat on", "an owl on", "you can see a panda on on a yellow background",
+        "you can see panda bear with a top hat on and nothing else on a yellow background",
+    ]  # fmt: skip
+    for source in captions:
+        given = words.split(source)
+        for i, j in itertools.combinations(range(len(given) + 1), 2):
+            for emptied in (None, "an empty {}"):
+                try:
+                    assert removed(source, words.join(given[i:j]), emptied)
+                except Unsure as error:
+                    assert "\n" not in str(error)
