@@ -229,6 +229,11 @@ def test_a_new_background_begins_with_noise_alone(random_model, behind):
     inside = behind.bool().expand_as(begin)
     assert torch.allclose(begin[inside], noise[inside], atol=1e-5)
     assert torch.equal(begin[~inside], inversion.x[0][~inside])
+    # Of a path that has more noise than the schedule says (TurboEdit) it is the path's own share that goes.
+    s = inversion.schedule
+    noised = replace(inversion, schedule=replace(s, noised=(tuple(a / 2 for a in s.alpha), s.sigma)))
+    more = described._begin(noised, found)
+    assert torch.allclose(more[inside], (begin + inversion.schedule.alpha[0] / 2 * inversion.x[-1])[inside], atol=1e-5)
     later = [found[0]._replace(concept=replace(found[0].concept, warmup=1))]
     assert described._begin(inversion, later) is None  # by then much of it is seen, and is to stay
 

@@ -85,7 +85,7 @@ def edit(
                 if edge is not None and shown:
                     more = edge * _moved(step, inversion, place)
                     # What is here is what is predicted here, and the noise of this level.
-                    anew = path + inversion.schedule.alpha[step.i + 1] * (step.x0 - inversion.x[-1].float())
+                    anew = path + _noised(inversion)[0][step.i + 1] * (step.x0 - inversion.x[-1].float())
                     x, inside = torch.lerp(x, anew, more), inside + more
             x = path + inside * (x - path)
         for k, mask in zip(of, step.masks, strict=True):
@@ -157,7 +157,7 @@ def _begin(inversion: Inversion, found: Sequence[Place]) -> Tensor | None:
     ]  # fmt: skip
     if not grounds or not (ground := torch.stack(grounds).amax(0)).any():
         return None
-    return inversion.x[0].float() - inversion.schedule.alpha[0] * ground * inversion.x[-1].float()
+    return inversion.x[0].float() - _noised(inversion)[0][0] * ground * inversion.x[-1].float()
 
 
 def _moved(step: Step, inversion: Inversion, place: Place) -> Tensor:
@@ -185,5 +185,10 @@ def _fresh(inversion: Inversion, i: int) -> Tensor:
     s, end = inversion.schedule, inversion.x[-1].float()
     if i + 1 == len(s):
         return torch.zeros_like(end)  # the picture itself
-    alpha, sigma = (levels[i + 1] for levels in s.noised or (s.alpha, s.sigma))
+    alpha, sigma = (levels[i + 1] for levels in _noised(inversion))
     return s.std(i) / sigma * (inversion.x[i + 1].float() - alpha * end)
+
+
+def _noised(inversion: Inversion) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The alpha and sigma of the path's levels."""
+    return inversion.schedule.noised or (inversion.schedule.alpha, inversion.schedule.sigma)
