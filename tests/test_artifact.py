@@ -40,6 +40,14 @@ def test_what_is_saved_comes_back(tmp_path, dtype):
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_a_path_with_more_noise_than_its_schedule_says_comes_back_so(tmp_path):
+    """TurboEdit's levels were lost: what goes, and a new background, were given another level's noise."""
+    made = inversion()
+    noised = ((0.2, 0.8, 0.99), (0.97, 0.5, 0.1))
+    artifact.save(tmp_path / "a.safetensors", dataclasses.replace(made, schedule=dataclasses.replace(made.schedule, noised=noised)), ORIGIN)
+    assert artifact.load(tmp_path / "a.safetensors")[0].schedule.noised == noised
+
+
 def test_nothing_is_overwritten_unasked(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_text("mine")
@@ -106,6 +114,9 @@ BAD_HEADERS = {
     "a setting too many": lambda h: h["settings"].update(surprise=1),
     "a model that is no text": lambda h: h.update(model=None),
     "a key too many": lambda h: h.update(surprise=1),
+    "noise of one list": lambda h: h.update(noised=[[0.1, 0.2, 0.3]]),
+    "noise of text": lambda h: h.update(noised=["012", "012"]),
+    "noise of other levels": lambda h: h.update(noised=[[0.1, 0.2], [0.9, 0.8]]),
 }
 
 

@@ -234,8 +234,28 @@ def test_a_new_background_begins_with_noise_alone(random_model, behind):
     noised = replace(inversion, schedule=replace(s, noised=(tuple(a / 2 for a in s.alpha), s.sigma)))
     more = described._begin(noised, found)
     assert torch.allclose(more[inside], (begin + inversion.schedule.alpha[0] / 2 * inversion.x[-1])[inside], atol=1e-5)
-    later = [found[0]._replace(concept=replace(found[0].concept, warmup=1))]
-    assert described._begin(inversion, later) is None  # by then much of it is seen, and is to stay
+    for kept in ({"warmup": 1}, {"scale": -2.0}):  # much is seen by then; what moves away is to stay otherwise
+        assert described._begin(inversion, [found[0]._replace(concept=replace(found[0].concept, **kept))]) is None
+
+
+def test_of_few_levels_none_is_of_a_background(random_model, behind):
+    """They can't tell it from a style, which keeps what stands where."""
+    model = random_model()
+    schedule, x0, noise = model.schedule(4, 0.1), torch.randn(1, 4, 16, 16), torch.randn(4, 1, 4, 16, 16)
+    with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
+        inversion = core.invert(denoise, schedule, x0, noise, base_prompt="a cat")
+        (place,) = finding.find(denoise, inversion, [Concept("a dog", 2.0, None)], None, None)
+    assert not place.ground.any()
+
+
+def test_a_soft_region_is_reported_as_it_is_and_kept_to(random_model, behind, monkeypatch):
+    """It was multiplied by itself, and cells beside it were given up whole."""
+    model, inversion = random_model(), inverted(random_model())
+    monkeypatch.setattr(described, "_moved", lambda step, *_: torch.ones_like(step.x[:, :1]))
+    half = torch.full((1, 1, 16, 16), 0.5)
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        *_, last = described.edit(denoise, inversion, [Concept("a dog", 2.0, None, region=half)])
+    assert set(last.masks.unique().tolist()) == {0.0, 0.5}
 
 
 def test_a_background_grows_to_the_edges_of_things_and_nothing_else_changes(random_model, behind, monkeypatch):

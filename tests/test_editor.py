@@ -256,6 +256,16 @@ def test_a_draft_costs_nothing_and_is_exact(case):
         inversion.draft(5)
 
 
+def test_a_draft_knows_how_much_noise_its_levels_have(case, monkeypatch):
+    """Of a path with more noise than its schedule says (TurboEdit) it was forgotten."""
+    inversion, _ = case
+    s = inversion.path.schedule
+    more = replace(s, noised=(tuple(alpha / 2 for alpha in s.alpha), s.sigma))
+    monkeypatch.setattr(inversion, "path", replace(inversion.path, schedule=more))
+    draft = inversion.draft(2).path.schedule
+    assert draft.noised == (tuple(alpha / 2 for alpha in draft.alpha), draft.sigma)
+
+
 def test_a_sheet_holds_what_each_edit_gives(case):
     inversion, edit = case
     edit = edit.partition("@")[0]

@@ -451,10 +451,13 @@ class Inversion:
         there, n = list(self.provenance.levels or range(self.settings.steps)), len(self.path.schedule)
         kept = [there.index(level) for level in levels]
         s = self.path.schedule
-        schedule = core.Schedule(
-            tuple(s.t[i] for i in kept), tuple(s.alpha[i] for i in [*kept, n]), tuple(s.sigma[i] for i in [*kept, n]),
-            s.order,
-        )  # fmt: skip
+
+        def levels_of(values: Sequence[float]) -> tuple[float, ...]:
+            return tuple(values[i] for i in [*kept, n])
+
+        noised = (levels_of(s.noised[0]), levels_of(s.noised[1])) if s.noised else None
+        t, alpha, sigma = tuple(s.t[i] for i in kept), levels_of(s.alpha), levels_of(s.sigma)
+        schedule = core.Schedule(t, alpha, sigma, s.order, noised)
         denoised, base = self.path.denoised[kept], self.path.base_denoised[kept]
         path = replace(
             self.path, schedule=schedule, x=self.path.x[[*kept, n]], denoised=denoised,

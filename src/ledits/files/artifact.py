@@ -4,9 +4,9 @@ sentence.
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -51,6 +51,8 @@ def save(path: Path, inversion: Inversion, provenance: Provenance, *, overwrite:
     header = {**asdict(provenance), "t": s.t, "alpha": s.alpha, "sigma": s.sigma, "order": s.order}
     if provenance.levels is None:
         del header["levels"]
+    if s.noised:
+        header["noised"] = s.noised
     with files.written(path, overwrite=overwrite) as temporary:
         try:
             save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, {"ledits": json.dumps(header)})
@@ -70,7 +72,7 @@ def load(path: Path, device: torch.device | None = None) -> tuple[Inversion, Pro
     """
     value = header(path)
     try:
-        if set(value) - {_STATE, "levels"} != _NAMES | _SCHEDULE:
+        if set(value) - {_STATE, "levels", "noised"} != _NAMES | _SCHEDULE:
             raise ValueError(f"it must hold exactly {', '.join(sorted(_NAMES | _SCHEDULE))}")
         value.setdefault(_STATE, "")
         for name in ("model", "fingerprint", "picture", "dtype", "device", _STATE):
@@ -105,16 +107,24 @@ def load(path: Path, device: torch.device | None = None) -> tuple[Inversion, Pro
 
 
 def _schedule(value: dict[str, Any]) -> Schedule:
-    levels: list[tuple[float, ...]] = []
-    for name in ("t", "alpha", "sigma"):
-        listed: object = value[name]
-        if not isinstance(listed, list) or not all(
-            isinstance(v, int | float) and math.isfinite(v)
-            for v in listed  # pyright: ignore[reportUnknownVariableType]
-        ):
-            raise ValueError(f"its {name} must be a list of finite numbers")
-        levels.append(tuple(float(v) for v in listed))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return Schedule(levels[0], levels[1], levels[2], value["order"])
+    t, alpha, sigma = (_numbers(value[name], name) for name in ("t", "alpha", "sigma"))
+    schedule = Schedule(t, alpha, sigma, value["order"])
+    if (given := value.get("noised")) is None:
+        return schedule
+    if not isinstance(given, list) or len(cast("list[object]", given)) != 2:
+        raise ValueError("its noised must be two lists of numbers")
+    alphas, sigmas = (_numbers(each, "noised") for each in cast("list[object]", given))
+    if not len(alphas) == len(sigmas) == len(alpha):
+        raise ValueError("its noised has other levels than its schedule")
+    return replace(schedule, noised=(alphas, sigmas))
+
+
+def _numbers(listed: object, name: str) -> tuple[float, ...]:
+    if not isinstance(listed, list) or not all(
+        isinstance(v, int | float) and math.isfinite(v) for v in cast("list[object]", listed)
+    ):
+        raise ValueError(f"its {name} must be a list of finite numbers")
+    return tuple(float(v) for v in cast("list[float]", listed))
 
 
 def _tensors(path: Path, schedule: Schedule, frame: Frame) -> dict[str, torch.Tensor]:

@@ -86,10 +86,10 @@ def edit(
                     more = edge * _moved(step, inversion, place)
                     # What is here is what is predicted here, and the noise of this level.
                     anew = path + _noised(inversion)[0][step.i + 1] * (step.x0 - inversion.x[-1].float())
-                    x, inside = torch.lerp(x, anew, more), inside + more
+                    x, inside = torch.lerp(x, anew, more), inside.maximum(more)
             x = path + inside * (x - path)
         for k, mask in zip(of, step.masks, strict=True):
-            masks[k] = masks[k].maximum(mask if inside is None else mask * inside[:, 0])
+            masks[k] = masks[k].maximum(mask if inside is None else mask.minimum(inside[:, 0]))
         # Before an edit begins there is nothing to hold, and the replay can stay where no network is asked.
         begun = begun or any(direction.active(step.i) for direction in directions)
         sent = yield replace(step, x=x, masks=masks)
@@ -112,6 +112,7 @@ def spans(
     first, end = concept.warmup, n if concept.cooldown is None else min(concept.cooldown, n)
     late = _late(concept, n)
     dropped = max(first, math.ceil(n / 2)) if drop_source_late else n
+    wider = concept.region if edge is None or concept.region is None else concept.region + edge
     cuts = sorted({first, end, *(i for i in (late, dropped) if first < i < end)})
     result = list[Concept]()
     for start, stop in zip(cuts, cuts[1:], strict=False):
@@ -122,7 +123,7 @@ def spans(
             if all(looks):
                 continue
         away = towards if start >= dropped else None if away == base else away
-        region = concept.region if edge is None or concept.region is None or start < late else concept.region + edge
+        region = concept.region if start < late else wider
         if result and (result[-1].prompt, result[-1].away) == (towards, away) and result[-1].region is region:
             result[-1] = replace(result[-1], cooldown=stop)
         else:
@@ -141,7 +142,7 @@ def _edges(found: Sequence[Place]) -> list[Tensor | None]:
             result.append(None)
             continue
         near = F.max_pool2d((region > 0).to(region), 2 * _EDGE + 1, 1, _EDGE)
-        result.append(near * (taken == 0) * (place.free > 0) * place.ground)
+        result.append(near * (taken == 0) * place.free * place.ground)
     return result
 
 
@@ -153,7 +154,7 @@ def _begin(inversion: Inversion, found: Sequence[Place]) -> Tensor | None:
     """
     grounds = [
         place.concept.region * place.ground for place in found
-        if place.concept.region is not None and place.concept.active(0)
+        if place.concept.region is not None and place.concept.active(0) and place.concept.scale > 0
     ]  # fmt: skip
     if not grounds or not (ground := torch.stack(grounds).amax(0)).any():
         return None
@@ -167,7 +168,8 @@ def _moved(step: Step, inversion: Inversion, place: Place) -> Tensor:
     """
     assert place.concept.region is not None
     apart = (step.x0 - inversion.x[-1].float()).abs().sum(1, keepdim=True)
-    usual = torch.where(place.concept.region > 0, apart, torch.nan).flatten(1).nanmedian(1).values
+    inside = torch.where(place.concept.region > 0, apart, torch.nan).flatten(1)
+    usual = inside.nanquantile(0.5, 1, interpolation="lower")
     return (apart > 0.5 * usual[:, None, None, None]).to(apart)
 
 

@@ -114,7 +114,8 @@ def find(
     most = torch.stack([each.masked_fill(each.isinf(), 0) for each in spread.values()]).amax(0) if spread else like
     for k, much in spread.items():
         whole = ((much == most) & (much > _WHOLE)) | much.isinf()
-        ground[k] = whole & ~looks[k]
+        # Of few levels none shows what a style is (`taken`), and a style keeps what is there.
+        ground[k] = whole & ~looks[k] & (len(levels) > 2)
         found[k] = torch.where(whole, moved[k], found[k])
         found[k] = torch.where(wide[k], F.max_pool2d(found[k], 3, 1, 1) * (allowed[k] > 0), found[k])
     own = [t.own if c.scale and c.threshold is None else base for c, t in pairs]
