@@ -44,7 +44,8 @@ def test_a_path_with_more_noise_than_its_schedule_says_comes_back_so(tmp_path):
     """TurboEdit's levels were lost: what goes, and a new background, were given another level's noise."""
     made = inversion()
     noised = ((0.2, 0.8, 0.99), (0.97, 0.5, 0.1))
-    artifact.save(tmp_path / "a.safetensors", dataclasses.replace(made, schedule=dataclasses.replace(made.schedule, noised=noised)), ORIGIN)
+    made = dataclasses.replace(made, schedule=dataclasses.replace(made.schedule, noised=noised))
+    artifact.save(tmp_path / "a.safetensors", made, ORIGIN)
     assert artifact.load(tmp_path / "a.safetensors")[0].schedule.noised == noised
 
 
