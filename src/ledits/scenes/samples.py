@@ -26,7 +26,7 @@ DEMO = {
     "hat": ("panda", "a panda in the snow", ["->a panda wearing a top hat in the snow"]),
     "addition": ("panda", "a panda in the snow", ["->a tree to the right of a panda in the snow"]),
     "removal": ("gift", "a gift on a beach", ["->an empty beach"]),
-    "background": ("rocket", "a rocket under a night sky", ["->a rocket at sunset@0.2"]),
+    "background": ("rocket", "a rocket under a night sky", ["->a rocket at sunset"]),
     "sketch": ("cat", "a cat on a meadow", ["->a pencil sketch of a cat on a meadow"]),
     "black-and-white": ("tree", "a tree at sunset", ["->a black and white photo of a tree at sunset"]),
 }
@@ -37,7 +37,7 @@ SUGGESTED = {
     "cat": ("+sunglasses", "cat->dog", "cat->owl"),
     "heart": ("red heart->blue heart", "red heart->yellow heart", "red heart->star"),
     "pair": ("fox->owl", "star->sunflower", "fox->cat, star->sunflower"),
-    "rocket": ("->a rocket at sunset@0.2", "rocket->balloon"),
+    "rocket": ("->a rocket at sunset", "rocket->balloon"),
     "panda": ("+sunglasses", "->a crown to the right of a panda in the snow", "panda->penguin"),
     "tree": ("tree->mushroom", "->a pencil sketch of a tree at sunset@0"),
     "gift": ("gift->ball",),
