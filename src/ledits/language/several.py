@@ -17,8 +17,8 @@ from ledits.method.told import Told
 
 # How a caption may say that nothing is left in a place.
 _EMPTIED = (None, "an empty {}")
-# What says that one thing is before or behind another, which may be large.
-_BEFORE = frozenset({"front", "behind", "by"})
+# What says that one thing is before or behind another, or is had by it: where it goes the other is to stay.
+_BEFORE = frozenset({"front", "behind", "by", "with"})
 # A thing's longest name, in words, articles and adjectives included.
 _LONGEST = 6
 
@@ -42,7 +42,9 @@ class Reading(NamedTuple):
     gone: str = ""  # the thing that it takes away, with nothing in its place
     emptied: str | None = None  # how its place is said to be empty
     item: Change | None = None  # the one thing, among things that are joined by "and", that it changes
+    described: bool = False  # whether it says more of that thing and leaves the rest of it
     beside: bool = False  # whether it puts a thing of its own beside the others
+    comes: bool = False  # whether a thing comes, there or elsewhere: "wearing a hat", and not a colour
 
 
 def told(source: str, targets: Sequence[str], emptied: str | None = None) -> list[Told]:
@@ -68,6 +70,8 @@ def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told
     """What is told of each edit that changes one thing."""
     given = words.split(source)
     readings = [read(source, target) for target in targets]
+    company = _company(given, readings)
+    readings = [r._replace(item=company.get(k, r.item)) for k, r in enumerate(readings)]
     every = after(given, readings)
     others = [after(given, [*readings[:k], *readings[k + 1 :]]) for k in range(len(readings))]
     clear = [_beside_nothing(given, r.changes[0], emptied) if r.beside else source for r in readings]
@@ -78,10 +82,48 @@ def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told
         # Beside another edit what is about a thing that goes may be that edit's.
         alone = bool(reading.gone) and len(readings) == 1
         said = (target, target, every, others[k] or source, clear[k], source)
-        plain = Told(*said, goes=bool(reading.gone), wide=alone)
+        plain = Told(*said, goes=bool(reading.gone), wide=alone, thing=reading.item is not None, comes=reading.comes)
         joined = things.listed(given, reading.item.span) if reading.item else []
+        if k in company:
+            joined = sorted({*joined, *(item.span for item in company.values())})
         result.append(_alone(given, readings, k, joined, plain, emptied) if len(joined) > 1 else plain)
     return result
+
+
+def _company(given: Sequence[Word], readings: Sequence[Reading]) -> dict[int, Change]:
+    """The things that edits change, by the edits' numbers, where some are said to be "with" another.
+
+    "A cat with a dog" may be two things, and "a man with a beard" is one; but what edits change apart, is apart.
+    """
+    named = {k: change for k, reading in enumerate(readings) if (change := _named(given, reading))}
+    order = sorted(named, key=lambda k: named[k].span)
+    found = dict[int, Change]()
+    for j, k in zip(order, order[1:], strict=False):
+        gap = given[named[j].end : named[k].start]
+        if words.keys(gap) == ["with"]:
+            found |= {j: named[j], k: named[k]}
+    for j, k in [*zip(order, order[1:], strict=False), *zip(order[::-1], order[-2::-1], strict=False)]:
+        one, other = sorted((named[j], named[k]), key=lambda change: change.span)
+        gap = given[one.end : other.start]
+        if j in found and gap and things.between(gap) == len(gap):
+            found[k] = named[k]
+    return found
+
+
+def _named(given: Sequence[Word], reading: Reading) -> Change | None:
+    """What a reading changes of one thing, with that thing's whole name, if it is one that can stand by itself."""
+    if reading.item or len(reading.changes) != 1:
+        return reading.item
+    (change,) = reading.changes
+    if reading.gone:
+        at = words.find(given, words.split(reading.gone))[0]
+        change = Change(at, at + len(words.split(reading.gone)), ())
+    name = things.name_around(given, change.span)
+    apart = change.start < change.end and name.start <= change.start and change.end <= name.end
+    if not apart or not words.is_determiner(given[name.start].key) or given[name.end - 1].key in words.BACKDROPS:
+        return None
+    around = (given[name.start : change.start], given[change.end : name.end])
+    return Change(*name, () if reading.gone else (*around[0], *change.new, *around[1]))
 
 
 def _alone(
@@ -104,6 +146,10 @@ def _alone(
     if reading.gone:
         empty, then = (_without(given, joined, reading.emptied or emptied, others) for others in ([], rest))
         return result._replace(early=plain.early if empty is None else empty, late=plain.late if then is None else then)
+    if len(readings) == 1 and reading.described:
+        # "A pig wearing a hat and a fox" puts the hat on either. What all of them wear, the region keeps off the fox.
+        worn = _filled(given, joined, reading.item.new, []) or plain.target
+        return result._replace(target=worn, early=worn, late=worn, away=own, clear=own)
     if len(readings) == 1:
         return result
     early, late = (_filled(given, joined, reading.item.new, others) for others in ([], rest))
@@ -119,6 +165,8 @@ def parts(source: str, target: str, emptied: str | None = None) -> list[str]:
     old, new = words.split(source), words.split(target)
     if (gone := read(source, target).gone) and not words.JOINS & set(words.keys(words.split(gone))):
         return [target]  # one thing goes, and what is said of it and others agrees with those that are left
+    if len(changes := _changes(old, new)) == 1 and changes[0].start == changes[0].end:
+        return [target]  # what is put in at one place is one edit
     there, wanted = _list(old), _list(new)
     if not there or not wanted:
         return [target]
@@ -183,7 +231,10 @@ def read(source: str, target: str) -> Reading:
         return Reading(changes)
     if changes[0].start == changes[0].end:
         beside = next(filter(_is_beside, _shifted(old, changes[0])), None)
-        return Reading([beside or changes[0]], beside=beside is not None)
+        if beside is None:
+            comes = not _is_inside_a_name(old, changes[0])
+            return Reading(changes, item=_described(old, changes[0]), described=True, comes=comes)
+        return Reading([beside], beside=True, comes=True)
     return Reading(changes, item=_swapped(old, changes[0]))
 
 
@@ -273,6 +324,21 @@ def _swapped(old: Sequence[Word], change: Change) -> Change | None:
     if not whole or things.name_around(new, Span(0, len(new))) != (0, len(new)):
         return None
     return Change(*span, new) if things.is_listed(old, span) else None
+
+
+def _is_inside_a_name(old: Sequence[Word], added: Change) -> bool:
+    """Whether words that are put in say more of a name from within: "blue" of "a heart"."""
+    return 0 < added.start < things.name_around(old, Span(added.start - 1, added.start)).end
+
+
+def _described(old: Sequence[Word], added: Change) -> Change | None:
+    """Words that are put in with the whole name of the thing that they say more of, where it is listed with others."""
+    if not added.start or added.new[0].key in words.JOINS:
+        return None  # ", a hat" is of the whole picture
+    name = things.name_around(old, Span(added.start - 1, added.start))
+    if not name.start < added.start <= name.end or not things.is_listed(old, name):
+        return None
+    return Change(*name, (*old[name.start : added.start], *added.new, *old[added.start : name.end]))
 
 
 def _beside_nothing(given: Sequence[Word], added: Change, emptied: str | None) -> str:

@@ -258,9 +258,23 @@ def _added(edit: Edit, source: str) -> str:
                 ahead = [*([Word(words.article(words.spoken(new)))] * (not words.is_plural(words.head(new)))), *ahead]
             first = ahead[0]._replace(space=alone[name.start].space)
             return words.join([*before, first, *_spaced(ahead[1:]), *_spaced(alone[name.start :])])
+    if (end := _subject(alone)) and words.is_participle(new[0].key):
+        rest = alone[end:] if _key(alone, end) in _MARKS else _spaced(alone[end:])
+        return words.join([*alone[:end], *_spaced(new), *rest])  # "a cat wearing a hat on a beach"
     said = words.join(alone)
     mark = alone[-1].text if alone and alone[-1].key in _MARKS else ""
     return f"{said[: len(said) - len(mark)]}, {edit.new}{mark}"
+
+
+def _subject(given: Sequence[Word]) -> int:
+    """Where the name ends of the one thing that a caption is about; 0 where it is about several, or doing something."""
+    for i in range(len(given)):
+        name = things.name_around(given, things.Span(i, i + 1))
+        if name.start == i < name.end and words.presents(given[:i]) and (found := things.listed(given, name)):
+            several = bool(words.JOINS & set(words.keys(given[name.end : found[-1].start])))
+            placed = _key(given, name.end) in {"", *_PLACES, *_MARKS}
+            return name.end if not several and (placed or len(found) > 1) else 0
+    return 0
 
 
 def _object(new: Sequence[Word]) -> Sequence[Word]:

@@ -21,7 +21,8 @@ from ledits.method.told import Told
 
 # The share of an edit's steps in which the picture does not show yet what the other edits do.
 _EARLY = 0.35
-# The share in which it does not show yet where a background ends, and how far beside its region, in cells, that may be.
+# The share in which it does not show yet where a background ends, or a thing that comes, and how far beside its region,
+# in cells, that may be.
 _SHOWN = 0.45
 _EDGE = 2
 
@@ -38,7 +39,8 @@ def edit(
     the network the source's (guidance in a limited interval, Kynkäänniemi et al. 2024, arXiv 2404.07724).
     A tensor sent in after a step takes the place of its x, as in `core.edit`.
     Where a thing goes, the later steps take fresh noise in place of the path's, which remembers it. Where a background
-    changes, the replay begins with noise alone, and its region grows to the edges of what stands before it.
+    changes, the replay begins with noise alone, and its region grows to the edges of what stands before it; that of a
+    thing that comes grows to the thing's own.
     """
     base = inversion.base_prompt
     told = told or [Told.of(c.prompt, base) for c in concepts]
@@ -48,24 +50,22 @@ def edit(
         (k, part) for k, (concept, captions) in enumerate(zip(concepts, told, strict=True))
         for part in (captions.parts if concept.threshold is None and captions.parts else (captions,))
     ]  # fmt: skip
-    each = [replace(concepts[k], prompt=part.target) for k, part in parts]
-    found = find(denoise, inversion, each, [part for _, part in parts], known)
-    located = [place.concept for place in found]
-    edges, n = _edges(found), len(inversion.schedule)
+    each, said = [replace(concepts[k], prompt=part.target) for k, part in parts], [part for _, part in parts]
+    found = find(denoise, inversion, each, said, known)
+    edges, n = _edges(found, said), len(inversion.schedule)
     directions, of = list[Concept](), list[int]()
     for (k, captions), place, edge in zip(parts, found, edges, strict=True):
         if captions.target == base:
             continue  # it asks for what is there
         looks = place.looks.flatten().tolist()
-        for direction in spans(place.concept, captions, inversion, looks, edge, drop_source_late=drop_source_late):
-            directions.append(direction)
-            of.append(k)
-    regions = [concept.region for concept in located if concept.region is not None]
-    inside = torch.stack(regions).amax(0) if regions else None
+        new = spans(place.concept, captions, inversion, looks, edge, drop_source_late=drop_source_late)
+        directions += new
+        of += [k] * len(new)
+    inside = torch.stack([place.region for place in found]).amax(0) if found else None
     going = [
-        (concept, concept.region * same(captions.goes, True, concept.region))
-        for (_, captions), concept in zip(parts, located, strict=True)
-        if concept.region is not None and any(each_prompt(captions.goes, range(len(concept.region))))
+        (place.concept, place.region * same(captions.goes, True, place.region))
+        for (_, captions), place in zip(parts, found, strict=True)
+        if any(each_prompt(captions.goes, range(len(place.region))))
     ]  # fmt: skip
     steps, begun = core.edit(denoise, inversion, directions, "none", begin=_begin(inversion, found)), False
     step = next(steps)
@@ -73,10 +73,7 @@ def edit(
         x, masks = step.x, step.x.new_zeros(len(concepts), *step.masks.shape[1:])
         if inside is not None:
             path = inversion.x[step.i + 1].float()
-            emptied = [
-                place for concept, place in going
-                if concept.active(step.i) and step.i >= _late(concept, n)
-            ]  # fmt: skip
+            emptied = [part for concept, part in going if concept.active(step.i) and step.i >= _late(concept, n)]
             if emptied:
                 anew = step.x - inversion.residual(step.i) + _fresh(inversion, step.i)
                 x = torch.lerp(x, anew, torch.stack(emptied).amax(0))
@@ -131,19 +128,20 @@ def spans(
     return result
 
 
-def _edges(found: Sequence[Place]) -> list[Tensor | None]:
-    """Of each edit of a background the cells beside its region that may be of it too, (b 1 h w)."""
-    regions = [place.concept.region for place in found if place.concept.region is not None]
-    taken = torch.stack(regions).amax(0) if regions else None
+def _edges(found: Sequence[Place], told: Sequence[Told]) -> list[Tensor | None]:
+    """Of each edit of a background, or of what comes, the cells beside its region that may be of it too, (b 1 h w);
+    none that is beside two of them, for both would move it."""
     result = list[Tensor | None]()
-    for place in found:
-        region = place.concept.region
-        if region is None or taken is None or place.concept.threshold is not None or not place.ground.any():
+    for (concept, region, free, looks, ground), captions in zip(found, told, strict=True):
+        grows = ground | (same(captions.comes, True, region) & ~looks)
+        if concept.threshold is not None or not grows.any():
             result.append(None)
             continue
         near = F.max_pool2d((region > 0).to(region), 2 * _EDGE + 1, 1, _EDGE)
-        result.append(near * (taken == 0) * place.free * place.ground)
-    return result
+        taken = torch.stack([place.region for place in found]).amax(0)
+        result.append(near * (taken == 0) * free * grows)
+    claims = sum((edge > 0).to(edge) for edge in result if edge is not None)
+    return [edge if edge is None else edge * (claims == 1) for edge in result]
 
 
 def _begin(inversion: Inversion, found: Sequence[Place]) -> Tensor | None:
@@ -152,23 +150,17 @@ def _begin(inversion: Inversion, found: Sequence[Place]) -> Tensor | None:
     The noisiest level still shows how bright the picture is and of what colour, and a network keeps to it (Lin et al.
     2023, arXiv 2305.08891): a white wall would become a pale sky, and no night.
     """
-    grounds = [
-        place.concept.region * place.ground for place in found
-        if place.concept.region is not None and place.concept.active(0) and place.concept.scale > 0
-    ]  # fmt: skip
+    grounds = [place.region * place.ground for place in found if place.concept.active(0) and place.concept.scale > 0]
     if not grounds or not (ground := torch.stack(grounds).amax(0)).any():
         return None
     return inversion.x[0].float() - _noised(inversion)[0][0] * ground * inversion.x[-1].float()
 
 
 def _moved(step: Step, inversion: Inversion, place: Place) -> Tensor:
-    """1 where the picture is predicted to change half as much as most of a background does, (b 1 h w).
-
-    What stands before it is predicted as it is. Where a thing ends shows only when much around it has changed.
-    """
-    assert place.concept.region is not None
+    """1 where the picture is predicted to change half as much as most of an edit's region does, (b 1 h w): what stands
+    beside it is predicted as it is."""
     apart = (step.x0 - inversion.x[-1].float()).abs().sum(1, keepdim=True)
-    inside = torch.where(place.concept.region > 0, apart, torch.nan).flatten(1)
+    inside = torch.where(place.region > 0, apart, torch.nan).flatten(1)
     usual = inside.nanquantile(0.5, 1, interpolation="lower")
     return (apart > 0.5 * usual[:, None, None, None]).to(apart)
 

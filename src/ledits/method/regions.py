@@ -27,6 +27,8 @@ _TAKEN = 0.4
 # An edit is of the whole picture, as of a background, if over all of it it moves so much more than where it is still;
 # or half of both together, as of a style. Of a thing it moves less (docs/log).
 _WHOLE = 0.11
+# Where the other edits are of things that the caption lists, less will do.
+_REST = 0.08
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Known:
 class Place(NamedTuple):
     """Where an edit belongs."""
 
-    concept: Concept  # with its region
+    concept: Concept  # with its region ...
+    region: Tensor  # ... (b 1 h w)
     free: Tensor  # (b 1 h w) in 0..1, where the region could have been
     looks: Tensor  # (b 1 1 1), of which pictures it changes how all of it looks
     ground: Tensor  # (b 1 1 1), of which it changes the background
@@ -84,7 +87,7 @@ def find(
     never = same(base, base, like).logical_not()
     found, allowed = list[Tensor](), list[Tensor]()
     looks, ground = [never for _ in pairs], [never for _ in pairs]
-    moved, spread, wide = dict[int, Tensor](), dict[int, Tensor](), dict[int, Tensor]()
+    moved, spread, rest, wide = (dict[int, Tensor]() for _ in range(4))
     for concept, captions in pairs:
         free = torch.ones_like(like)[:, None]
         if concept.region is not None:
@@ -106,14 +109,20 @@ def find(
             # What comes beside something is a thing, and so is what goes.
             background = same(captions.clear, base, values) & same(captions.goes, False, values)
             spread[len(found)] = torch.where(background, excess, 0)
+            rest[len(found)] = torch.where(same(captions.thing, False, values), spread[len(found)], 0)
             looks[len(found)] = background & late
             wide[len(found)] = same(captions.wide, True, values)
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
-    # There is one background: of several edits it is that of the one that moves the most, styles left out.
-    most = torch.stack([each.masked_fill(each.isinf(), 0) for each in spread.values()]).amax(0) if spread else like
+    # There is one background: that of the edit that moves the most, styles left out, and rather one of no listed thing.
+    most, left = (
+        torch.stack([each.masked_fill(each.isinf(), 0) for each in values]).amax(0) if values else like
+        for values in (list(spread.values()), list(rest.values()))
+    )
+    some = torch.stack([spread[k] > rest[k] for k in spread]).any(0) if spread else never
     for k, much in spread.items():
-        whole = ((much == most) & (much > _WHOLE)) | much.isinf()
+        whole = torch.where(some & (left > _REST), rest[k] == left, (much == most) & (much > _WHOLE))
+        whole = whole | much.isinf() | looks[k]
         # Of few levels none shows what a style is (`taken`), and a style keeps what is there.
         ground[k] = whole & ~looks[k] & (len(levels) > 2)
         found[k] = torch.where(whole, moved[k], found[k])
@@ -127,7 +136,7 @@ def find(
         found = _shared_out(found, allowed, own, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
     return [
-        Place(replace(c, region=region), free, of_all, behind)
+        Place(replace(c, region=region), region, free, of_all, behind)
         for c, region, free, of_all, behind in zip(
             concepts, make_disjoint(clipped), allowed, looks, ground, strict=True
         )

@@ -18,6 +18,8 @@ class Told(NamedTuple):
     own: Hashable  # of the thing that the edit changes and nothing else: it shares out regions
     goes: Hashable = False  # whether a thing goes, and what was behind it is drawn anew
     wide: Hashable = False  # whether the region takes its edge along, one cell on each side: the light of what goes
+    thing: Hashable = False  # whether the caption lists what changes as a thing, so that it is no background
+    comes: Hashable = False  # whether a thing comes, where nothing was that could show how large it will be
     stays: tuple[Hashable, ...] = ()  # each of a thing beside it that no edit changes, and nothing else
     parts: "tuple[Told, ...]" = ()  # of an edit that changes several things, each of which is found by itself
 

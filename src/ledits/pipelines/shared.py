@@ -314,10 +314,10 @@ class LEditsPP(DiffusionPipeline):
             return ready[k, text]
 
         def with_prompts(k: int, told: Told) -> Told:
-            *captions, goes, wide, stays, parts = told
+            captions, flags, stays, parts = told[:6], told[6:-2], told.stays, told.parts
             return Told._make(
                 [
-                    *(embedded(k, text) for text in captions), goes, wide, tuple(embedded(k, text) for text in stays),
+                    *(embedded(k, text) for text in captions), *flags, tuple(embedded(k, text) for text in stays),
                     tuple(with_prompts(k, part) for part in parts),
                 ]
             )  # fmt: skip
