@@ -188,6 +188,29 @@ def test_of_several_edits_one_is_of_the_background(random_model, monkeypatch):
             assert [bool((c.region == 1).all()) for c in found] == whole
 
 
+def test_what_a_caption_lists_is_rather_not_the_background(random_model, monkeypatch):
+    """An apple in a heart's place once moved more than a new background did, and got all of the picture."""
+    model, inversion = random_model(), inverted(random_model())
+    everywhere = torch.ones(1, 1, 16, 16)
+    concepts = [Concept(prompt, 2.0, None) for prompt in ("a dog", "a beach")]
+    said = [Told.of(c.prompt, "a cat")._replace(thing=c.prompt == "a dog") for c in concepts]
+    monkeypatch.setattr(finding, "make_disjoint", list)
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        for excess, whole in (
+            ((0.19, 0.1), [False, True]),
+            ((0.19, 0.05), [True, False]),
+            ((0.1, 0.05), [False, False]),
+        ):
+            of = iter(excess)
+
+            def taken(*_, of=of):
+                return everywhere, torch.full((1, 1, 1, 1), next(of)), torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+
+            monkeypatch.setattr(finding, "taken", taken)
+            found = finding.locate(denoise, inversion, concepts, said)
+            assert [bool((c.region == 1).all()) for c in found] == whole
+
+
 def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model, monkeypatch):
     """Once one of a batch that put a thing beside another kept the others from taking a whole background."""
     everywhere = torch.ones(1, 16, 16)
@@ -280,6 +303,27 @@ def test_a_background_grows_to_the_edges_of_things_and_nothing_else_changes(rand
         boxed = list(described.edit(denoise, inversion, [Concept("a dog", 2.0, None, region=box)]))
     assert not (boxed[-1].masks[0, 0] > 0)[9:].any()
     assert (boxed[-1].masks[0, 0] > 0)[8].any()
+
+
+def test_a_thing_that_comes_grows_to_its_own_edge_and_one_that_changes_does_not(random_model, monkeypatch):
+    """A top hat was cut off where its region ended. Cells beside two edits stay: both would move them."""
+    model, inversion = random_model(), inverted(random_model())
+    regions = [torch.zeros(1, 1, 16, 16) for _ in range(2)]
+    regions[0][..., 4:8, 2:6] = regions[1][..., 4:8, 8:12] = 1  # two cells apart
+    concepts = [Concept("a hat", 2.0, None, region=regions[0]), Concept("a bow", 2.0, None, region=regions[1])]
+    comes = Told.of("a hat", "a cat")._replace(comes=True)
+    with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+        found = finding.find(denoise, inversion, concepts, None, None)
+    found = [p._replace(region=r, free=r * 0 + 1) for p, r in zip(found, regions, strict=True)]
+    edge, none = described._edges(found, [comes, Told.of("a bow", "a cat")])
+    assert none is None
+    assert edge[0, 0].sum() == 8 * 8 - 4 * 4
+    both = described._edges(found, [comes, comes])
+    for own in both:
+        assert not own[..., 6:8].any()
+        assert own.sum() == 8 * 6 - 4 * 4
+    given = found[0]._replace(concept=replace(found[0].concept, threshold=0.8))
+    assert described._edges([given], [comes]) == [None]  # the share that was given is kept to
 
 
 def test_what_moves_half_as_much_as_a_background_is_of_it(random_model, behind):

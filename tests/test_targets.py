@@ -286,6 +286,11 @@ def test_what_was_written_wrongly_once(source, edit, expected):
     ("a fox sleeps", "it rains", ["it rains"]),
     ("a fox and a star on a bed", "a fox, in a hat, and a star on a bed", ["a fox, in a hat, and a star on a bed"]),
     ("we see a fox and a star", "we see a star", ["we see a star"]),
+    ("a star beside a box in front of a purple wall", "a star beside a box in front of a white background",
+     ["a star beside a box in front of a white background"]),
+    ("here are a kit and a dog", "here are a cat wearing a hat and a dog", ["here are a cat wearing a hat and a dog"]),
+    ("we see only the panda at dusk", "we see the panda at dusk, bow", ["we see the panda at dusk, bow"]),
+    ("on snow, the car and nothing else", "on snow, a gift beside the car", ["on snow, a gift beside the car"]),
 ])  # fmt: skip
 def test_a_caption_that_changes_several_things_is_told_in_parts(source, target, expected):
     assert parts(source, target) == expected
@@ -316,7 +321,9 @@ def test_what_comes_is_told_from_what_changes():
     """A hat may be larger than where it was found; a colour is where the thing is."""
     for source, edit, comes in (
         ("a cat on a beach", "+sunglasses", True), ("a cat on a beach", "cat->cat wearing a hat", True),
-        ("a cat", "+star next to cat", True), ("a heart and a star", "heart->blue heart", False),
+        ("a cat", "+star next to cat", True), ("only a cat on a beach", "+sunglasses", True),
+        ("a cat wearing a hat on a bed", "hat->bow", True), ("a heart and a star", "heart->blue heart", False),
+        ("a cat in a red hat", "red->blue", False),
         ("a heart on a bed", "heart->blue heart", False), ("a cat on a beach", "cat->dog", False),
         ("a cat and a dog", "-cat", False),
     ):  # fmt: skip

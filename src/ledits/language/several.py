@@ -165,8 +165,8 @@ def parts(source: str, target: str, emptied: str | None = None) -> list[str]:
     old, new = words.split(source), words.split(target)
     if (gone := read(source, target).gone) and not words.JOINS & set(words.keys(words.split(gone))):
         return [target]  # one thing goes, and what is said of it and others agrees with those that are left
-    if len(changes := _changes(old, new)) == 1 and changes[0].start == changes[0].end:
-        return [target]  # what is put in at one place is one edit
+    if any(_is_of_one_name(given, _changes(given, new)) for given in (old, words.without_alone(old))):
+        return [target]  # what one thing becomes is one edit, and so is what comes where nothing else was
     there, wanted = _list(old), _list(new)
     if not there or not wanted:
         return [target]
@@ -193,6 +193,16 @@ def parts(source: str, target: str, emptied: str | None = None) -> list[str]:
             found.append(words.join([*old[:at], *behind, *old[at + len(before) :]]))
     whole = together(source, found) if len(found) > 1 else None
     return found if whole is not None and words.keys(words.split(whole)) == words.keys(new) else [target]
+
+
+def _is_of_one_name(old: Sequence[Word], changes: Sequence[Change]) -> bool:
+    """Whether one change is all, of the name of one thing or between names, and not of how the picture is presented."""
+    if len(changes) != 1:
+        return False
+    (change,) = changes
+    name = things.name_around(old, change.span) if change.start < change.end else change.span
+    inside = name.start <= change.start and change.end <= name.end
+    return inside and not any(words.presents(change.new[:i]) for i in range(1, len(change.new)))
 
 
 def _list(given: Sequence[Word]) -> list[Span]:
@@ -227,15 +237,18 @@ def read(source: str, target: str) -> Reading:
             if _tells(source, phrase, emptied, new):
                 listed = things.is_listed(old, Span(begin, end))
                 return Reading(changes, phrase, emptied, Change(begin, end, ()) if listed else None)
-    if len(changes) != 1:
-        return Reading(changes)
+    if len(changes) != 1:  # "only a cat, a bow" is no more only a cat
+        added = _changes(words.without_alone(old), new)
+        return Reading(changes, comes=len(added) == 1 and added[0].start == added[0].end)
     if changes[0].start == changes[0].end:
         beside = next(filter(_is_beside, _shifted(old, changes[0])), None)
         if beside is None:
             comes = not _is_inside_a_name(old, changes[0])
             return Reading(changes, item=_described(old, changes[0]), described=True, comes=comes)
         return Reading([beside], beside=True, comes=True)
-    return Reading(changes, item=_swapped(old, changes[0]))
+    item, end = _swapped(old, changes[0]), things.name_around(old, changes[0].span).end
+    # What another thing wears may be worn elsewhere: a hat in the place of sunglasses.
+    return Reading(changes, item=item, comes=item is None and changes[0].end == end)
 
 
 def after(given: Sequence[Word], readings: Sequence[Reading]) -> str | None:
