@@ -17,8 +17,8 @@ from ledits.method.told import Told
 
 # How a caption may say that nothing is left in a place.
 _EMPTIED = (None, "an empty {}")
-# What says that one thing is before or behind another, or is had by it: where it goes the other is to stay.
-_BEFORE = frozenset({"front", "behind", "by", "with"})
+# What says that one thing is before or behind another, which may be large.
+_BEFORE = frozenset({"front", "behind", "by"})
 # A thing's longest name, in words, articles and adjectives included.
 _LONGEST = 6
 
@@ -42,7 +42,7 @@ class Reading(NamedTuple):
     gone: str = ""  # the thing that it takes away, with nothing in its place
     emptied: str | None = None  # how its place is said to be empty
     item: Change | None = None  # the one thing, among things that are joined by "and", that it changes
-    described: bool = False  # whether it says more of that thing and leaves the rest of it
+    described: Change | None = None  # the one thing that it says more of, and leaves the rest of it
     beside: bool = False  # whether it puts a thing of its own beside the others
     comes: bool = False  # whether a thing comes, there or elsewhere: "wearing a hat", and not a colour
 
@@ -71,7 +71,6 @@ def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told
     given = words.split(source)
     readings = [read(source, target) for target in targets]
     company = _company(given, readings)
-    readings = [r._replace(item=company.get(k, r.item)) for k, r in enumerate(readings)]
     every = after(given, readings)
     others = [after(given, [*readings[:k], *readings[k + 1 :]]) for k in range(len(readings))]
     clear = [_beside_nothing(given, r.changes[0], emptied) if r.beside else source for r in readings]
@@ -82,48 +81,70 @@ def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told
         # Beside another edit what is about a thing that goes may be that edit's.
         alone = bool(reading.gone) and len(readings) == 1
         said = (target, target, every, others[k] or source, clear[k], source)
-        plain = Told(*said, goes=bool(reading.gone), wide=alone, thing=reading.item is not None, comes=reading.comes)
+        plain = Told(*said, goes=bool(reading.gone), wide=alone, comes=reading.comes)
         joined = things.listed(given, reading.item.span) if reading.item else []
-        if k in company:
-            joined = sorted({*joined, *(item.span for item in company.values())})
-        result.append(_alone(given, readings, k, joined, plain, emptied) if len(joined) > 1 else plain)
+        if reading.item and len(joined) > 1:
+            plain = plain._replace(thing=True)
+            plain = _alone(given, readings, k, joined, plain, emptied)
+        elif k in company:
+            plain = plain._replace(own=_filled(given, list(company.values()), given[slice(*company[k])], []) or source)
+        if len(readings) == 1 and reading.described:
+            plain = plain._replace(parts=_worn(given, reading.described, plain))
+        result.append(plain)
     return result
 
 
-def _company(given: Sequence[Word], readings: Sequence[Reading]) -> dict[int, Change]:
+def _worn(given: Sequence[Word], described: Change, plain: Told) -> tuple[Told, ...]:
+    """What is told where one of several things is to wear or be something, and its place is to be found.
+
+    "A pig wearing a hat and a fox" puts the hat on either. What all of them wear, the region keeps off the fox.
+    """
+    joined = things.listed(given, described.span)
+    between = {
+        word.key for one, other in zip(joined, joined[1:], strict=False) for word in given[one.end : other.start]
+    }
+    named = all(words.is_determiner(given[i.start].key) or words.is_plural(given[i.start : i.end]) for i in joined)
+    if len(joined) < 2 or not named or between & _BEFORE:
+        return ()
+    own, worn = (_filled(given, joined, thing, []) for thing in (given[slice(*described.span)], described.new))
+    stays = [_filled(given, joined, given[i.start : i.end], []) for i in joined if i != described.span]
+    if own is None or worn is None:
+        return ()
+    found = (text for text in stays if text)
+    return (Told(worn, worn, worn, own, own, own, thing=True, comes=plain.comes, stays=tuple(found)),)
+
+
+def _company(given: Sequence[Word], readings: Sequence[Reading]) -> dict[int, Span]:
     """The things that edits change, by the edits' numbers, where some are said to be "with" another.
 
-    "A cat with a dog" may be two things, and "a man with a beard" is one; but what edits change apart, is apart.
+    "A cat with a dog" may be two things, and "a man with a beard" is one; but what edits change apart has places apart.
     """
-    named = {k: change for k, reading in enumerate(readings) if (change := _named(given, reading))}
-    order = sorted(named, key=lambda k: named[k].span)
-    found = dict[int, Change]()
-    for j, k in zip(order, order[1:], strict=False):
-        gap = given[named[j].end : named[k].start]
-        if words.keys(gap) == ["with"]:
-            found |= {j: named[j], k: named[k]}
-    for j, k in [*zip(order, order[1:], strict=False), *zip(order[::-1], order[-2::-1], strict=False)]:
-        one, other = sorted((named[j], named[k]), key=lambda change: change.span)
-        gap = given[one.end : other.start]
-        if j in found and gap and things.between(gap) == len(gap):
-            found[k] = named[k]
+    named = {k: span for k, reading in enumerate(readings) if (span := _named(given, reading))}
+    order = sorted(named, key=lambda k: named[k])
+    chain, found = list[int](), dict[int, Span]()
+    for j, k in zip([None, *order], order, strict=False):
+        gap = given[named[j].end : named[k].start] if j is not None else ()
+        has = words.keys(gap) == ["with"]
+        if not has and not (gap and things.between(gap) == len(gap)):
+            chain = []
+        chain.append(k)
+        if len(chain) > 1 and (has or j in found):
+            found |= {each: named[each] for each in chain}
     return found
 
 
-def _named(given: Sequence[Word], reading: Reading) -> Change | None:
-    """What a reading changes of one thing, with that thing's whole name, if it is one that can stand by itself."""
+def _named(given: Sequence[Word], reading: Reading) -> Span | None:
+    """The whole name of the one thing that a reading changes, if it can stand by itself."""
     if reading.item or len(reading.changes) != 1:
-        return reading.item
-    (change,) = reading.changes
+        return reading.item.span if reading.item else None
+    span = reading.changes[0].span
     if reading.gone:
         at = words.find(given, words.split(reading.gone))[0]
-        change = Change(at, at + len(words.split(reading.gone)), ())
-    name = things.name_around(given, change.span)
-    apart = change.start < change.end and name.start <= change.start and change.end <= name.end
-    if not apart or not words.is_determiner(given[name.start].key) or given[name.end - 1].key in words.BACKDROPS:
-        return None
-    around = (given[name.start : change.start], given[change.end : name.end])
-    return Change(*name, () if reading.gone else (*around[0], *change.new, *around[1]))
+        span = Span(at, at + len(words.split(reading.gone)))
+    name = things.name_around(given, span)
+    whole = span.start < span.end and name.start <= span.start and span.end == name.end
+    named = whole and given[name.start].key in words.ARTICLES and given[name.end - 1].key not in words.BACKDROPS
+    return name if named else None
 
 
 def _alone(
@@ -146,10 +167,6 @@ def _alone(
     if reading.gone:
         empty, then = (_without(given, joined, reading.emptied or emptied, others) for others in ([], rest))
         return result._replace(early=plain.early if empty is None else empty, late=plain.late if then is None else then)
-    if len(readings) == 1 and reading.described:
-        # "A pig wearing a hat and a fox" puts the hat on either. What all of them wear, the region keeps off the fox.
-        worn = _filled(given, joined, reading.item.new, []) or plain.target
-        return result._replace(target=worn, early=worn, late=worn, away=own, clear=own)
     if len(readings) == 1:
         return result
     early, late = (_filled(given, joined, reading.item.new, others) for others in ([], rest))
@@ -243,8 +260,7 @@ def read(source: str, target: str) -> Reading:
     if changes[0].start == changes[0].end:
         beside = next(filter(_is_beside, _shifted(old, changes[0])), None)
         if beside is None:
-            comes = not _is_inside_a_name(old, changes[0])
-            return Reading(changes, item=_described(old, changes[0]), described=True, comes=comes)
+            return Reading(changes, described=_described(old, changes[0]), comes=_comes(old, changes[0]))
         return Reading([beside], beside=True, comes=True)
     item, end = _swapped(old, changes[0]), things.name_around(old, changes[0].span).end
     # What another thing wears may be worn elsewhere: a hat in the place of sunglasses.
@@ -339,18 +355,24 @@ def _swapped(old: Sequence[Word], change: Change) -> Change | None:
     return Change(*span, new) if things.is_listed(old, span) else None
 
 
-def _is_inside_a_name(old: Sequence[Word], added: Change) -> bool:
-    """Whether words that are put in say more of a name from within: "blue" of "a heart"."""
-    return 0 < added.start < things.name_around(old, Span(added.start - 1, added.start)).end
+def _comes(old: Sequence[Word], added: Change) -> bool:
+    """Whether words that are put in name a thing: not a colour of one, nor when or where the picture is."""
+    first = next((word.key for word in added.new if word.key not in words.JOINS), "")
+    inside = not added.start or added.start < things.name_around(old, Span(added.start - 1, added.start)).end
+    return not inside and (first == "with" or first not in words.PREPOSITIONS)
 
 
 def _described(old: Sequence[Word], added: Change) -> Change | None:
-    """Words that are put in with the whole name of the thing that they say more of, where it is listed with others."""
-    if not added.start or added.new[0].key in words.JOINS:
-        return None  # ", a hat" is of the whole picture
-    name = things.name_around(old, Span(added.start - 1, added.start))
-    if not name.start < added.start <= name.end or not things.is_listed(old, name):
+    """Words that are put in with the whole name of the thing that they say more of."""
+    if not added.start:
         return None
+    name = things.name_around(old, Span(added.start - 1, added.start))
+    ends = {word.key for word in (added.new if added.start < name.end else (added.new[0], added.new[-1]))}
+    if ends & words.JOINS:
+        return None  # ", a hat" is of the whole picture
+    has = words.is_participle(added.new[0].key) or added.new[0].key in words.RELATIVES | {"with"}
+    if not name.start < added.start <= name.end or not (added.start < name.end or has):
+        return None  # "at night" is neither
     return Change(*name, (*old[name.start : added.start], *added.new, *old[added.start : name.end]))
 
 

@@ -258,7 +258,7 @@ def _added(edit: Edit, source: str) -> str:
                 ahead = [*([Word(words.article(words.spoken(new)))] * (not words.is_plural(words.head(new)))), *ahead]
             first = ahead[0]._replace(space=alone[name.start].space)
             return words.join([*before, first, *_spaced(ahead[1:]), *_spaced(alone[name.start :])])
-    if (end := _subject(alone)) and words.is_participle(new[0].key):
+    if new[0].key in _TAKING and len(new) > 1 and (end := _subject(alone)):
         rest = alone[end:] if _key(alone, end) in _MARKS else _spaced(alone[end:])
         return words.join([*alone[:end], *_spaced(new), *rest])  # "a cat wearing a hat on a beach"
     said = words.join(alone)
@@ -267,13 +267,13 @@ def _added(edit: Edit, source: str) -> str:
 
 
 def _subject(given: Sequence[Word]) -> int:
-    """Where the name ends of the one thing that a caption is about; 0 where it is about several, or doing something."""
+    """Where the name ends of the one thing that a caption names, and perhaps a place; 0 where it says more."""
     for i in range(len(given)):
         name = things.name_around(given, things.Span(i, i + 1))
         if name.start == i < name.end and words.presents(given[:i]) and (found := things.listed(given, name)):
-            several = bool(words.JOINS & set(words.keys(given[name.end : found[-1].start])))
+            more = (words.JOINS | {"with"}) & set(words.keys(given[name.end :]))
             placed = _key(given, name.end) in {"", *_PLACES, *_MARKS}
-            return name.end if not several and (placed or len(found) > 1) else 0
+            return name.end if placed and not more and len(found) == 1 else 0
     return 0
 
 

@@ -21,8 +21,7 @@ from ledits.method.told import Told
 
 # The share of an edit's steps in which the picture does not show yet what the other edits do.
 _EARLY = 0.35
-# The share in which it does not show yet where a background ends, or a thing that comes, and how far beside its region,
-# in cells, that may be.
+# That in which it does not show where a background ends, or what comes, and how far beside its region, in cells.
 _SHOWN = 0.45
 _EDGE = 2
 

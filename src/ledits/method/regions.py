@@ -133,22 +133,24 @@ def find(
     if len(things) > 1:
         _ask(denoise, inversion, levels[len(levels) // 3 :: _RARELY], things, known.rarely)
         wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}
-        found = _shared_out(found, allowed, own, wrong, base)
+        found = _shared_out(found, allowed, own, ground, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
     return [
         Place(replace(c, region=region), region, free, of_all, behind)
         for c, region, free, of_all, behind in zip(
             concepts, make_disjoint(clipped), allowed, looks, ground, strict=True
         )
-    ]  # fmt: skip
+    ]
 
 
 def _shared_out(
-    found: Sequence[Tensor], allowed: Sequence[Tensor], own: Sequence[Prompt], wrong: Mapping[Prompt, Tensor],
-    base: Prompt,
+    found: Sequence[Tensor], allowed: Sequence[Tensor], own: Sequence[Prompt], ground: Sequence[Tensor],
+    wrong: Mapping[Prompt, Tensor], base: Prompt,
 ) -> list[Tensor]:  # fmt: skip
-    """Regions (b 1 h w), of what changes a thing the part in which its own caption is least wrong (b 1 h w) of all."""
+    """Regions (b 1 h w), of a thing that changes the part in which its own caption is least wrong (b 1 h w) of all."""
     silent = {prompt: same(prompt, base, values) for prompt, values in wrong.items()}
+    for prompt, behind in zip(own, ground, strict=True):  # a background is where the things are not
+        silent |= {prompt: silent[prompt] | behind} if prompt in silent else {}
     nearest = torch.stack([values.masked_fill(silent[prompt], torch.inf) for prompt, values in wrong.items()]).argmin(0)
     number = {prompt: i for i, prompt in enumerate(wrong)}
     inside = [region * ~silent[prompt] for region, prompt in zip(found, own, strict=True) if prompt in wrong]

@@ -3,6 +3,8 @@
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
+CAPTIONS = ("target", "early", "late", "away", "clear", "own")
+
 
 class Told(NamedTuple):
     """The captions of one edit: texts, or what they are embedded as; one for all pictures, or a tuple with one each.
@@ -21,7 +23,7 @@ class Told(NamedTuple):
     thing: Hashable = False  # whether the caption lists what changes as a thing, so that it is no background
     comes: Hashable = False  # whether a thing comes, where nothing was that could show how large it will be
     stays: tuple[Hashable, ...] = ()  # each of a thing beside it that no edit changes, and nothing else
-    parts: "tuple[Told, ...]" = ()  # of an edit that changes several things, each of which is found by itself
+    parts: "tuple[Told, ...]" = ()  # in its place where a region is found: one of each thing that it changes
 
     @classmethod
     def of(cls, target: Hashable, base: Hashable) -> "Told":
@@ -40,7 +42,9 @@ def for_pictures(each: Sequence[Sequence[Told]], base: Sequence[Hashable]) -> li
         count = max(map(len, parts))
         padded = [[*found, *[Told.of(own, own)] * (count - len(found))] for found, own in zip(parts, base, strict=True)]
         whole = _together([told._replace(parts=()) for told in edit], base)
-        result.append(whole._replace(parts=tuple(for_pictures(padded, base))) if count > 1 else whole)
+        result.append(
+            whole._replace(parts=tuple(for_pictures(padded, base))) if any(told.parts for told in edit) else whole
+        )
     return result
 
 

@@ -17,7 +17,7 @@ from ledits.backbones.texts import Text as PromptEmbedding
 from ledits.language import several
 from ledits.method import caption, core
 from ledits.method.core import Concept, Prompt, Schedule, Step
-from ledits.method.told import Told, for_pictures
+from ledits.method.told import CAPTIONS, Told, for_pictures
 from ledits.pipelines import adapters, callbacks, compat, inputs, moving
 from ledits.pipelines.outputs import Conditioning, LEditsPPDiffusionPipelineOutput, LEditsPPInversionPipelineOutput
 from ledits.scenes import suits
@@ -314,13 +314,12 @@ class LEditsPP(DiffusionPipeline):
             return ready[k, text]
 
         def with_prompts(k: int, told: Told) -> Told:
-            captions, flags, stays, parts = told[:6], told[6:-2], told.stays, told.parts
-            return Told._make(
-                [
-                    *(embedded(k, text) for text in captions), *flags, tuple(embedded(k, text) for text in stays),
-                    tuple(with_prompts(k, part) for part in parts),
-                ]
-            )  # fmt: skip
+            texts = {name: embedded(k, getattr(told, name)) for name in CAPTIONS}
+            return told._replace(
+                **texts,
+                stays=tuple(embedded(k, text) for text in told.stays),
+                parts=tuple(with_prompts(k, part) for part in told.parts),
+            )
 
         world = suits.world(backbone.name)
         emptied = world.emptied if world else None
