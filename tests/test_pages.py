@@ -121,7 +121,7 @@ def test_wide_parts_of_the_site_are_scrolled_by_the_keyboard(browser: Any) -> No
         "<p id=narrow><img width=90 height=9 alt=''></p></article>"
     )
     page.add_script_tag(path=SITE / "tables.js", type="module")
-    page.evaluate("dispatchEvent(new Event('resize'))")
-    assert page.get_attribute("#wide", "tabindex") == "0"
+    # The script may not have run yet.
+    page.wait_for_function("dispatchEvent(new Event('resize')), document.getElementById('wide').tabIndex === 0")
     assert page.get_attribute("#narrow", "tabindex") is None
     page.close()
