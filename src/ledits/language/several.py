@@ -100,8 +100,11 @@ def _worn(given: Sequence[Word], described: Change, plain: Told) -> tuple[Told, 
     "A pig wearing a hat and a fox" puts the hat on either. What all of them wear, the region keeps off the fox.
     """
     joined = things.listed(given, described.span)
+    between = {
+        word.key for one, other in zip(joined, joined[1:], strict=False) for word in given[one.end : other.start]
+    }
     named = all(words.is_determiner(given[i.start].key) or words.is_plural(given[i.start : i.end]) for i in joined)
-    if len(joined) < 2 or not named or _between(given, joined) & _BEFORE:
+    if len(joined) < 2 or not named or between & _BEFORE:
         return ()
     own, worn = (_filled(given, joined, thing, []) for thing in (given[slice(*described.span)], described.new))
     stays = [_filled(given, joined, given[i.start : i.end], []) for i in joined if i != described.span]
@@ -109,11 +112,6 @@ def _worn(given: Sequence[Word], described: Change, plain: Told) -> tuple[Told, 
         return ()
     found = (text for text in stays if text)
     return (Told(worn, worn, worn, own, own, own, thing=True, comes=plain.comes, stays=tuple(found)),)
-
-
-def _between(given: Sequence[Word], joined: Sequence[Span]) -> set[str]:
-    """The words that join things."""
-    return {word.key for one, other in zip(joined, joined[1:], strict=False) for word in given[one.end : other.start]}
 
 
 def _company(given: Sequence[Word], readings: Sequence[Reading]) -> dict[int, Span]:
@@ -161,7 +159,10 @@ def _alone(
     own = _filled(given, joined, given[reading.item.start : reading.item.end], []) or source
     result = plain._replace(own=own, stays=tuple(text for text in stays if text))
     rest = [r for r in readings if not r.item or r.item.span not in joined]
-    if reading.gone and _between(given, joined) & _BEFORE:
+    between = {
+        word.key for one, other in zip(joined, joined[1:], strict=False) for word in given[one.end : other.start]
+    }
+    if reading.gone and between & _BEFORE:
         return result  # "a car in front of a house": the house may be all that is behind
     if reading.gone:
         empty, then = (_without(given, joined, reading.emptied or emptied, others) for others in ([], rest))
