@@ -379,21 +379,58 @@ def test_an_addition_that_says_what_a_thing_does_is_said_of_it():
 
 
 def test_things_that_edits_change_apart_have_places_apart_where_one_is_with_another():
-    """ "A penguin with a frog" may be two things, and "a man with a beard" is one: nothing is told of it but where."""
-    for source, edits in (
-        ("you can see a penguin with a frog and an owl", ("owl->heart", "penguin->pig", "-frog")),
-        ("a man with a beard on a street", ("man->woman", "-beard")),
-    ):  # fmt: skip
-        targets = ledits.targets(source, *edits)
-        every = together(source, targets)
-        for k, edit in enumerate(told(source, targets)):
-            assert (edit.target, edit.early, edit.late) == (targets[k], targets[k], every)
-            assert edit.own != source
+    """ "A penguin with a frog" may be two things, and "a man with a beard" is one, who is left."""
+    source = "you can see a penguin with a frog and an owl"
+    owl, penguin, frog = told(source, ledits.targets(source, "owl->heart", "penguin->pig", "-frog"))
+    assert (owl.early, owl.late) == (
+        "you can see a penguin with a heart and a heart", "you can see a pig with a heart and a heart",
+    )  # fmt: skip
+    assert (penguin.early, penguin.late) == (penguin.target, "you can see a pig with a heart")
+    assert (frog.early, frog.late) == ("you can see a penguin", "you can see a pig")
+    source = "a man with a beard on a street"
+    targets = ledits.targets(source, "man->woman", "-beard")
+    every = together(source, targets)
+    for k, edit in enumerate(told(source, targets)):
+        assert (edit.target, edit.early, edit.late) == (targets[k], targets[k], every)
+        assert edit.own != source
     assert [edit.own for edit in told(source, targets)] == [
         "a man with a man on a street", "a beard with a beard on a street",
     ]  # fmt: skip
     (alone,) = told(source, ledits.targets(source, "-beard"))
     assert alone.own == source
+
+
+def test_what_a_background_has_or_stands_in_a_row_is_a_list():
+    source = "a purple background with a ball and a pizza"
+    ball, pizza = told(source, ledits.targets(source, "ball->panda", "-pizza", emptied="an empty {}"), "an empty {}")
+    assert ball.early == ball.late == "a purple background with a panda and a panda"
+    assert pizza.early == pizza.late == "an empty purple background"
+    source = "a photo of snow with a kitten, a frog and a heart in a row"
+    frog, kitten = told(source, ledits.targets(source, "frog->star", "-kitten"))
+    assert frog.early == "a photo of snow with a star, a star and a star in a row"
+    assert kitten.early == "a photo of snow"
+    source = "a man with a beard and a hat"  # what is left of it may be his
+    for edit in told(source, ledits.targets(source, "man->woman", "hat->cap")):
+        assert "cap and a cap" not in edit.early
+
+
+def test_what_becomes_a_background_is_no_thing_beside_others():
+    source = "a pig as well as a car in front of a sunset"
+    pig, car, sunset = told(source, ledits.targets(source, "pig->turtle", "-car", "sunset->green background"))
+    assert pig.late == "a turtle as well as a turtle in front of a green background"
+    assert (car.early, car.late) == ("a sunset", "a green background")
+    assert sunset.early == "a pig as well as a car in front of a green background"
+
+
+def test_what_is_left_of_a_list_stands_in_no_row_and_on_an_empty_background():
+    for source, gone, left in (
+        ("snow with a kitten and a star in a row", "a star", "snow with a kitten"),
+        ("snow with kittens and a star in a row", "a star", "snow with kittens in a row"),
+        ("a photo of a blue background with a fox", "a fox", "a photo of an empty blue background"),
+        ("a room with a fox", "a fox", "a room"),
+    ):
+        assert removed(source, gone, "an empty {}") == left
+    assert removed("a blue background with a fox", "a fox") == "a blue background"
 
 
 def test_a_listed_thing_is_told_from_where_it_is():

@@ -4,7 +4,7 @@ Two captions that differ in one place say what changes there: a thing that anoth
 one that comes. It is all that is known of an edit, so that "cat->dog" and the caption after it are one and the same.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import NamedTuple
@@ -70,24 +70,22 @@ def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told
     """What is told of each edit that changes one thing."""
     given = words.split(source)
     readings = [read(source, target) for target in targets]
-    company = _company(given, readings)
     every = after(given, readings)
     others = [after(given, [*readings[:k], *readings[k + 1 :]]) for k in range(len(readings))]
     clear = [_beside_nothing(given, r.changes[0], emptied) if r.beside else source for r in readings]
     if every is None:
         return [Told.of(t, source)._replace(clear=c) for t, c in zip(targets, clear, strict=True)]
+    apart = _apart(given, readings)
     result = list[Told]()
     for k, (reading, target) in enumerate(zip(readings, targets, strict=True)):
         # Beside another edit what is about a thing that goes may be that edit's.
         alone = bool(reading.gone) and len(readings) == 1
         said = (target, target, every, others[k] or source, clear[k], source)
-        plain = Told(*said, goes=bool(reading.gone), wide=alone, comes=reading.comes)
-        joined = things.listed(given, reading.item.span) if reading.item else []
-        if reading.item and len(joined) > 1:
-            plain = plain._replace(thing=True)
-            plain = _alone(given, readings, k, joined, plain, emptied)
-        elif k in company:
-            plain = plain._replace(own=_filled(given, list(company.values()), given[slice(*company[k])], []) or source)
+        plain = Told(*said, goes=bool(reading.gone), wide=alone, comes=reading.comes, thing=reading.item is not None)
+        if k in apart:
+            joined = _joined(given, {*apart.values()}, apart[k])
+            plain = plain._replace(thing=len(joined) > 1 and things.is_listed(given, apart[k]))
+            plain = _alone(given, readings, apart, k, joined, plain, emptied)
         if len(readings) == 1 and reading.described:
             plain = plain._replace(parts=_worn(given, reading.described, plain))
         result.append(plain)
@@ -100,11 +98,8 @@ def _worn(given: Sequence[Word], described: Change, plain: Told) -> tuple[Told, 
     "A pig wearing a hat and a fox" puts the hat on either. What all of them wear, the region keeps off the fox.
     """
     joined = things.listed(given, described.span)
-    between = {
-        word.key for one, other in zip(joined, joined[1:], strict=False) for word in given[one.end : other.start]
-    }
     named = all(words.is_determiner(given[i.start].key) or words.is_plural(given[i.start : i.end]) for i in joined)
-    if len(joined) < 2 or not named or between & _BEFORE:
+    if len(joined) < 2 or not named or _between(given, joined) & _BEFORE:
         return ()
     own, worn = (_filled(given, joined, thing, []) for thing in (given[slice(*described.span)], described.new))
     stays = [_filled(given, joined, given[i.start : i.end], []) for i in joined if i != described.span]
@@ -114,62 +109,124 @@ def _worn(given: Sequence[Word], described: Change, plain: Told) -> tuple[Told, 
     return (Told(worn, worn, worn, own, own, own, thing=True, comes=plain.comes, stays=tuple(found)),)
 
 
-def _company(given: Sequence[Word], readings: Sequence[Reading]) -> dict[int, Span]:
-    """The things that edits change, by the edits' numbers, where some are said to be "with" another.
+def _between(given: Sequence[Word], joined: Sequence[Span]) -> set[str]:
+    """The words that join things."""
+    return {word.key for one, other in zip(joined, joined[1:], strict=False) for word in given[one.end : other.start]}
 
-    "A cat with a dog" may be two things, and "a man with a beard" is one; but what edits change apart has places apart.
+
+def _apart(given: Sequence[Word], readings: Sequence[Reading]) -> dict[int, Span]:
+    """The things that edits change, by the edits' numbers, where each is named by itself: what edits change apart has
+    places apart.
     """
-    named = {k: span for k, reading in enumerate(readings) if (span := _named(given, reading))}
-    order = sorted(named, key=lambda k: named[k])
-    chain, found = list[int](), dict[int, Span]()
-    for j, k in zip([None, *order], order, strict=False):
-        gap = given[named[j].end : named[k].start] if j is not None else ()
-        has = words.keys(gap) == ["with"]
-        if not has and not (gap and things.between(gap) == len(gap)):
-            chain = []
-        chain.append(k)
-        if len(chain) > 1 and (has or j in found):
-            found |= {each: named[each] for each in chain}
-    return found
+    return {k: span for k, reading in enumerate(readings) if (span := _named(given, reading))}
 
 
 def _named(given: Sequence[Word], reading: Reading) -> Span | None:
-    """The whole name of the one thing that a reading changes, if it can stand by itself."""
+    """The whole name of the one thing that a reading changes, if it is no place."""
     if reading.item or len(reading.changes) != 1:
         return reading.item.span if reading.item else None
-    span = reading.changes[0].span
+    span, new = reading.changes[0].span, reading.changes[0].new
     if reading.gone:
-        at = words.find(given, words.split(reading.gone))[0]
+        at, new = words.find(given, words.split(reading.gone))[0], ()
         span = Span(at, at + len(words.split(reading.gone)))
     name = things.name_around(given, span)
-    whole = span.start < span.end and name.start <= span.start and span.end == name.end
-    named = whole and given[name.start].key in words.ARTICLES and given[name.end - 1].key not in words.BACKDROPS
-    return name if named else None
+    if not span.start < span.end or name.start > span.start or span.end != name.end:
+        return None
+    before = given[: name.start]
+    stands = words.presents(before) or before[-1].key in {*words.JOINS, "with"} or words.ends_in_relation(before) > 0
+    place = {given[name.end - 1].key, *words.keys(new[-1:])} & words.BACKDROPS
+    return name if stands and not place and words.is_determiner(given[name.start].key) else None
+
+
+def _joined(given: Sequence[Word], apart: Set[Span], thing: Span) -> list[Span]:
+    """The things that one is joined to, each by itself, and itself: not what it is before or behind, "in front of a
+    house", which may be a place. What one thing is "with" is joined where edits change all of it apart, or where it
+    says how they stand; "a man with a beard and a hat" has both.
+    """
+    joined = things.listed(given, thing) or [thing]
+    chain = _chain(given, thing)
+    holder = _holder(given, chain[0])
+    stand = words.begins_with_arrangement(given[chain[-1].end :]) > 0
+    if len(chain) > len(joined) and (
+        stand or apart >= {*chain} or holder and given[holder.end - 1].key in words.BACKDROPS
+    ):
+        joined = chain
+    groups = list[list[Span]]()
+    for item in joined:
+        if not groups or _between(given, [groups[-1][-1], item]) & _BEFORE:
+            groups.append([])
+        groups[-1].append(item)
+    return next(group for group in groups if thing in group)
+
+
+def _chain(given: Sequence[Word], thing: Span) -> list[Span]:
+    """The names that are joined to one, by "and" or by where they are, and itself."""
+    chain = [thing]
+    while (start := chain[0].start) > 1 and given[start - 1].key in words.JOINS:
+        name = things.name_around(given, Span(start - 2, start - 1))
+        stands = words.presents(given[: name.start]) or given[name.start - 1].key in {*words.JOINS, "with"}
+        if name.end != start - 1 or not stands or not _is_one_of_many(given, name):
+            break
+        chain.insert(0, name)
+    while (gap := things.between(given[chain[-1].end :])) and chain[-1].end + gap < len(given):
+        at = chain[-1].end + gap
+        name = things.name_around(given, Span(at, at + 1))
+        if name.start != at or not _is_one_of_many(given, name):
+            break
+        chain.append(name)
+    return chain
+
+
+def _is_one_of_many(given: Sequence[Word], name: Span) -> bool:
+    return words.is_determiner(given[name.start].key) and given[name.end - 1].key not in words.BACKDROPS
+
+
+def _holder(given: Sequence[Word], thing: Span) -> Span | None:
+    """What a thing is said to be "with", which may be its owner: "a man with a beard"."""
+    start = thing.start
+    held = start > 1 and given[start - 1].key == "with" and not words.ends_in_relation(given[:start])
+    return things.name_around(given, Span(start - 2, start - 1)) if held else None
+
+
+def _away(given: Sequence[Word], apart: Mapping[int, Span], k: int, joined: Sequence[Span]) -> list[int]:
+    """The other edits whose things are surely not what that of edit k is part of, or before or behind."""
+    holder = _holder(given, _chain(given, joined[0])[0])
+    found = (j for j in apart if j != k and apart[j] not in joined and apart[j] != holder)
+    return [j for j in found if not _between(given, sorted([apart[j], apart[k]])) & _BEFORE]
+
+
+def _taken_away(given: Sequence[Word], span: Span, emptied: str | None) -> Reading | None:
+    """The edit that takes a thing away; None where no rule is certain of it."""
+    source = words.join(given)
+    try:
+        return read(source, removed(source, words.join(given[slice(*span)]), emptied))
+    except Unsure:
+        return None
 
 
 def _alone(
-    given: Sequence[Word], readings: Sequence[Reading], k: int, joined: Sequence[Span], plain: Told,
-    emptied: str | None,
+    given: Sequence[Word], readings: Sequence[Reading], apart: Mapping[int, Span], k: int, joined: Sequence[Span],
+    plain: Told, emptied: str | None,
 ) -> Told:  # fmt: skip
-    """What is told of an edit of one of several things that are joined."""
-    reading, source = readings[k], words.join(given)
-    assert reading.item
-    changed = {r.item.span for r in readings if r.item}
-    stays = [_filled(given, joined, given[i.start : i.end], []) for i in joined if i not in changed]
-    own = _filled(given, joined, given[reading.item.start : reading.item.end], []) or source
-    result = plain._replace(own=own, stays=tuple(text for text in stays if text))
-    rest = [r for r in readings if not r.item or r.item.span not in joined]
-    between = {
-        word.key for one, other in zip(joined, joined[1:], strict=False) for word in given[one.end : other.start]
-    }
-    if reading.gone and between & _BEFORE:
-        return result  # "a car in front of a house": the house may be all that is behind
+    """What is told of an edit of one of several things, in a caption that says nothing of what others change."""
+    reading, of = readings[k], apart[k]
+    others = sorted({*apart.values(), *joined})
+    if len(others) < 2:
+        return plain
+    stays = [_filled(given, joined, given[slice(*i)], []) for i in joined if i not in apart.values()]
+    own = _filled(given, others, given[slice(*of)], [])
+    result = plain._replace(own=own or plain.own, stays=tuple(text for text in stays if text))
+    rest = [r for j, r in enumerate(readings) if j != k and apart.get(j) not in joined]
     if reading.gone:
-        empty, then = (_without(given, joined, reading.emptied or emptied, others) for others in ([], rest))
+        away = {j: _taken_away(given, apart[j], emptied) for j in _away(given, apart, k, joined)}
+        gone = [found for found in away.values() if found]
+        rest = [*gone, *(r for j, r in enumerate(readings) if r in rest and not away.get(j))]
+        empty, then = (_without(given, joined, reading.emptied or emptied, each) for each in (gone, rest))
         return result._replace(early=plain.early if empty is None else empty, late=plain.late if then is None else then)
-    if len(readings) == 1:
+    if len(readings) == 1 or len(joined) < 2:
         return result
-    early, late = (_filled(given, joined, reading.item.new, others) for others in ([], rest))
+    new = _whole(given, reading.changes[0], of).new
+    early, late = (_filled(given, joined, new, each) for each in ([], rest))
     return result._replace(early=early or plain.early, late=late or plain.late, away=plain.late)
 
 
@@ -267,8 +324,11 @@ def read(source: str, target: str) -> Reading:
     return Reading(changes, item=item, comes=item is None and changes[0].end == end)
 
 
-def after(given: Sequence[Word], readings: Sequence[Reading]) -> str | None:
-    """The caption after several edits, in whatever order; None where two change the same words in different ways."""
+def after(given: Sequence[Word], readings: Sequence[Reading], emptied: str | None = None) -> str | None:
+    """The caption after several edits, in whatever order; None where two change the same words in different ways.
+
+    `emptied` is how a place is said to be empty, if none of the edits says it.
+    """
     gone = [reading for reading in readings if reading.gone]
     changes = {change for reading in readings if not reading.gone for change in reading.changes}
     if len(gone) == 1 and (text := _changed(given, changes | set(gone[0].changes))) is not None:
@@ -281,7 +341,7 @@ def after(given: Sequence[Word], readings: Sequence[Reading]) -> str | None:
         at = words.find(given, words.split(phrase))[0]
         if any(change.start < at + len(words.split(phrase)) and at < change.end for change in changes):
             return None
-    emptied = next((reading.emptied for reading in gone if reading.emptied), None)
+    emptied = next((reading.emptied for reading in gone if reading.emptied), emptied)
     try:
         for phrase in sorted({reading.gone for reading in gone}):
             text = removed(text, phrase, emptied)
@@ -348,11 +408,16 @@ def _is_beside(change: Change) -> bool:
 def _swapped(old: Sequence[Word], change: Change) -> Change | None:
     """A change with the whole names of both things, articles and all, where the old one is listed with others."""
     span = things.name_around(old, change.span)
-    new = (*old[span.start : change.start], *change.new, *old[change.end : span.end])
-    whole = span.start <= change.start and change.end <= span.end and bool(new)
-    if not whole or things.name_around(new, Span(0, len(new))) != (0, len(new)):
+    whole = _whole(old, change, span)
+    inside = span.start <= change.start and change.end <= span.end and bool(whole.new)
+    if not inside or things.name_around(whole.new, Span(0, len(whole.new))) != (0, len(whole.new)):
         return None
-    return Change(*span, new) if things.is_listed(old, span) else None
+    return whole if things.is_listed(old, span) and whole.new[-1].key not in words.BACKDROPS else None
+
+
+def _whole(old: Sequence[Word], change: Change, name: Span) -> Change:
+    """A change of part of a name as one of all of it."""
+    return Change(*name, (*old[name.start : change.start], *change.new, *old[change.end : name.end]))
 
 
 def _comes(old: Sequence[Word], added: Change) -> bool:

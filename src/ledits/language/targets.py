@@ -91,6 +91,37 @@ def target(edit: Edit, source: str, emptied: str | None = None) -> str:
 
 def removed(source: str, phrase: str, emptied: str | None = None) -> str:
     """`source` without the thing that `phrase` names, as a caption; Unsure where no rule is certain of it."""
+    left = _in_no_row(words.split(_with_less(source, phrase, emptied)))
+    return words.join(_with_nothing(left, emptied) if emptied else left)
+
+
+def _in_no_row(left: Sequence[Word]) -> list[Word]:
+    """What is left of a caption, without what was said of how several things stand where one is left."""
+    for i in range(1, len(left)):
+        if arranged := words.begins_with_arrangement(left[i:]):
+            name = things.name_around(left, things.Span(i - 1, i))
+            joined = name.start and (
+                _key(left, name.start - 1) in words.JOINS or words.ends_in_relation(left[: name.start])
+            )
+            if not joined and not _is_plural(left[name.start : name.end]):
+                return [*left[:i], *left[i + arranged :]]
+    return list(left)
+
+
+def _with_nothing(left: Sequence[Word], emptied: str) -> Sequence[Word]:
+    """A caption that names a background and no more, as a model says that nothing is before it."""
+    opened = max((i for i in range(len(left)) if words.presents(left[:i])), default=0)
+    name = left[opened:]
+    whole = things.name_around(name, _FIRST).end == len(name) and name[-1].key in words.BACKDROPS
+    begun = words.split(emptied.partition("{}")[0])
+    if not whole or words.keys(name[: len(begun)]) == words.keys(begun):
+        return left
+    said = words.split(emptied.format(words.join(name[words.is_determiner(name[0].key) :])))
+    return [*left[:opened], said[0]._replace(space=name[0].space), *said[1:]]
+
+
+def _with_less(source: str, phrase: str, emptied: str | None) -> str:
+    """What is left, with all that was said around it."""
     given, sought = words.split(source), words.split(phrase)
     found = words.find(given, sought)
     if len(found) != 1:
