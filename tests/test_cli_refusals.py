@@ -203,7 +203,7 @@ def cases() -> dict[str, tuple[list[str], dict[str, str]]]:
 
     for edit in EDITS:
         case(f"edit {edit}", "edit", "cat.png", edit, *output)
-    for edit in ("dog->owl", "-dog", "-cat"):
+    for edit in ("dog->owl", "-dog"):
         case(f"caption {edit}", "edit", "cat.png", edit, *output, "--source", "a cat")
     for options in OPTIONS:
         given = [] if "-o" in options else output

@@ -18,6 +18,8 @@ from ledits import (
     LEditsPPPipelineStableDiffusion3,
     LEditsPPPipelineStableDiffusionXL,
 )
+from ledits.asked import settings
+from ledits.asked.plan import Plan
 from ledits.asked.settings import InvertOptions
 from ledits.batch.jobs import Ask
 from ledits.cli import app
@@ -175,6 +177,22 @@ def test_a_recipe_that_would_tell_another_caption_is_refused(tmp_path):
         ValueError, match=r"edit '-hat' told the network 'a cat, a fox on a bed'.*give the edit as '->a"
     ):
         editor.repeat(shown, other)
+
+
+def test_what_leaves_nothing_is_an_edit_of_a_model_that_can_say_so():
+    """The plan was checked without the model's own words, and refused what the network has a caption for."""
+
+    def planned(world):
+        return Plan.of(
+            ["-red heart"], planned_for, region=None, mask=None, composite=False, drop_source_late=False, width=64,
+            height=64, world=world,
+        )  # fmt: skip
+
+    planned_for = settings.Settings(steps=4, skip=0.1, source="there is a red heart")
+    world = suits.world("scenes")
+    assert planned(world).targets(world) == ["an empty background"]
+    with pytest.raises(ValueError, match="nothing is left beside 'red heart'"):
+        planned(None)
 
 
 def test_every_option_of_an_inversion_is_on_every_surface():

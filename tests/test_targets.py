@@ -467,6 +467,12 @@ def test_a_model_that_can_say_empty_is_told_so_where_nothing_else_is_named(sourc
         target(parse(f"-{thing}"), source)  # of another model nobody knows how
 
 
+def test_two_of_a_kind_are_two_things():
+    assert target(parse("-blue heart"), "green heart and blue heart on a wall") == "green heart on a wall"
+    with pytest.raises(ValueError, match="may be said of"):
+        target(parse("-yellow flowers"), "red and yellow flowers on a wall")
+
+
 def test_a_colour_alone_is_no_place_that_can_be_empty():
     """The network was told of "an empty green"."""
     assert target(parse("-fox"), "a fox on green", "an empty {}") == "an empty green background"

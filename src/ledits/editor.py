@@ -260,7 +260,7 @@ class Editor:
         height, width, _ = shown.rgb.shape
         plan = Plan.of(
             edits, settings, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late,
-            width=width, height=height,
+            width=width, height=height, world=self.world,
         )  # fmt: skip
         plan.check(self.backbone.defaults)
         if not anyway:
@@ -378,7 +378,7 @@ class Inversion:
         height, width, _ = self.picture.rgb.shape
         plan = Plan.of(
             edits, self.settings, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late,
-            width=width, height=height,
+            width=width, height=height, world=self.editor.world,
         )  # fmt: skip
         if not self.anyway:
             backbone = self.editor.backbone
@@ -679,15 +679,13 @@ class Edited:
     @property
     def recipe(self) -> Recipe:
         """What makes the same result again from the same picture."""
-        p, plan = self.inversion.provenance, self.plan
-        rule = plan.rule(self.inversion.editor.backbone.defaults)
+        p, plan, backbone = self.inversion.provenance, self.plan, self.inversion.editor.backbone
         return Recipe(
             edits=tuple(map(str, plan.edits)), regions=tuple(map(regions.to_text, plan.masks)), model=p.model,
-            fingerprint=p.fingerprint, settings=p.settings, mask=rule, composite=plan.composite,
-            drop_source_late=plan.drop_source_late, levels=p.levels,
-            additions=state.additions(self.inversion.editor.backbone), targets=tuple(self.targets),
-            dtype=_short(self.inversion.editor.backbone.dtype),
-            device=self.inversion.editor.backbone.device.type,
+            fingerprint=p.fingerprint, settings=p.settings, mask=plan.rule(backbone.defaults),
+            composite=plan.composite, drop_source_late=plan.drop_source_late, levels=p.levels,
+            additions=state.additions(backbone), targets=tuple(self.targets), dtype=_short(backbone.dtype),
+            device=backbone.device.type,
         )  # fmt: skip
 
     def save(self, path: Path | str, *, overwrite: bool = False, recipe: bool = True) -> None:

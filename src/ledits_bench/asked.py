@@ -45,11 +45,11 @@ class Asked:
     edits: tuple[Edit, ...]
     wording: Wording | None  # of a caption that a person wrote
 
-    def plan(self, settings: Settings) -> Plan:
+    def plan(self, settings: Settings, world: World | None) -> Plan:
         """What `Editor` makes of it; ValueError where it refuses."""
         return Plan.of(
             self.edits, replace(settings, source=self.source), region=None, mask=None if self.source else "located",
-            composite=False, drop_source_late=False, width=1, height=1,
+            composite=False, drop_source_late=False, width=1, height=1, world=world,
         )  # fmt: skip
 
     def captions(self, world: World | None) -> Implied:
@@ -68,7 +68,7 @@ class Asked:
     def refused(self, world: World | None) -> str:
         """Why the editor would not do it, "" where it would."""
         try:
-            self.plan(Settings(steps=1, skip=0.0))
+            self.plan(Settings(steps=1, skip=0.0), world)
             self.before_and_after(world)
         except ValueError as error:
             return str(error)

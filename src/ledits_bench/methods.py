@@ -67,8 +67,8 @@ def ours(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings
     edits = [
         tuple(replace(e, scale=settings.scale, threshold=settings.threshold) for e in case.edits) for case in cases
     ]
-    plans = [replace(case, edits=asked).plan(inverted) for case, asked in zip(cases, edits, strict=True)]
     world = suits.world(backbone.name)
+    plans = [replace(case, edits=asked).plan(inverted, world) for case, asked in zip(cases, edits, strict=True)]
     said = [cast("Implied", plan.captions(backbone.defaults, world)) for plan in plans]
     base = tuple(each.source for each in said)
     concepts = [[c for group in plan.grouped(backbone.defaults, world) for c in group] for plan in plans]

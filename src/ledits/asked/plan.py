@@ -34,9 +34,12 @@ class Plan:
     @classmethod
     def of(
         cls, edits: Iterable[Edit | str], settings: Settings, *, region: Regions, mask: MaskRule | None,
-        composite: bool, drop_source_late: bool, width: int, height: int,
+        composite: bool, drop_source_late: bool, width: int, height: int, world: World | None,
     ) -> "Plan":  # fmt: skip
-        """The plan; ValueError for edits, masks or options that don't fit the mode or the picture."""
+        """The plan; ValueError for edits, masks or options that don't fit the mode or the picture.
+
+        `world` is the model's, if it knows but a small one: it may have words for a place where nothing is left.
+        """
         asked = sentences.asked(edits, settings.source)
         if strange := [edit for edit in asked if not isinstance(edit, Edit)]:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"{strange[0]!r} is no edit: give each one by itself, such as edit('+hat', 'cat->dog')")
@@ -62,11 +65,11 @@ class Plan:
             edits=asked, masks=regions.each(region, asked, width, height), settings=settings, mask=mask,
             composite=composite, drop_source_late=drop_source_late,
         )  # fmt: skip
-        plan.check_edits()
+        plan.check_edits(world)
         contradictions.check(plan.edits, plan.masks)
         return plan
 
-    def check_edits(self) -> None:
+    def check_edits(self, world: World | None) -> None:
         """Raise ValueError for edits that this mode or this caption can't carry out, or not together."""
         if self.settings.mode == "words":
             for edit in self.edits:
@@ -77,7 +80,7 @@ class Plan:
                     )  # fmt: skip
         else:
             source = self.settings.source
-            pair = several.conflicts(source, self.targets(None))
+            pair = several.conflicts(source, self.targets(world))
             if pair and any(self.masks[k] is None for k in pair):
                 raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], source)
         for k, edit in enumerate(self.edits):

@@ -137,6 +137,7 @@ class Worker:
                 found = Plan.of(
                     job.edits, Settings(**job.settings), region=None, mask=job.mask,  # pyright: ignore[reportArgumentType]
                     composite=job.composite, drop_source_late=job.drop_source_late, width=width, height=height,
+                    world=suits.world(backbone.name),
                 )  # fmt: skip
                 found.check(backbone.defaults)
                 if not self._anyway:

@@ -13,6 +13,7 @@ from ledits.files.checkpoints import BUNDLED
 from ledits.files.defaults import Defaults
 from ledits.language import sentences
 from ledits.picture import header, image
+from ledits.scenes import suits
 
 if TYPE_CHECKING:
     from ledits.editor import Edited, Editor
@@ -80,7 +81,7 @@ class Request:
         settings = settings or self.settings or Settings.resolve(UNKNOWN, 64**2, self.options)
         return Plan.of(
             self.edits, settings, region=self.region, mask=self.mask, composite=self.composite,
-            drop_source_late=self.thrifty, width=width, height=height,
+            drop_source_late=self.thrifty, width=width, height=height, world=suits.world(self.model or BUNDLED),
         )  # fmt: skip
 
     def edit(self, editor: "Editor", shown: image.Picture, report: Progress, *, anyway: bool) -> "Edited":

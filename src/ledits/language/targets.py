@@ -200,7 +200,8 @@ def _left(given: Sequence[Word], at: int, sought: Sequence[Word], emptied: str |
         raise Unsure(f"a list may go on after {phrase!r}")
     if left in words.JOINS:
         two = end - begin > 1 and not words.is_determiner(given[begin].key) and not words.is_plural(before[-2:-1])
-        two = two and not words.ends_in_position(before[:-1])
+        # "A green heart and blue heart" are two of a kind.
+        two = two and not words.ends_in_position(before[:-1]) and _key(before, -2) != given[end - 1].key
         if two and left != ",":  # "red and yellow flowers": both may be said of the flowers
             raise Unsure(f"{_key(before, -2)!r} may be said of {phrase!r} too")
         return _listed(before[:-1], after, given[begin:end], others, with_and=left != ",", last=True)

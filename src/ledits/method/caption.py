@@ -132,15 +132,13 @@ def _edges(found: Sequence[Place], told: Sequence[Told]) -> list[Tensor | None]:
     none that is beside two of them, for both would move it."""
     result = list[Tensor | None]()
     for (concept, region, free, looks, ground), captions in zip(found, told, strict=True):
-        grows = ground | (same(captions.comes, True, region) & ~looks)
-        if concept.threshold is not None or not grows.any():
-            result.append(None)
-            continue
-        near = F.max_pool2d((region > 0).to(region), 2 * _EDGE + 1, 1, _EDGE)
-        taken = torch.stack([place.region for place in found]).amax(0)
-        result.append(near * (taken == 0) * free * grows)
-    claims = sum((edge > 0).to(edge) for edge in result if edge is not None)
-    return [edge if edge is None else edge * (claims == 1) for edge in result]
+        grows = (ground | (same(captions.comes, True, region) & ~looks)) & (concept.threshold is None)
+        near = F.max_pool2d((region > 0).to(region), 2 * _EDGE + 1, 1, _EDGE) * free * grows
+        result.append(near if grows.any() else None)
+    if claims := [edge > 0 for edge in result if edge is not None] + [place.region > 0 for place in found]:
+        alone = torch.stack(claims).sum(0) == 1
+        result = [edge if edge is None else edge * alone for edge in result]
+    return result
 
 
 def _begin(inversion: Inversion, found: Sequence[Place]) -> Tensor | None:

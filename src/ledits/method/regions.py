@@ -29,6 +29,8 @@ _TAKEN = 0.4
 _WHOLE = 0.11
 # Where the other edits are of things that the caption lists, less will do.
 _REST = 0.08
+# What a thing that no edit changes counts as moved, of the most that an edit moves anything.
+_STILL = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def locate(
     or the caption itself) has no region.
 
     A region that is found keeps clear of what `told.clear` and the caption disagree about. Of all regions that change a
-    thing each is left what that thing's own caption predicts better than those of all others do, changed or not.
+    thing each is left what its own caption predicts better, and its edit moves more, than those of all others do.
     `known` remembers what the network was asked, so that it is asked once.
     """
     return [place.concept for place in find(denoise, inversion, concepts, told, known)]
@@ -82,7 +84,7 @@ def find(
     _ask(denoise, inversion, levels, [prompt for prompt in asked if prompt != base], known.often)
     # Means of plain differences: the noisiest levels, where most is undecided, count most.
     like = inversion.x[-1][:, 0].float()
-    error = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
+    off = (inversion.base_denoised[levels].float() - inversion.x[-1].float()).abs().sum(2)
     apart = {prompt: known.often[prompt].mean(0) if prompt != base else like * 0 for prompt in asked}
     never = same(base, base, like).logical_not()
     found, allowed = list[Tensor](), list[Tensor]()
@@ -105,7 +107,7 @@ def find(
                 kept = otsu(apart[captions.clear], torch.ones_like(values))[:, None]
                 free = free * torch.where(same(captions.clear, base, values), 1, 1 - kept)
             region = otsu(values, free[:, 0])[:, None]
-            moved[len(found)], excess, late = taken(known.often[captions.target], error, free[:, 0])
+            moved[len(found)], excess, late = taken(known.often[captions.target], off, free[:, 0])
             # What comes beside something is a thing, and so is what goes.
             background = same(captions.clear, base, values) & same(captions.goes, False, values)
             spread[len(found)] = torch.where(background, excess, 0)
@@ -115,11 +117,9 @@ def find(
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
     # There is one background: that of the edit that moves the most, styles left out, and rather one of no listed thing.
-    most, left = (
-        torch.stack([each.masked_fill(each.isinf(), 0) for each in values]).amax(0) if values else like
-        for values in (list(spread.values()), list(rest.values()))
-    )
-    some = torch.stack([spread[k] > rest[k] for k in spread]).any(0) if spread else never
+    every, unlisted = (torch.stack(list(of.values())) if of else like[None] for of in (spread, rest))
+    most, left = (each.masked_fill(each.isinf(), 0).amax(0) for each in (every, unlisted))
+    some = (every > unlisted).any(0)
     for k, much in spread.items():
         whole = torch.where(some & (left > _REST), rest[k] == left, (much == most) & (much > _WHOLE))
         whole = whole | much.isinf() | looks[k]
@@ -132,7 +132,11 @@ def find(
     things = list(dict.fromkeys(prompt for prompt in [*own, *stay] if prompt != base))
     if len(things) > 1:
         _ask(denoise, inversion, levels[len(levels) // 3 :: _RARELY], things, known.rarely)
-        wrong = {prompt: core.smooth(known.rarely[prompt].mean(0)[:, None]) for prompt in things}
+        tiny = torch.finfo(like.dtype).tiny  # where nothing moves
+        reach = {t.own: core.smooth((apart[t.target] + tiny)[:, None]) for c, t in pairs if c.scale}
+        share = {prompt: moves / moves.amax((1, 2, 3), keepdim=True) for prompt, moves in reach.items()}
+        error = {prompt: core.smooth(core.smooth(known.rarely[prompt].mean(0)[:, None])) for prompt in things}
+        wrong = {prompt: much / share.get(prompt, _STILL) for prompt, much in error.items()}
         found = _shared_out(found, allowed, own, ground, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
     return [
@@ -147,7 +151,7 @@ def _shared_out(
     found: Sequence[Tensor], allowed: Sequence[Tensor], own: Sequence[Prompt], ground: Sequence[Tensor],
     wrong: Mapping[Prompt, Tensor], base: Prompt,
 ) -> list[Tensor]:  # fmt: skip
-    """Regions (b 1 h w), of a thing that changes the part in which its own caption is least wrong (b 1 h w) of all."""
+    """Regions (b 1 h w), of a thing that changes the part in which it is least wrong (b 1 h w) of all."""
     silent = {prompt: same(prompt, base, values) for prompt, values in wrong.items()}
     for prompt, behind in zip(own, ground, strict=True):  # a background is where the things are not
         silent |= {prompt: silent[prompt] | behind} if prompt in silent else {}
