@@ -387,7 +387,9 @@ def test_a_region_keeps_clear_of_what_is_there(random_model):
 
 
 def test_regions_of_several_things_are_shared_out(random_model):
-    """Each cell goes to the thing whose own caption predicts what the picture's does, whatever their order."""
+    """Each cell goes to the thing whose own caption predicts what the picture's does, and whose edit moves it, whatever
+    their order.
+    """
     model, base = random_model(), "a cat and a fox"
     inversion = inverted(model, 2, base)
     asked = [Concept("a dog and a fox", 3.0, None), Concept("a cat and an owl", 3.0, None), Concept("night", 3.0, 0.0)]
@@ -403,9 +405,16 @@ def test_regions_of_several_things_are_shared_out(random_model):
         (alone,) = finding.locate(denoise, inversion, asked[:1])
         predicted, _ = denoise(inversion.x[[2]].float(), [2], own[:2])
         far = (predicted - inversion.base_denoised[[2]].float()).abs().sum(3).mean(1)
+        levels = range(0, len(inversion.schedule), 2)
+        changed, _ = denoise(inversion.x[levels].float(), levels, [each.prompt for each in asked[:2]])
+        moves = core.smooth(
+            (changed - inversion.base_denoised[levels].float()).abs().sum(3).mean(1).flatten(0, 1)[:, None]
+        )
+        share = (moves / moves.amax((1, 2, 3), keepdim=True)).unflatten(0, (2, -1))
     assert all(torch.equal(one, other) for one, other in zip(shared, back[::-1], strict=True))
     assert torch.equal(first, alone.region)
-    nearer = core.smooth(far[0][:, None]) < core.smooth(far[1][:, None])
+    less, more = (core.smooth(core.smooth(far[k][:, None])) / share[k] for k in range(2))
+    nearer = less < more
     assert not shared[0][~nearer].any()
     assert not shared[1][nearer].any()
     assert torch.equal(shared[0] + shared[1] > 0, (plain[0] + plain[1] + shared[0] + shared[1]) > 0)

@@ -467,7 +467,12 @@ def _without(
     first, end = items[0], items[-1].end
     # The whole list goes as its first thing would by itself.
     name = given[first.start : first.end]
-    all_of_them = Change(first.start, end + words.begins_with_arrangement(given[end:]), tuple(name))
+    verb = int(given[end : end + 1] != [] and given[end].key in words.AUXILIARIES)  # "are in a field"
+    said = verb + words.begins_with_arrangement(given[end + verb :])
+    where = given[end + said : end + said + 1]
+    if verb and where and where[0].key not in words.PREPOSITIONS:
+        said = 0  # "are asleep in a field"
+    all_of_them = Change(first.start, end + said, tuple(name))
     left = after(given, [Reading([all_of_them]), *rest])
     try:
         return removed(left, words.join(name), emptied) if left is not None else None
