@@ -91,19 +91,30 @@ def target(edit: Edit, source: str, emptied: str | None = None) -> str:
 
 def removed(source: str, phrase: str, emptied: str | None = None) -> str:
     """`source` without the thing that `phrase` names, as a caption; Unsure where no rule is certain of it."""
-    left = _in_no_row(words.split(_with_less(source, phrase, emptied)))
+    left, given, sought = words.split(_with_less(source, phrase, emptied)), words.split(source), words.split(phrase)
+    if _stands_with_others(given[words.find(given, sought)[0] + len(sought) :]):
+        left = _in_no_row(left)
     return words.join(_with_nothing(left, emptied) if emptied else left)
 
 
+def _stands_with_others(after: Sequence[Word]) -> bool:
+    """Whether a thing is of a list of which is said how all of it stands: "and a frog side by side"."""
+    for i, word in enumerate(after):
+        if words.begins_with_arrangement(after[i:]):
+            return True
+        if word.key in words.PREPOSITIONS or words.is_participle(word.key):
+            return False
+    return False
+
+
 def _in_no_row(left: Sequence[Word]) -> list[Word]:
-    """What is left of a caption, without what was said of how several things stand where one is left."""
+    """What is left of a list, without what was said of how several things stand where one is left."""
     for i in range(1, len(left)):
         if arranged := words.begins_with_arrangement(left[i:]):
             name = things.name_around(left, things.Span(i - 1, i))
-            joined = name.start and (
-                _key(left, name.start - 1) in words.JOINS or words.ends_in_relation(left[: name.start])
-            )
-            if not joined and not _is_plural(left[name.start : name.end]):
+            before = left[: name.start]
+            joined = bool(before) and (before[-1].key in words.JOINS or words.ends_in_relation(before) > 0)
+            if name.start < name.end and not joined and not _is_plural(left[name.start : name.end]):
                 return [*left[:i], *left[i + arranged :]]
     return list(left)
 
