@@ -414,6 +414,21 @@ def test_what_a_background_has_or_stands_in_a_row_is_a_list():
         assert "cap and a cap" not in edit.early
 
 
+def test_what_one_thing_holds_goes_with_it():
+    """Found by one who read 205 captions: the basket went with the oranges, and a girl's doll with a boy's ball."""
+    source = "a basket of apples and oranges on a table"
+    for edit in told(source, ledits.targets(source, "-oranges", "apples->lemons"), "an empty {}"):
+        assert edit.late == "a basket of lemons on a table"
+        assert edit.own == source
+    source = "a boy with a ball and a girl with a doll"
+    ball, doll = told(source, ledits.targets(source, "-ball", "doll->teddy bear"))
+    assert ball.late == doll.late == "a boy and a girl with a teddy bear"
+    source = "a black and white cat and a dog"
+    cat, dog = told(source, ledits.targets(source, "cat->fox", "-dog"))
+    assert cat.late == "a black and white fox and a black and white fox"
+    assert dog.late == "an empty background"
+
+
 def test_what_becomes_a_background_is_no_thing_beside_others():
     source = "a pig as well as a car in front of a sunset"
     pig, car, sunset = told(source, ledits.targets(source, "pig->turtle", "-car", "sunset->green background"))

@@ -123,8 +123,10 @@ def _apart(given: Sequence[Word], readings: Sequence[Reading]) -> dict[int, Span
 
 def _named(given: Sequence[Word], reading: Reading) -> Span | None:
     """The whole name of the one thing that a reading changes, if it is no place."""
-    if reading.item or len(reading.changes) != 1:
-        return reading.item.span if reading.item else None
+    if reading.item:  # "a basket of apples and oranges" lists no things
+        return reading.item.span if things.listed(given, reading.item.span) else None
+    if len(reading.changes) != 1:
+        return None
     span, new = reading.changes[0].span, reading.changes[0].new
     if reading.gone:
         at, new = words.find(given, words.split(reading.gone))[0], ()
@@ -171,7 +173,9 @@ def _chain(given: Sequence[Word], thing: Span) -> list[Span]:
     while (gap := things.between(given[chain[-1].end :])) and chain[-1].end + gap < len(given):
         at = chain[-1].end + gap
         name = things.name_around(given, Span(at, at + 1))
-        if name.start != at or not _is_one_of_many(given, name):
+        # "A man with a mustache next to a tree": he is, and not the mustache.
+        his = _holder(given, chain[0]) and not {*words.keys(given[chain[-1].end : at])} <= words.JOINS
+        if name.start != at or not _is_one_of_many(given, name) or his:
             break
         chain.append(name)
     return chain
@@ -190,8 +194,10 @@ def _holder(given: Sequence[Word], thing: Span) -> Span | None:
 
 def _away(given: Sequence[Word], apart: Mapping[int, Span], k: int, joined: Sequence[Span]) -> list[int]:
     """The other edits whose things are surely not what that of edit k is part of, or before or behind."""
-    holder = _holder(given, _chain(given, joined[0])[0])
-    found = (j for j in apart if j != k and apart[j] not in joined and apart[j] != holder)
+    holder = {j: _holder(given, _chain(given, (joined if j == k else [span])[0])[0]) for j, span in apart.items()}
+    # "A man with a beard", and what another one holds: that goes with its owner.
+    found = (j for j in apart if j != k and apart[j] not in joined and apart[j] != holder[k])
+    found = (j for j in found if holder[j] in (None, holder[k], apart[k]))
     return [j for j in found if not _between(given, sorted([apart[j], apart[k]])) & _BEFORE]
 
 

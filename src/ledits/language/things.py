@@ -139,4 +139,6 @@ def _breaks(given: Sequence[Word]) -> bool:
 def _borders(given: Sequence[Word], i: int) -> bool:
     """Whether a word is not of the name of a thing."""
     key = given[i].key
+    if key == "and" and {*words.keys(given[i - 1 : i]), *words.keys(given[i + 1 : i + 2])} <= words.COLOURS:
+        return i in (0, len(given) - 1)  # "a black and white cat" is one
     return key in words.JOINS or key in words.PREPOSITIONS or not key[:1].isalnum() or words.is_verb(given, i)
