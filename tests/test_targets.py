@@ -424,7 +424,7 @@ def test_what_one_thing_holds_goes_with_it():
     ball, doll = told(source, ledits.targets(source, "-ball", "doll->teddy bear"))
     assert ball.late == doll.late == "a boy and a girl with a teddy bear"
     source = "a black and white cat and a dog"
-    cat, dog = told(source, ledits.targets(source, "cat->fox", "-dog"))
+    cat, dog = told(source, ledits.targets(source, "cat->fox", "-dog"), "an empty {}")
     assert cat.late == "a black and white fox and a black and white fox"
     assert dog.late == "an empty background"
 
