@@ -195,6 +195,21 @@ def test_what_leaves_nothing_is_an_edit_of_a_model_that_can_say_so():
         planned(None)
 
 
+def test_a_model_that_can_say_that_nothing_is_left_is_asked_on_every_surface(tmp_path, capfd):
+    """Each surface checks edits before the model computes anything, and refused this; a server is an editor."""
+    image.write(tmp_path / "pair.png", draw("pair"), None, None)
+    made = Editor().edit(tmp_path / "pair.png", "-fox", source="a fox", steps=3)
+    assert made.targets == ["an empty background"]
+    options = ["--source", "a fox", "--steps", "3", "-o", str(tmp_path / "o.png"), "--json"]
+    done = CliRunner().invoke(app, ["edit", str(tmp_path / "pair.png"), "-fox", *options])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[-1])["targets"] == made.targets
+    rows = tmp_path / "rows.csv"
+    rows.write_text("picture,edits,source,steps\npair.png,-fox,a fox,3\n")
+    done = CliRunner().invoke(app, ["batch", str(rows), "-o", str(tmp_path / "out"), "--threads", "1"])
+    assert json.loads((tmp_path / "out" / "results.jsonl").read_text())["targets"] == made.targets
+
+
 def test_every_option_of_an_inversion_is_on_every_surface():
     names = {each.name for each in fields(InvertOptions)}
     assert set(OPTIONS) == names

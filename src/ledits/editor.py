@@ -262,7 +262,7 @@ class Editor:
             edits, settings, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late,
             width=width, height=height, world=self.world,
         )  # fmt: skip
-        plan.check(self.backbone.defaults)
+        plan.check(self.backbone.defaults, self.world)
         if not anyway:
             suits.check_words(self.backbone.name, suits.local(self.backbone.name), plan.edits, settings.source)
         inversion = self.invert(shown, settings, progress=progress, anyway=anyway)

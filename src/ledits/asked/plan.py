@@ -124,11 +124,11 @@ class Plan:
             scale = defaults.located_scale
         return [[by_caption(edit, t, scale, defaults)] for edit, t in zip(edits, captions.targets, strict=True)]
 
-    def check(self, defaults: Defaults) -> None:
+    def check(self, defaults: Defaults, world: World | None) -> None:
         """Raise ValueError for an edit that the method could not carry out, before a long inversion."""
         from ledits.method.core import check_windows
 
-        concepts = [concept for group in self.grouped(defaults, None) for concept in group]
+        concepts = [concept for group in self.grouped(defaults, world) for concept in group]
         check_windows(concepts, self.settings.steps)
 
 

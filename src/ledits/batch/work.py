@@ -137,9 +137,9 @@ class Worker:
                 found = Plan.of(
                     job.edits, Settings(**job.settings), region=None, mask=job.mask,  # pyright: ignore[reportArgumentType]
                     composite=job.composite, drop_source_late=job.drop_source_late, width=width, height=height,
-                    world=suits.world(backbone.name),
+                    world=self._editor.world,
                 )  # fmt: skip
-                found.check(backbone.defaults)
+                found.check(backbone.defaults, self._editor.world)
                 if not self._anyway:
                     suits.check_words(backbone.name, suits.local(backbone.name), found.edits, found.settings.source)
             except Exception as error:
