@@ -15,7 +15,7 @@ from test_described import STEPS, inverted
 
 SOURCE, OWN = "a cat", ("a dog", "a star")
 BOTH, OTHERS = "a dog and a star", ("a star and no cat", "a dog and no sky")
-TOLD = [Told(own, own, BOTH, other, SOURCE, SOURCE) for own, other in zip(OWN, OTHERS, strict=True)]
+TOLD = [Told(own, own, BOTH, other, SOURCE, SOURCE, SOURCE) for own, other in zip(OWN, OTHERS, strict=True)]
 
 
 class Heard:
@@ -133,7 +133,7 @@ def test_the_source_can_be_dropped_late_of_several_edits_too(random_model):
           ("a tie, a tie and a tie", "a tie, a tie and a tie", "an owl, a fox and a tie")]),
         # ... one that goes of what is left without any of them ...
         ("a cat, a fox and a hat on a bed", ["an owl, a fox and a hat on a bed", "a cat and a fox on a bed"],
-         [("an owl, an owl and an owl on a bed", "an owl, an owl and an owl on a bed", "an owl and a fox on a bed"),
+         [("an owl, an owl and an owl on a bed", "an owl and an owl on a bed", "an owl and a fox on a bed"),
           ("an empty bed", "an empty bed", "an owl, a fox and a hat on a bed")]),
         ("a cat and a fox on a bed", ["a cat on a bed", "a cat and a fox on a beach"],
          [("an empty bed", "an empty beach", "a cat and a fox on a beach"),

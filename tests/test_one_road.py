@@ -190,7 +190,7 @@ def test_what_leaves_nothing_is_an_edit_of_a_model_that_can_say_so():
 
     planned_for = settings.Settings(steps=4, skip=0.1, source="there is a red heart")
     world = suits.world("scenes")
-    assert planned(world).targets(world) == ["an empty background"]
+    assert planned(world).targets() == ["an empty background"]
     with pytest.raises(ValueError, match="nothing is left beside 'red heart'"):
         planned(None)
 

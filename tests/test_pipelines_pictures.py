@@ -107,7 +107,7 @@ def test_a_captioned_edit_is_found_without_the_padding(random_model):
         x[..., 8:] += outside
         with torch.inference_mode(), model.denoiser(schedule, maps=False) as denoise:
             inversion = core.invert(denoise, schedule, x, torch.randn(3, *x.shape, generator=seeded(1)))
-            half, split = finding.locate(
+            half, split = finding.find(
                 denoise,
                 inversion,
                 [Concept("a dog", 4.0, 0.5, region=region), Concept("owl", 4.0, None, region=region)],

@@ -383,7 +383,7 @@ def test_things_that_edits_change_apart_have_places_apart_where_one_is_with_anot
     source = "you can see a penguin with a frog and an owl"
     owl, penguin, frog = told(source, ledits.targets(source, "owl->heart", "penguin->pig", "-frog"))
     assert (owl.early, owl.late) == (
-        "you can see a penguin with a heart and a heart", "you can see a pig with a heart and a heart",
+        "you can see a penguin with a heart and a heart", "you can see a pig with a heart",
     )  # fmt: skip
     assert (penguin.early, penguin.late) == (penguin.target, "you can see a pig with a heart")
     assert (frog.early, frog.late) == ("you can see a penguin", "you can see a pig")
@@ -403,7 +403,9 @@ def test_things_that_edits_change_apart_have_places_apart_where_one_is_with_anot
 def test_what_a_background_has_or_stands_in_a_row_is_a_list():
     source = "a purple background with a ball and a pizza"
     ball, pizza = told(source, ledits.targets(source, "ball->panda", "-pizza", emptied="an empty {}"), "an empty {}")
-    assert ball.early == ball.late == "a purple background with a panda and a panda"
+    # Each in the place of all, until the picture shows what went.
+    assert ball.early == "a purple background with a panda and a panda"
+    assert (ball.late, ball.away) == ("a purple background with a panda", "a purple background with a ball")
     assert pizza.early == pizza.late == "an empty purple background"
     source = "a photo of snow with a kitten, a frog and a heart in a row"
     frog, kitten = told(source, ledits.targets(source, "frog->star", "-kitten"))
@@ -425,16 +427,52 @@ def test_what_one_thing_holds_goes_with_it():
     assert ball.late == doll.late == "a boy and a girl with a teddy bear"
     source = "a black and white cat and a dog"
     cat, dog = told(source, ledits.targets(source, "cat->fox", "-dog"), "an empty {}")
-    assert cat.late == "a black and white fox and a black and white fox"
+    assert (cat.early, cat.late) == ("a black and white fox and a black and white fox", "a black and white fox")
     assert dog.late == "an empty background"
 
 
 def test_what_becomes_a_background_is_no_thing_beside_others():
     source = "a pig as well as a car in front of a sunset"
     pig, car, sunset = told(source, ledits.targets(source, "pig->turtle", "-car", "sunset->green background"))
-    assert pig.late == "a turtle as well as a turtle in front of a green background"
+    assert pig.early == "a turtle as well as a turtle in front of a sunset"
+    assert pig.late == "a turtle in front of a green background"
     assert (car.early, car.late) == ("a sunset", "a green background")
     assert sunset.early == "a pig as well as a car in front of a green background"
+
+
+def test_what_is_worn_is_told_of_its_place_and_the_place_of_what_comes():
+    """Sunglasses are before the eyes and a crown is not: the region missed it in 6 of 40 swaps, of either model."""
+    for source, edit, bare in (
+        ("a frog wearing sunglasses under a night sky", "sunglasses->crown", "a frog under a night sky"),
+        ("an owl that wears shades as well as a fish", "shades->top hat", "an owl as well as a fish"),
+        ("a man in a big red hat", "red hat->crown", "a man"),
+        ("a woman holding a book in a park", "book->guitar", "a woman in a park"),
+    ):
+        assert [each.bare for each in told(source, ledits.targets(source, edit))] == [bare]
+    for source, edit in (
+        ("a dog on a beach", "beach->snow"), ("a cat", "+a hat"), ("a cat and a dog", "cat->fox"),
+        ("a cat", "cat->fox"), ("a red heart on a beach", "red->blue"),
+    ):  # fmt: skip
+        assert [each.bare for each in told(source, ledits.targets(source, edit))] == [source]
+
+
+def test_what_a_caption_calls_a_background_is_one_and_nothing_else_is():
+    """Of 40 new backgrounds beside other edits the flow did not find six, and took a rabbit for one."""
+    for source, edit, ground, thing in (
+        ("a yellow wall with a heart", "yellow wall->gray background", True, False),
+        ("a balloon, the background is white", "white->yellow", True, False),
+        ("a cat on a white background", "white background->beach", True, False),
+        ("a cat, blurry background", "blurry background->city", True, False),
+        ("a cat on a white background", "cat->dog", False, True),
+        ("only a pig with a beach in the background", "pig->star", False, True),
+        ("a cat on a white background", "+pencil sketch", False, False),
+        ("a cat on a beach", "beach->snow", False, False),
+        ("a cat on a beach", "cat->dog", False, False),
+    ):
+        (said,) = told(source, ledits.targets(source, edit))
+        assert (said.ground, said.thing) == (ground, thing), edit
+    (said,) = told("the cat is black", ["the cat is white"])
+    assert not said.comes  # a colour is no thing
 
 
 def test_what_is_left_of_a_list_stands_in_no_row_and_on_an_empty_background():

@@ -13,7 +13,7 @@ def thriftily(model, inversion, concepts):
     with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
         steps = list(described.edit(denoise, inversion, concepts, drop_source_late=True))
         evaluations = denoise.evaluations
-        return regions.locate(denoise, inversion, concepts), steps, evaluations
+        return regions.find(denoise, inversion, concepts), steps, evaluations
 
 
 def test_edits_by_their_captions_alone_are_the_same(random_model):

@@ -262,7 +262,7 @@ class Editor:
             edits, settings, region=region, mask=mask, composite=composite, drop_source_late=drop_source_late,
             width=width, height=height, world=self.world,
         )  # fmt: skip
-        plan.check(self.backbone.defaults, self.world)
+        plan.check(self.backbone.defaults)
         if not anyway:
             suits.check_words(self.backbone.name, suits.local(self.backbone.name), plan.edits, settings.source)
         inversion = self.invert(shown, settings, progress=progress, anyway=anyway)
@@ -475,7 +475,7 @@ class Inversion:
         artifact.save(Path(path), self.path, self.provenance, overwrite=overwrite)
 
     def captioned(self, denoise: core.Denoiser, base_prompt: str) -> tuple[core.Inversion, Known]:
-        """The path with its predictions for another base prompt, and what `regions.locate` knows about it.
+        """The path with its predictions for another base prompt, and what `regions.find` knows about it.
 
         The levels are noised whatever the network says, so that a caption found later is asked along the same path.
         """
@@ -544,8 +544,8 @@ class Replay:
 
     def __init__(self, inversion: Inversion, plan: Plan) -> None:
         self.inversion, self.plan = inversion, plan
-        defaults, world = inversion.editor.backbone.defaults, inversion.editor.world
-        groups, self._captions = plan.grouped(defaults, world), plan.captions(defaults, world)
+        defaults = inversion.editor.backbone.defaults
+        groups, self._captions = plan.grouped(defaults), plan.captions(defaults)
         # Which edit each concept belongs to.
         self._edit_of = [k for k, group in enumerate(groups) for _ in group]
         self.concepts = [
@@ -585,7 +585,7 @@ class Replay:
         return None if found is None else found.to(path.x.device)
 
     def _run(self) -> Generator[EditStep]:
-        inversion, plan, asked, world = self.inversion, self.plan, self.concepts, self.inversion.editor.world
+        inversion, plan, asked = self.inversion, self.plan, self.concepts
         rule = plan.rule(inversion.editor.backbone.defaults)
         backbone, total = inversion.editor.backbone, len(inversion.path.schedule)
         drawn = [plan.masks[k] for k in self._edit_of]
@@ -595,8 +595,8 @@ class Replay:
                 # Nobody is told of an edit that guides nothing, and it is told of nobody.
                 source, after = captions.source, captions.targets
                 heard = [bool(each.scale) and target != source for each, target in zip(asked, after, strict=True)]
-                said = several.told(source, list(compress(after, heard)), world.emptied if world else None)
-                spoken, silent = iter(said), Told(source, source, source, source, source, source)
+                said = several.told(source, list(compress(after, heard)), plan.emptied)
+                spoken, silent = iter(said), Told.of(source, source)
                 told = [next(spoken) if guides else silent for guides in heard]
                 steps = caption.edit(
                     denoise, path, asked, told, known=known, drop_source_late=plan.drop_source_late

@@ -69,10 +69,11 @@ def ours(backbone: NetworkBackbone, cases: Sequence[Asked], x0: Tensor, settings
     ]
     world = suits.world(backbone.name)
     plans = [replace(case, edits=asked).plan(inverted, world) for case, asked in zip(cases, edits, strict=True)]
-    said = [cast("Implied", plan.captions(backbone.defaults, world)) for plan in plans]
+    said = [cast("Implied", plan.captions(backbone.defaults)) for plan in plans]
     base = tuple(each.source for each in said)
-    concepts = [[c for group in plan.grouped(backbone.defaults, world) for c in group] for plan in plans]
-    told = for_pictures([several.told(*each, world.emptied if world else None) for each in said], base)
+    concepts = [[c for group in plan.grouped(backbone.defaults) for c in group] for plan in plans]
+    read = [several.told(*each, plan.emptied) for each, plan in zip(said, plans, strict=True)]
+    told = for_pictures(read, base)
     schedule = backbone.schedule(settings.steps, settings.skip)
     with backbone.denoiser(schedule, maps=False) as denoise:
         inversion = core.invert(denoise, schedule, x0, _noise(schedule, cases, x0), base_prompt=base)

@@ -30,16 +30,15 @@ class Plan:
     mask: MaskRule | None  # what was asked for; None: `rule`'s to choose
     composite: bool
     drop_source_late: bool
+    # The model's, if it knows but a small one: it may have words for a place where nothing is left.
+    world: World | None
 
     @classmethod
     def of(
         cls, edits: Iterable[Edit | str], settings: Settings, *, region: Regions, mask: MaskRule | None,
         composite: bool, drop_source_late: bool, width: int, height: int, world: World | None,
     ) -> "Plan":  # fmt: skip
-        """The plan; ValueError for edits, masks or options that don't fit the mode or the picture.
-
-        `world` is the model's, if it knows but a small one: it may have words for a place where nothing is left.
-        """
+        """The plan; ValueError for edits, masks or options that don't fit the mode or the picture."""
         asked = sentences.asked(edits, settings.source)
         if strange := [edit for edit in asked if not isinstance(edit, Edit)]:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"{strange[0]!r} is no edit: give each one by itself, such as edit('+hat', 'cat->dog')")
@@ -63,13 +62,18 @@ class Plan:
             )  # fmt: skip
         plan = cls(
             edits=asked, masks=regions.each(region, asked, width, height), settings=settings, mask=mask,
-            composite=composite, drop_source_late=drop_source_late,
+            composite=composite, drop_source_late=drop_source_late, world=world,
         )  # fmt: skip
-        plan.check_edits(world)
+        plan.check_edits()
         contradictions.check(plan.edits, plan.masks)
         return plan
 
-    def check_edits(self, world: World | None) -> None:
+    @property
+    def emptied(self) -> str | None:
+        """How the model says that nothing is left in a place, such as "an empty {}"; None where it can't."""
+        return self.world.emptied if self.world else None
+
+    def check_edits(self) -> None:
         """Raise ValueError for edits that this mode or this caption can't carry out, or not together."""
         if self.settings.mode == "words":
             for edit in self.edits:
@@ -80,7 +84,7 @@ class Plan:
                     )  # fmt: skip
         else:
             source = self.settings.source
-            pair = several.conflicts(source, self.targets(world))
+            pair = several.conflicts(source, self.targets())
             if pair and any(self.masks[k] is None for k in pair):
                 raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], source)
         for k, edit in enumerate(self.edits):
@@ -96,27 +100,27 @@ class Plan:
         plain = not self.settings.negative and not self.settings.source_scale
         return "located" if plain and defaults.located_scale is not None else "intersect"
 
-    def captions(self, defaults: Defaults, world: World | None) -> Implied | None:
+    def captions(self, defaults: Defaults) -> Implied | None:
         """The caption that edits start from, given or implied, and those after each of them alone; None where edits are
         the paper's, by words.
         """
         if self.settings.mode == "caption":
-            return Implied(self.settings.source, self.targets(world))
-        return implied(self.edits, world) if self.rule(defaults) == "located" else None
+            return Implied(self.settings.source, self.targets())
+        return implied(self.edits, self.world) if self.rule(defaults) == "located" else None
 
-    def targets(self, world: World | None) -> list[str]:
+    def targets(self) -> list[str]:
         """The source caption after each edit alone; an edit of scale 0 leaves it as it is."""
         source = self.settings.source
-        after = targets.targets(source, *self.edits, emptied=world.emptied if world else None)
+        after = targets.targets(source, *self.edits, emptied=self.emptied)
         return [source if edit.scale == 0 else text for edit, text in zip(self.edits, after, strict=True)]
 
-    def grouped(self, defaults: Defaults, world: World | None) -> "list[list[Concept]]":
+    def grouped(self, defaults: Defaults) -> "list[list[Concept]]":
         """The concepts of each edit: one, or by words two of a swap. What a person drew an edit fills."""
         edits = [
             edit if mask is None or edit.threshold is not None else replace(edit, threshold=0.0)
             for edit, mask in zip(self.edits, self.masks, strict=True)
         ]
-        captions = self.captions(defaults, world)
+        captions = self.captions(defaults)
         if captions is None:
             return [by_words(edit, defaults) for edit in edits]
         scale = defaults.described_scale
@@ -124,11 +128,11 @@ class Plan:
             scale = defaults.located_scale
         return [[by_caption(edit, t, scale, defaults)] for edit, t in zip(edits, captions.targets, strict=True)]
 
-    def check(self, defaults: Defaults, world: World | None) -> None:
+    def check(self, defaults: Defaults) -> None:
         """Raise ValueError for an edit that the method could not carry out, before a long inversion."""
         from ledits.method.core import check_windows
 
-        concepts = [concept for group in self.grouped(defaults, world) for concept in group]
+        concepts = [concept for group in self.grouped(defaults) for concept in group]
         check_windows(concepts, self.settings.steps)
 
 

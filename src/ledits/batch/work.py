@@ -139,7 +139,7 @@ class Worker:
                     composite=job.composite, drop_source_late=job.drop_source_late, width=width, height=height,
                     world=self._editor.world,
                 )  # fmt: skip
-                found.check(backbone.defaults, self._editor.world)
+                found.check(backbone.defaults)
                 if not self._anyway:
                     suits.check_words(backbone.name, suits.local(backbone.name), found.edits, found.settings.source)
             except Exception as error:

@@ -90,7 +90,7 @@ class Request:
             made = editor.open_inversion(self.inversion, shown, anyway=anyway)
         else:
             settings = self.settings or editor.settings(**asdict(self.options))
-            self.plan(shown, settings).check(editor.backbone.defaults, editor.world)
+            self.plan(shown, settings).check(editor.backbone.defaults)
             if self.recipe is not None:
                 editor.check_recipe(self.recipe)
             anyway = anyway or self.recipe is not None
@@ -98,7 +98,7 @@ class Request:
             if self.recipe is not None and self.recipe.levels is not None:
                 made = made.only(self.recipe.levels)
         plan = self.plan(shown, made.settings)
-        plan.check(editor.backbone.defaults, editor.world)
+        plan.check(editor.backbone.defaults)
         replay = made.replay(plan)
         if self.recipe is not None:
             self.recipe.check_targets(replay.targets)

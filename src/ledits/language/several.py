@@ -73,23 +73,57 @@ def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told
     every = after(given, readings)
     others = [after(given, [*readings[:k], *readings[k + 1 :]]) for k in range(len(readings))]
     clear = [_beside_nothing(given, r.changes[0], emptied) if r.beside else source for r in readings]
+    bare = [_without_worn(given, r, emptied) for r in readings]
     if every is None:
-        return [Told.of(t, source)._replace(clear=c) for t, c in zip(targets, clear, strict=True)]
+        return [Told.of(t, source)._replace(clear=c, bare=b) for t, c, b in zip(targets, clear, bare, strict=True)]
     apart = _apart(given, readings)
     result = list[Told]()
     for k, (reading, target) in enumerate(zip(readings, targets, strict=True)):
         # Beside another edit what is about a thing that goes may be that edit's.
         alone = bool(reading.gone) and len(readings) == 1
-        said = (target, target, every, others[k] or source, clear[k], source)
+        said = (target, target, every, others[k] or source, clear[k], source, bare[k])
         plain = Told(*said, goes=bool(reading.gone), wide=alone, comes=reading.comes, thing=reading.item is not None)
         if k in apart:
             joined = _joined(given, {*apart.values()}, apart[k])
             plain = plain._replace(thing=len(joined) > 1 and things.is_listed(given, apart[k]))
             plain = _alone(given, readings, apart, k, joined, plain, emptied)
+        ground = _is_background(given, reading)
+        plain = plain._replace(ground=bool(ground), thing=plain.thing or ground is False)
         if len(readings) == 1 and reading.described:
             plain = plain._replace(parts=_worn(given, reading.described, plain))
         result.append(plain)
     return result
+
+
+def _is_background(given: Sequence[Word], reading: Reading) -> bool | None:
+    """Whether what a reading changes is called a background, as in "a red background" or "the background is red"; None
+    where nothing else in the caption is.
+    """
+    (change, *more) = reading.changes
+    name = things.name_around(given, change.span)
+    if reading.gone or more or not name.start <= change.start < change.end <= name.end:
+        return None
+    said = words.keys(given[: name.start])
+    subject = said[-2:-1] if set(said[-1:]) & words.AUXILIARIES else []
+    if {given[name.end - 1].key, *words.keys(change.new[-1:]), *subject} & words.BACKDROPS:
+        return True
+    return False if words.BACKDROPS & set(words.keys(given)) else None
+
+
+def _without_worn(given: Sequence[Word], reading: Reading, emptied: str | None) -> str:
+    """The source without what another thing wears and that changes; the source itself where nothing is so worn."""
+    source, (worn, *more) = words.join(given), reading.changes
+    if not reading.comes or reading.item or more or worn.start == worn.end:
+        return source
+    name = things.name_around(given, worn.span)
+    by = given[name.start - 1].key if name.start else ""
+    relative = words.RELATIVES & set(words.keys(given[slice(*name)]))  # "that wears a hat"
+    if not relative and by not in {"with", "in"} and not words.is_participle(by):
+        return source  # "on a beach"
+    try:
+        return removed(source, words.join(given[slice(*worn.span)]), emptied)
+    except Unsure:
+        return source
 
 
 def _worn(given: Sequence[Word], described: Change, plain: Told) -> tuple[Told, ...]:
@@ -106,7 +140,7 @@ def _worn(given: Sequence[Word], described: Change, plain: Told) -> tuple[Told, 
     if own is None or worn is None:
         return ()
     found = (text for text in stays if text)
-    return (Told(worn, worn, worn, own, own, own, thing=True, comes=plain.comes, stays=tuple(found)),)
+    return (Told(worn, worn, worn, own, own, own, own, thing=True, comes=plain.comes, stays=tuple(found)),)
 
 
 def _between(given: Sequence[Word], joined: Sequence[Span]) -> set[str]:
@@ -232,8 +266,12 @@ def _alone(
     if len(readings) == 1 or len(joined) < 2:
         return result
     new = _whole(given, reading.changes[0], of).new
-    early, late = (_filled(given, joined, new, each) for each in ([], rest))
-    return result._replace(early=early or plain.early, late=late or plain.late, away=plain.late)
+    # Once the picture shows what goes, it is no more there.
+    going = {apart[j]: r for j, r in enumerate(readings) if j in apart and r.gone and apart[j] in joined}
+    left = [item for item in joined if item not in going]
+    early, late = _filled(given, joined, new, []), _filled(given, left, new, [*rest, *going.values()])
+    away = plain.late if len(left) > 1 else plain.away
+    return result._replace(early=early or plain.early, late=late or plain.late, away=away)
 
 
 def parts(source: str, target: str, emptied: str | None = None) -> list[str]:
@@ -327,7 +365,7 @@ def read(source: str, target: str) -> Reading:
         return Reading([beside], beside=True, comes=True)
     item, end = _swapped(old, changes[0]), things.name_around(old, changes[0].span).end
     # What another thing wears may be worn elsewhere: a hat in the place of sunglasses.
-    return Reading(changes, item=item, comes=item is None and changes[0].end == end)
+    return Reading(changes, item=item, comes=item is None and changes[0].end == end and not _is_said(old, changes[0]))
 
 
 def after(given: Sequence[Word], readings: Sequence[Reading], emptied: str | None = None) -> str | None:
@@ -424,6 +462,12 @@ def _swapped(old: Sequence[Word], change: Change) -> Change | None:
 def _whole(old: Sequence[Word], change: Change, name: Span) -> Change:
     """A change of part of a name as one of all of it."""
     return Change(*name, (*old[name.start : change.start], *change.new, *old[change.end : name.end]))
+
+
+def _is_said(old: Sequence[Word], change: Change) -> bool:
+    """Whether a change is of what is said of a thing, and of no thing itself: "the cat is black"."""
+    after_verb = bool({*words.keys(old[: change.start])[-1:]} & words.AUXILIARIES)
+    return after_verb and not any(words.is_determiner(word.key) for word in change.new[:1])
 
 
 def _comes(old: Sequence[Word], added: Change) -> bool:

@@ -111,6 +111,8 @@ def _start(given: Sequence[Word], end: int) -> int:
     """Where the name begins that ends before `end`."""
     i = end
     while i > 0 and (not _borders(given, i - 1) or _is_of_a_kind(given[:i])):
+        if given[i - 1].key in words.AUXILIARIES:
+            break  # "the background is white"
         i -= 1
     determined = [j for j in range(i, end - 1) if words.is_determiner(given[j].key)]
     if determined and "of" not in words.keys(given[determined[0] : determined[-1]]):

@@ -30,7 +30,7 @@ def edit(
     denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None = None, *,
     known: Known | None = None, drop_source_late: bool = False,
 ) -> Generator[Step, Tensor | None]:  # fmt: skip
-    """Replay captioned edits within the regions that `locate` finds, and stay on the path everywhere else.
+    """Replay captioned edits within the regions that `find` finds, and stay on the path everywhere else.
 
     One concept is one edit. Its prompt is the caption after it alone, the inversion's base prompt the caption itself.
     `told` says what the network is told in its place (None: the concept's own prompt). A step's masks are of edits.

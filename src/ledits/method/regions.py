@@ -39,6 +39,9 @@ class Known:
 
     often: dict[Prompt, Tensor] = field(default_factory=dict)
     rarely: dict[Prompt, Tensor] = field(default_factory=dict)
+    between: dict[tuple[Prompt, Prompt], Tensor] = field(
+        default_factory=dict
+    )  # for one prompt from what it is for another
 
 
 class Place(NamedTuple):
@@ -51,29 +54,22 @@ class Place(NamedTuple):
     ground: Tensor  # (b 1 1 1), of which it changes the background
 
 
-def locate(
+def find(
     denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None = None,
     known: Known | None = None,
-) -> list[Concept]:  # fmt: skip
-    """Each concept with its detected region, (b 1 h w) in 0..1, clipped to any given region.
+) -> list[Place]:  # fmt: skip
+    """Where each concept belongs: its region, (b 1 h w) in 0..1, is clipped to any given region.
 
     A threshold is the share of the given region left alone; None finds it: by Otsu's method, or what is `taken` by an
     edit of the whole picture, where little is still that a split could be from. Where two regions meet, the
     smaller one has the place to itself: an object that changes on a background that does. What guides nothing (scale 0,
     or the caption itself) has no region.
 
-    A region that is found keeps clear of what `told.clear` and the caption disagree about. Of all regions that change a
-    thing each is left what its own caption predicts better, and its edit moves more, than those of all others do.
+    A region that is found keeps clear of what `told.clear` and the caption disagree about, and takes in what comes
+    beside `told.bare`, which may be elsewhere than what it takes the place of. Of all regions that change a thing each
+    is left what its own caption predicts better, and its edit moves more, than those of all others do.
     `known` remembers what the network was asked, so that it is asked once.
     """
-    return [place.concept for place in find(denoise, inversion, concepts, told, known)]
-
-
-def find(
-    denoise: Denoiser, inversion: Inversion, concepts: Sequence[Concept], told: Sequence[Told] | None,
-    known: Known | None,
-) -> list[Place]:  # fmt: skip
-    """As `locate`, and of which pictures each edit changes the background, or how all of it looks."""
     if not concepts:
         return []
     known, base = known or Known(), inversion.base_prompt
@@ -81,6 +77,11 @@ def find(
     levels, pairs = list(range(0, len(inversion.schedule), _STRIDE)), list(zip(concepts, told, strict=True))
     clear = [t.clear for c, t in pairs if c.scale and c.threshold is None and t.clear != base]
     asked = [*(t.target for c, t in pairs if c.scale), *clear]
+    beside = [(t.target, t.bare) for c, t in pairs if c.scale and c.threshold is None and t.bare != base]
+    for one, other in (pair for pair in dict.fromkeys(beside) if pair not in known.between):
+        (new, without), _ = denoise(inversion.x[levels].float(), levels, [one, other])
+        known.between[one, other] = (new - without).abs().sum(2)
+        known.often[one] = (new - inversion.base_denoised[levels].float()).abs().sum(2)
     _ask(denoise, inversion, levels, [prompt for prompt in asked if prompt != base], known.often)
     # Means of plain differences: the noisiest levels, where most is undecided, count most.
     like = inversion.x[-1][:, 0].float()
@@ -89,7 +90,8 @@ def find(
     never = same(base, base, like).logical_not()
     found, allowed = list[Tensor](), list[Tensor]()
     looks, ground = [never for _ in pairs], [never for _ in pairs]
-    moved, spread, rest, wide = (dict[int, Tensor]() for _ in range(4))
+    listed = torch.stack([same(captions.thing, True, like) for captions in told]).any(0)
+    moved, spread = dict[int, Tensor](), dict[int, Tensor]()
     for concept, captions in pairs:
         free = torch.ones_like(like)[:, None]
         if concept.region is not None:
@@ -107,26 +109,27 @@ def find(
                 kept = otsu(apart[captions.clear], torch.ones_like(values))[:, None]
                 free = free * torch.where(same(captions.clear, base, values), 1, 1 - kept)
             region = otsu(values, free[:, 0])[:, None]
+            if captions.bare != base:
+                comes = known.between[captions.target, captions.bare].mean(0)
+                region = region.maximum(otsu(comes, free[:, 0])[:, None])
             moved[len(found)], excess, late = taken(known.often[captions.target], off, free[:, 0])
             # What comes beside something is a thing, and so is what goes.
-            background = same(captions.clear, base, values) & same(captions.goes, False, values)
-            spread[len(found)] = torch.where(background, excess, 0)
-            rest[len(found)] = torch.where(same(captions.thing, False, values), spread[len(found)], 0)
-            looks[len(found)] = background & late
-            wide[len(found)] = same(captions.wide, True, values)
+            thing, called = same(captions.thing, True, values), same(captions.ground, True, values)
+            background = same(captions.clear, base, values) & same(captions.goes, False, values) & ~thing
+            spread[len(found)] = torch.where(background, torch.where(called, 1, excess), 0)
+            looks[len(found)] = background & late & ~called
         found.append(region * (free > 0) * ~still)
         allowed.append(free)
-    # There is one background: that of the edit that moves the most, styles left out, and rather one of no listed thing.
-    every, unlisted = (torch.stack(list(of.values())) if of else like[None] for of in (spread, rest))
-    most, left = (each.masked_fill(each.isinf(), 0).amax(0) for each in (every, unlisted))
-    some = (every > unlisted).any(0)
+    # There is one background: that of the edit that moves the most, styles left out.
+    every = torch.stack(list(spread.values())) if spread else like[None]
+    most = every.masked_fill(every.isinf(), 0).amax(0)
     for k, much in spread.items():
-        whole = torch.where(some & (left > _REST), rest[k] == left, (much == most) & (much > _WHOLE))
-        whole = whole | much.isinf() | looks[k]
+        whole = (much == most) & (much > torch.where(listed, _REST, _WHOLE)) | much.isinf() | looks[k]
         # Of few levels none shows what a style is (`taken`), and a style keeps what is there.
         ground[k] = whole & ~looks[k] & (len(levels) > 2)
         found[k] = torch.where(whole, moved[k], found[k])
-        found[k] = torch.where(wide[k], F.max_pool2d(found[k], 3, 1, 1) * (allowed[k] > 0), found[k])
+        edge = F.max_pool2d(found[k], 3, 1, 1) * (allowed[k] > 0)
+        found[k] = torch.where(same(told[k].wide, True, like), edge, found[k])
     own = [t.own if c.scale and c.threshold is None else base for c, t in pairs]
     stay = [prompt for c, t in pairs if c.scale and c.threshold is None for prompt in t.stays]
     things = list(dict.fromkeys(prompt for prompt in [*own, *stay] if prompt != base))
@@ -139,12 +142,8 @@ def find(
         wrong = {prompt: much / share.get(prompt, _STILL) for prompt, much in error.items()}
         found = _shared_out(found, allowed, own, ground, wrong, base)
     clipped = [region * free for region, free in zip(found, allowed, strict=True)]
-    return [
-        Place(replace(c, region=region), region, free, of_all, behind)
-        for c, region, free, of_all, behind in zip(
-            concepts, make_disjoint(clipped), allowed, looks, ground, strict=True
-        )
-    ]
+    places = zip(concepts, make_disjoint(clipped), allowed, looks, ground, strict=True)
+    return [Place(replace(c, region=region), region, free, look, behind) for c, region, free, look, behind in places]
 
 
 def _shared_out(

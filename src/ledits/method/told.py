@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-CAPTIONS = ("target", "early", "late", "away", "clear", "own")
+CAPTIONS = ("target", "early", "late", "away", "clear", "own", "bare")
 
 
 class Told(NamedTuple):
@@ -18,9 +18,11 @@ class Told(NamedTuple):
     away: Hashable  # ... and away from
     clear: Hashable  # the region keeps clear of where this and the picture's caption predict different things
     own: Hashable  # of the thing that the edit changes and nothing else: it shares out regions
+    bare: Hashable  # without what the edit puts another thing in the place of, which may have its place elsewhere
     goes: Hashable = False  # whether a thing goes, and what was behind it is drawn anew
     wide: Hashable = False  # whether the region takes its edge along, one cell on each side: the light of what goes
     thing: Hashable = False  # whether the caption lists what changes as a thing, so that it is no background
+    ground: Hashable = False  # whether the caption calls what changes a background
     comes: Hashable = False  # whether a thing comes, where nothing was that could show how large it will be
     stays: tuple[Hashable, ...] = ()  # each of a thing beside it that no edit changes, and nothing else
     parts: "tuple[Told, ...]" = ()  # in its place where a region is found: one of each thing that it changes
@@ -28,7 +30,7 @@ class Told(NamedTuple):
     @classmethod
     def of(cls, target: Hashable, base: Hashable) -> "Told":
         """What is told of an edit of which nothing is known but the caption after it."""
-        return cls(target, target, target, base, base, base)
+        return cls(target, target, target, base, base, base, base)
 
 
 def for_pictures(each: Sequence[Sequence[Told]], base: Sequence[Hashable]) -> list[Told]:
