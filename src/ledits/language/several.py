@@ -99,10 +99,11 @@ def _is_background(given: Sequence[Word], reading: Reading) -> bool | None:
     """Whether what a reading changes is called a background, as in "a red background" or "the background is red"; None
     where nothing else in the caption is.
     """
-    (change, *more) = reading.changes
-    name = things.name_around(given, change.span)
-    if reading.gone or more or not name.start <= change.start < change.end <= name.end:
+    if reading.gone or len(reading.changes) != 1 or not (change := reading.changes[0]).start < change.end:
         return None
+    name = things.name_around(given, Span(change.end - 1, change.end))
+    if set(words.keys(given[change.start : name.start])) - words.PREPOSITIONS:
+        return None  # more than "on a red background", of which "at night" may be made
     said = words.keys(given[: name.start])
     subject = said[-2:-1] if set(said[-1:]) & words.AUXILIARIES else []
     if {given[name.end - 1].key, *words.keys(change.new[-1:]), *subject} & words.BACKDROPS:
@@ -112,8 +113,8 @@ def _is_background(given: Sequence[Word], reading: Reading) -> bool | None:
 
 def _without_worn(given: Sequence[Word], reading: Reading, emptied: str | None) -> str:
     """The source without what another thing wears and that changes; the source itself where nothing is so worn."""
-    source, (worn, *more) = words.join(given), reading.changes
-    if not reading.comes or reading.item or more or worn.start == worn.end:
+    source = words.join(given)
+    if not reading.comes or len(reading.changes) != 1 or not (worn := reading.changes[0]).start < worn.end:
         return source
     name = things.name_around(given, worn.span)
     by = given[name.start - 1].key if name.start else ""
