@@ -264,7 +264,7 @@ def _alone(
         rest = [*gone, *(r for j, r in enumerate(readings) if r in rest and not away.get(j))]
         empty, then = (_without(given, joined, reading.emptied or emptied, each) for each in (gone, rest))
         return result._replace(early=plain.early if empty is None else empty, late=plain.late if then is None else then)
-    if len(readings) == 1 or len(joined) < 2:
+    if len(joined) < 2:
         return result
     new = _whole(given, reading.changes[0], of).new
     # Once the picture shows what goes, it is no more there.
