@@ -211,6 +211,53 @@ def test_what_a_caption_lists_is_rather_not_the_background(random_model, monkeyp
             assert [bool((c.region == 1).all()) for c in found] == whole
 
 
+def test_what_is_called_a_background_is_one_however_little_it_moves(random_model, monkeypatch):
+    model, inversion = random_model(), inverted(random_model())
+    concepts = [Concept(prompt, 2.0, None) for prompt in ("a dog", "a beach")]
+    said = [Told.of(c.prompt, "a cat")._replace(ground=c.prompt == "a beach") for c in concepts]
+    monkeypatch.setattr(finding, "make_disjoint", list)
+    # It moves enough for a style, too, and is none.
+    for excess, late in ((0.19, False), (0.19, True), (0.01, False)):
+        of = iter((excess, 0.02))
+
+        def taken(*_, of=of, late=late):
+            return torch.ones(1, 1, 16, 16), torch.full((1, 1, 1, 1), next(of)), torch.full((1, 1, 1, 1), late)
+
+        monkeypatch.setattr(finding, "taken", taken)
+        with torch.inference_mode(), model.denoiser(inversion.schedule, maps=False) as denoise:
+            dog, beach = finding.find(denoise, inversion, concepts, said)
+        assert bool((beach.region == 1).all())
+        assert bool(beach.ground.all())
+        assert not bool(dog.ground.any())
+
+
+def test_what_is_worn_is_found_where_it_is_and_where_what_comes_will_be(random_model):
+    """A region has both places, is found with the same answers a second time, and in a batch as alone."""
+    model, base = random_model(), ("a cat", "an owl")
+    both, (first, second) = inverted(model, 2, base), (inverted(model, 1, name, k) for k, name in enumerate(base))
+    asked = Concept("a dog", 2.0, None)
+
+    def place(path, of, bare):
+        said = [Told.of("a dog", of)._replace(bare=bare)]
+        with torch.inference_mode(), model.denoiser(path.schedule, maps=False) as denoise:
+            known = finding.Known()
+            (found,) = finding.find(denoise, path, [asked], said, known)
+            before = denoise.evaluations
+            (again,) = finding.find(denoise, path, [asked], said, known)
+            assert torch.equal(found.region, again.region)
+            return found.region, denoise.evaluations - before, known
+
+    plain, _, _ = place(first, "a cat", "a cat")
+    with_both, more, known = place(first, "a cat", "a fox")
+    comes = finding.otsu(known.between["a dog", "a fox"].mean(0), torch.ones(1, 16, 16))[:, None]
+    assert torch.equal(with_both, plain.maximum(comes))
+    assert more == 0
+    assert with_both.sum() > plain.sum()
+    other, _, _ = place(second, "an owl", "an owl")  # of the second picture nothing is worn
+    together, _, _ = place(both, base, ("a fox", "an owl"))
+    assert torch.equal(together, torch.cat([with_both, other]))
+
+
 def test_what_a_picture_gives_up_does_not_depend_on_those_beside_it(random_model, monkeypatch):
     """Once one of a batch that put a thing beside another kept the others from taking a whole background."""
     everywhere = torch.ones(1, 16, 16)
