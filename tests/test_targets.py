@@ -447,11 +447,13 @@ def test_what_is_worn_is_told_of_its_place_and_the_place_of_what_comes():
         ("an owl that wears shades as well as a fish", "shades->top hat", "an owl as well as a fish"),
         ("a man in a big red hat", "red hat->crown", "a man"),
         ("a woman holding a book in a park", "book->guitar", "a woman in a park"),
+        ("a cat wearing a hat and a dog on a beach", "hat->crown", "a cat and a dog on a beach"),
     ):
         assert [each.bare for each in told(source, ledits.targets(source, edit))] == [bare]
     for source, edit in (
         ("a dog on a beach", "beach->snow"), ("a cat", "+a hat"), ("a cat and a dog", "cat->fox"),
         ("a cat", "cat->fox"), ("a red heart on a beach", "red->blue"),
+        ("a man who is wearing a hat and a tie", "hat->cap"),
     ):  # fmt: skip
         assert [each.bare for each in told(source, ledits.targets(source, edit))] == [source]
 
@@ -468,11 +470,44 @@ def test_what_a_caption_calls_a_background_is_one_and_nothing_else_is():
         ("a cat on a white background", "+pencil sketch", False, False),
         ("a cat on a beach", "beach->snow", False, False),
         ("a cat on a beach", "cat->dog", False, False),
+        ("a cat against a background of mountains", "mountains->skyscrapers", True, False),
+        ("the background of the picture is white", "white->red", True, False),
+        ("a cat on a white background", "->a cat in a forest", True, False),
+        ("a lake with mountains in the background", "mountains->a city", False, False),
+        ("the woman in the background is old", "old->young", False, False),
+        # What is of the whole picture may change with whatever background.
+        ("a photo of a cat on a white background", "photo->painting", False, False),
+        ("a woman on a beach at sunset with a blurred background", "sunset->night", False, False),
+        ("a sunny street with people in the background", "sunny->rainy", False, False),
+        ("a woman on a beach with a lighthouse in the background", "beach->snowy field", False, False),
     ):
         (said,) = told(source, ledits.targets(source, edit))
         assert (said.ground, said.thing) == (ground, thing), edit
     (said,) = told("the cat is black", ["the cat is white"])
     assert not said.comes  # a colour is no thing
+    (said,) = told("the woman has sunglasses", ["the woman has goggles"])
+    assert said.comes
+
+
+def test_one_of_several_things_is_told_of_alone_and_nothing_else_is():
+    """Found by one who read 787 captions: "a cat, photorealistic, 8k" was told "a dog, a dog, a dog"."""
+    for source, edit, alone in (
+        ("a cat and a dog on a bed", "cat->fox", "a fox and a fox on a bed"),
+        ("a cat on the left and a dog on the right", "dog->fox", "a fox on the left and a fox on the right"),
+        ("dog and cat, both are white", "dog->fox", "fox and fox, both are white"),
+    ):
+        (said,) = told(source, ledits.targets(source, edit))
+        assert (said.early, said.late, said.away) == (alone, alone, said.target)
+    for source, edit in (
+        ("a cat, photorealistic, 8k", "cat->dog"),
+        ("a castle, fantasy art, night, full moon", "night->day"),
+        ("portrait of a woman, red hair, green eyes, freckles", "red hair->blonde hair"),
+        ("a building near a lake", "building->castle"),
+        ("a man and his dog", "dog->cat"),
+    ):
+        (said,) = told(source, ledits.targets(source, edit))
+        assert (said.early, said.late, said.away) == (said.target, said.target, source)
+    assert told("a photo of a dog", ["a painting of a dog", "a photo of a cat"])[0].own == "a photo of a dog"
 
 
 def test_what_is_left_of_a_list_stands_in_no_row_and_on_an_empty_background():

@@ -17,8 +17,8 @@ from ledits.method.told import Told
 
 # How a caption may say that nothing is left in a place.
 _EMPTIED = (None, "an empty {}")
-# What says that one thing is before or behind another, which may be large.
-_BEFORE = frozenset({"front", "behind", "by"})
+# What says that one thing is before, behind or near another, which may be large: "a castle near a lake".
+_BEFORE = frozenset({"front", "behind", "by", "near"})
 # A thing's longest name, in words, articles and adjectives included.
 _LONGEST = 6
 
@@ -82,12 +82,12 @@ def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told
         # Beside another edit what is about a thing that goes may be that edit's.
         alone = bool(reading.gone) and len(readings) == 1
         said = (target, target, every, others[k] or source, clear[k], source, bare[k])
-        plain = Told(*said, goes=bool(reading.gone), wide=alone, comes=reading.comes, thing=reading.item is not None)
+        plain = Told(*said, goes=bool(reading.gone), wide=alone, comes=reading.comes)
         if k in apart:
             joined = _joined(given, {*apart.values()}, apart[k])
             plain = plain._replace(thing=len(joined) > 1 and things.is_listed(given, apart[k]))
             plain = _alone(given, readings, apart, k, joined, plain, emptied)
-        ground = _is_background(given, reading)
+        ground = _is_background(given, reading, worn=bare[k] != source)
         plain = plain._replace(ground=bool(ground), thing=plain.thing or ground is False)
         if len(readings) == 1 and reading.described:
             plain = plain._replace(parts=_worn(given, reading.described, plain))
@@ -95,20 +95,31 @@ def _told(source: str, targets: Sequence[str], emptied: str | None) -> list[Told
     return result
 
 
-def _is_background(given: Sequence[Word], reading: Reading) -> bool | None:
-    """Whether what a reading changes is called a background, as in "a red background" or "the background is red"; None
-    where nothing else in the caption is.
+def _is_background(given: Sequence[Word], reading: Reading, *, worn: bool) -> bool | None:
+    """Whether what a reading changes is called a background, as in "a red background" or "the background is red"; False
+    for a thing where another one is called so, and None where words don't tell.
     """
-    if reading.gone or len(reading.changes) != 1 or not (change := reading.changes[0]).start < change.end:
+    if (
+        reading.gone
+        or not reading.changes
+        or not (start := reading.changes[0].start) < (end := reading.changes[-1].end)
+    ):
         return None
-    name = things.name_around(given, Span(change.end - 1, change.end))
-    if set(words.keys(given[change.start : name.start])) - words.PREPOSITIONS:
+    name = things.name_around(given, Span(end - 1, end))
+    if set(words.keys(given[start : name.start])) - words.PREPOSITIONS:
         return None  # more than "on a red background", of which "at night" may be made
-    said = words.keys(given[: name.start])
-    subject = said[-2:-1] if set(said[-1:]) & words.AUXILIARIES else []
-    if {given[name.end - 1].key, *words.keys(change.new[-1:]), *subject} & words.BACKDROPS:
+    called, before = words.backgrounds(given), given[: name.start]
+    said = bool(before) and before[-1].key in words.AUXILIARIES
+    subject = things.name_around(given, Span(name.start - 2, name.start - 1)) if said else name
+    new = words.backgrounds(reading.changes[-1].new)
+    if new or any(i in range(*name) or i in range(*subject) for i in called):
         return True
-    return False if words.BACKDROPS & set(words.keys(given)) else None
+    determined = words.is_determiner(given[name.start].key) and before and before[-1].key in {*words.JOINS, "with"}
+    # "A sunny street" that is rainy may be all of the picture.
+    itself = end == name.end or {*words.keys(given[start:end])} <= words.COLOURS
+    thing = (words.presents(before) or determined) and itself and given[name.end - 1].key not in words.PICTURES
+    apart = (worn or thing) and not words.begins_with_distance(given[name.end :])
+    return False if apart and words.BACKDROPS & {*words.keys(given)} else None
 
 
 def _without_worn(given: Sequence[Word], reading: Reading, emptied: str | None) -> str:
@@ -117,10 +128,17 @@ def _without_worn(given: Sequence[Word], reading: Reading, emptied: str | None) 
     if not reading.comes or len(reading.changes) != 1 or not (worn := reading.changes[0]).start < worn.end:
         return source
     name = things.name_around(given, worn.span)
-    by = given[name.start - 1].key if name.start else ""
-    relative = words.RELATIVES & set(words.keys(given[slice(*name)]))  # "that wears a hat"
-    if not relative and by not in {"with", "in"} and not words.is_participle(by):
+    before, behind = given[: name.start], given[name.end :]
+    by = before[-1].key if before else ""
+    # "A cat that wears a hat": the verb may be taken for the name's.
+    verb = 2 if words.RELATIVES & {*words.keys(before[-2:-1])} else int(words.is_participle(by))
+    acts = bool(verb) or bool(words.RELATIVES & {*words.keys(given[slice(*name)])})
+    if not worn.new or not (acts or by in {"with", "in"}):
         return source  # "on a beach"
+    if acts and {*words.keys(behind[:1])} & words.JOINS and any(words.is_determiner(w.key) for w in behind[1:2]):
+        # "Wearing a hat and a dog": it may wear what follows, and that is there.
+        left = before[: len(before) - verb]
+        return source if left and left[-1].key in words.AUXILIARIES else words.join([*left, *behind])
     try:
         return removed(source, words.join(given[slice(*worn.span)]), emptied)
     except Unsure:
@@ -171,7 +189,9 @@ def _named(given: Sequence[Word], reading: Reading) -> Span | None:
         return None
     before = given[: name.start]
     stands = words.presents(before) or before[-1].key in {*words.JOINS, "with"} or words.ends_in_relation(before) > 0
-    place = {given[name.end - 1].key, *words.keys(new[-1:])} & words.BACKDROPS
+    place = {given[name.end - 1].key, *words.keys(new[-1:])} & words.BACKDROPS or given[
+        name.end - 1
+    ].key in words.PICTURES
     return name if stands and not place and words.is_determiner(given[name.start].key) else None
 
 
@@ -264,8 +284,8 @@ def _alone(
         rest = [*gone, *(r for j, r in enumerate(readings) if r in rest and not away.get(j))]
         empty, then = (_without(given, joined, reading.emptied or emptied, each) for each in (gone, rest))
         return result._replace(early=plain.early if empty is None else empty, late=plain.late if then is None else then)
-    if len(joined) < 2:
-        return result
+    if len(joined) < 2 or any(given[item.start].key in words.POSSESSIVES for item in joined):
+        return result  # "a man and his dog" are no two dogs
     new = _whole(given, reading.changes[0], of).new
     # Once the picture shows what goes, it is no more there.
     going = {apart[j]: r for j, r in enumerate(readings) if j in apart and r.gone and apart[j] in joined}
@@ -467,8 +487,9 @@ def _whole(old: Sequence[Word], change: Change, name: Span) -> Change:
 
 def _is_said(old: Sequence[Word], change: Change) -> bool:
     """Whether a change is of what is said of a thing, and of no thing itself: "the cat is black"."""
-    after_verb = bool({*words.keys(old[: change.start])[-1:]} & words.AUXILIARIES)
-    return after_verb and not any(words.is_determiner(word.key) for word in change.new[:1])
+    name = things.name_around(old, change.span)
+    after_verb = bool({*words.keys(old[: name.start])[-1:]} & words.BEING)
+    return after_verb and not any(words.is_determiner(word.key) for word in (old[name.start], *change.new[:1]))
 
 
 def _comes(old: Sequence[Word], added: Change) -> bool:

@@ -5,6 +5,7 @@ before the next word that can be no part of it.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from ledits.language import words
@@ -27,6 +28,9 @@ def listed(given: Sequence[Word], thing: Span) -> list[Span]:
         spans.insert(0, preceding)
     while (following := _following(given, spans)) and not _is_a_place(given, spans[-1], following):
         spans.append(following)
+    named = all(words.is_determiner(given[i.start].key) or words.is_plural(given[i.start : i.end]) for i in spans)
+    if not named and all(words.keys(given[one.end : other.start]) == [","] for one, other in pairwise(spans)):
+        return spans[:0] if len(spans) > 1 else spans  # "a castle, digital art, night" are said of the picture
     holds = "of" in words.keys(given[spans[0].start : spans[0].end])
     if len(spans) > 1 and holds and not words.is_determiner(given[spans[1].start].key):
         return []  # "a bowl of apples, oranges and bananas" is one bowl
@@ -46,7 +50,13 @@ def is_listed(given: Sequence[Word], thing: Span) -> bool:
     first = words.presents(before) or before[-1].key in words.JOINS or words.ends_in_relation(before) > 0
     # "A room with a cat beside a dog": what else stands beside something is a thing of the picture, and no part of one.
     first = first or (before[-1].key == "with" and _stands(after))
-    if not first or not name or name[0] == "nothing" or name[-1] in words.BACKDROPS:
+    if (
+        not first
+        or not name
+        or name[0] == "nothing"
+        or all(map(words.is_determiner, name))
+        or name[-1] in words.BACKDROPS
+    ):
         return False
     if after and words.presents(given[: thing.end + 1]):
         return False  # "a photo" of "a photo of a cat"

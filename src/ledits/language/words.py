@@ -74,7 +74,8 @@ RELATIVES = frozenset({"who", "that", "which"})
 COLOURS = frozenset({
     "black", "white", "red", "green", "yellow", "blue", "brown", "purple", "pink", "orange", "grey", "gray",
 })  # fmt: skip
-AUXILIARIES = frozenset({"is", "are", "was", "were", "be", "being", "been", "am", "has", "have", "had"})
+BEING = frozenset({"is", "are", "was", "were", "be", "being", "been", "am"})
+AUXILIARIES = BEING | {"has", "have", "had"}
 # Participles that don't end in "ed", of verbs that say how one thing is in, on or with another.
 _IRREGULAR = frozenset({
     "made", "seen", "worn", "shown", "hung", "held", "drawn", "built", "lit", "caught", "stuck", "bound", "laid",
@@ -236,6 +237,12 @@ def begins_with_distance(given: Sequence[Word]) -> int:
     if far[:2] == ["in", "the"] and far[2] in {*BACKDROPS, "distance"}:
         return 3
     return 1 + (far[1] in PRONOUNS) if far[0] == "behind" and (not far[1] or far[1] in PRONOUNS | JOINS | MARKS) else 0
+
+
+def backgrounds(given: Sequence[Word]) -> list[int]:
+    """The words that name a background, and do not say that something is in it: "in the background"."""
+    before = {i: keys(given[max(0, i - 2) : i]) for i, word in enumerate(given) if word.key in BACKDROPS}
+    return [i for i, said in before.items() if said != ["in", "the"] and said[-1:] != ["in"]]
 
 
 def without_alone(given: Sequence[Word]) -> list[Word]:
