@@ -13,7 +13,8 @@ import ledits
 from ledits import scenes
 from ledits.asked.recipe import parse
 from ledits.language import things, words
-from ledits.language.several import conflicts, parts, together, told
+from ledits.language.changes import conflicts, parts, together
+from ledits.language.several import told
 from ledits.language.targets import Unsure, removed, target, targets
 from ledits.method.told import Told
 

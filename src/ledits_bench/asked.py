@@ -22,7 +22,7 @@ from ledits.asked.plan import Plan
 from ledits.asked.recipe import Edit
 from ledits.asked.settings import Settings
 from ledits.files.checkpoints import World
-from ledits.language import several, words
+from ledits.language import changes, words
 from ledits.language.implied import Implied, implied
 from ledits.language.targets import targets
 from ledits.scenes import PLAIN, captions
@@ -61,7 +61,7 @@ class Asked:
     def before_and_after(self, world: World | None) -> tuple[str, str]:
         """The captions of the whole picture for methods that are told these two; ValueError where there are none."""
         said = self.captions(world)
-        if (after := several.together(said.source, said.targets)) is None:
+        if (after := changes.together(said.source, said.targets)) is None:
             raise ValueError(f"no caption is after all of {', '.join(map(str, self.edits))}")
         return said.source, after
 

@@ -13,7 +13,7 @@ from ledits.asked.settings import Settings
 from ledits.errors import LeditsError
 from ledits.files.checkpoints import World
 from ledits.files.defaults import Defaults
-from ledits.language import sentences, several, targets
+from ledits.language import changes, sentences, targets
 from ledits.language.implied import Implied, implied
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Plan:
                     )  # fmt: skip
         else:
             source = self.settings.source
-            pair = several.conflicts(source, self.targets())
+            pair = changes.conflicts(source, self.targets())
             if pair and any(self.masks[k] is None for k in pair):
                 raise targets.contradict(self.edits[pair[0]], self.edits[pair[1]], source)
         for k, edit in enumerate(self.edits):

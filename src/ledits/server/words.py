@@ -7,7 +7,7 @@ from typing import Any
 from ledits import scenes
 from ledits.asked.recipe import Edit
 from ledits.files.checkpoints import World
-from ledits.language import several, targets
+from ledits.language import changes, targets
 from ledits.scenes.style import STYLES
 from ledits.server.errors import Refused
 
@@ -33,7 +33,7 @@ def captions(world: World | None, edits: Sequence[Edit], source: str) -> dict[st
         each = targets.targets(source, *edits, emptied=world.emptied if world else None)
     except ValueError:
         return {"targets": None, "target": None}
-    return {"targets": each, "target": several.together(source, each)}
+    return {"targets": each, "target": changes.together(source, each)}
 
 
 def check(name: str, world: World | None, edits: Iterable[Edit], source: str) -> None:
