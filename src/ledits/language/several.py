@@ -75,8 +75,10 @@ def _is_background(given: Sequence[Word], reading: Reading, *, worn: bool) -> bo
     if set(words.keys(given[start : name.start])) - words.PREPOSITIONS:
         return None  # more than "on a red background", of which "at night" may be made
     called, before = words.backgrounds(given), given[: name.start]
-    said = bool(before) and before[-1].key in words.AUXILIARIES
+    said = len(before) > 1 and before[-1].key in words.BEING
     subject = things.name_around(given, Span(name.start - 2, name.start - 1)) if said else name
+    if {*words.keys(given[: subject.start])[-1:]} & words.PREPOSITIONS:
+        subject = name  # "a cat on a red background is black"
     new = words.backgrounds(reading.changes[-1].new)
     if new or any(i in range(*name) or i in range(*subject) for i in called):
         return True
@@ -84,8 +86,8 @@ def _is_background(given: Sequence[Word], reading: Reading, *, worn: bool) -> bo
     # "A sunny street" that is rainy may be all of the picture.
     itself = end == name.end or {*words.keys(given[start:end])} <= words.COLOURS
     thing = (words.presents(before) or determined) and itself and given[name.end - 1].key not in words.PICTURES
-    apart = (worn or thing) and not words.begins_with_distance(given[name.end :])
-    return False if apart and words.BACKDROPS & {*words.keys(given)} else None
+    apart = (worn and before[-1].key != "in") or (thing and not words.begins_with_distance(given[name.end :]))
+    return False if called and apart else None
 
 
 def _without_worn(given: Sequence[Word], reading: Reading, emptied: str | None) -> str:
@@ -231,6 +233,12 @@ def _taken_away(given: Sequence[Word], span: Span, emptied: str | None) -> Readi
         return None
 
 
+def _is_of_another(given: Sequence[Word], item: Span) -> bool:
+    """Whether a name says whose a thing is, or that it is shown of things: "his dog", "a poster of a dog"."""
+    shown = (given[i + 1].key for i in range(item.start, item.end - 1) if given[i].key == "of")
+    return given[item.start].key in words.POSSESSIVES or any(map(words.is_determiner, shown))
+
+
 def _alone(
     given: Sequence[Word], readings: Sequence[Reading], apart: Mapping[int, Span], k: int, joined: Sequence[Span],
     plain: Told, emptied: str | None,
@@ -250,8 +258,12 @@ def _alone(
         rest = [*gone, *(r for j, r in enumerate(readings) if r in rest and not away.get(j))]
         empty, then = (without(given, joined, reading.emptied or emptied, each) for each in (gone, rest))
         return result._replace(early=plain.early if empty is None else empty, late=plain.late if then is None else then)
-    if len(joined) < 2 or any(given[item.start].key in words.POSSESSIVES for item in joined):
-        return result  # "a man and his dog" are no two dogs
+    if len(joined) < 2 or any(_is_of_another(given, item) for item in joined):
+        return result
+    holder, beside = _holder(given, joined[0]), words.begins_with_company(given[joined[0].end :])
+    owner = holder and given[holder.end - 1].key not in words.BACKDROPS
+    if len(readings) == 1 and owner and not (beside or _between(given, joined) & words.JOINS):
+        return result  # "a man with a beard next to a tree" has it still
     new = widened(given, reading.changes[0], of).new
     # Once the picture shows what goes, it is no more there.
     going = {apart[j]: r for j, r in enumerate(readings) if j in apart and r.gone and apart[j] in joined}

@@ -703,10 +703,10 @@ def _place_alone(after: Sequence[Word], phrase: str, emptied: str | None, *, pla
     if right in {"in", "inside"} and _key(after, 1) != "the" and not (placed or backdrop):
         raise Unsure(f"what follows {phrase!r} may be what it wears")
     place = list(after[3 if words.keys(after[:3]) == ["in", "front", "of"] else 1 :])
+    if backdrop and place and (place[-1].key not in words.BACKDROPS or _key(after, backdrop - 3) == "in"):
+        place = list(after[1 : things.name_around(after, things.Span(1, 2)).end])  # of "with a beach behind"
     if not [word for word in place if word.key not in _MARKS]:
         raise Unsure(f"what follows {phrase!r} may be about it")  # "a hat on"
-    if backdrop and place[-1].key not in words.BACKDROPS or backdrop and _key(after, backdrop - 3) == "in":
-        place = list(after[1 : things.name_around(after, things.Span(1, 2)).end])  # of "with a beach behind"
     bare = not words.is_determiner(_key(place, 0))
     if emptied is None and bare and right in {"at", "in", "on"}:
         if right != "at" and _key(place, 0) not in words.COLOURS:

@@ -28,13 +28,28 @@ def listed(given: Sequence[Word], thing: Span) -> list[Span]:
         spans.insert(0, preceding)
     while (following := _following(given, spans)) and not _is_a_place(given, spans[-1], following):
         spans.append(following)
-    named = all(words.is_determiner(given[i.start].key) or words.is_plural(given[i.start : i.end]) for i in spans)
-    if not named and all(words.keys(given[one.end : other.start]) == [","] for one, other in pairwise(spans)):
-        return spans[:0] if len(spans) > 1 else spans  # "a castle, digital art, night" are said of the picture
+    spans = _without_tags(given, spans)
+    if thing not in spans:
+        return []
     holds = "of" in words.keys(given[spans[0].start : spans[0].end])
     if len(spans) > 1 and holds and not words.is_determiner(given[spans[1].start].key):
         return []  # "a bowl of apples, oranges and bananas" is one bowl
     return spans
+
+
+def _without_tags(given: Sequence[Word], spans: list[Span]) -> list[Span]:
+    """Things without what is said of the whole picture before or behind them: "masterpiece, a cat and a dog, 8k"."""
+    determined = [words.is_determiner(given[i.start].key) for i in spans]
+    plain = [words.keys(given[one.end : other.start]) == [","] for one, other in pairwise(spans)]
+    if all(plain):
+        plural = [not the and words.is_plural(given[i.start : i.end]) for i, the in zip(spans, determined, strict=True)]
+        return spans if len(spans) == 1 or all(determined) or all(plural) else []
+    # "And" comes before the last thing, and an article is left out of those that follow one alone.
+    end = max(i for i, comma in enumerate(plain) if not comma) + 2
+    start = 0
+    while plain[start] and not determined[start] and determined[start + 1]:
+        start += 1
+    return spans[start:end]
 
 
 def _is_a_place(given: Sequence[Word], one: Span, other: Span) -> bool:
