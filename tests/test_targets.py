@@ -500,6 +500,7 @@ def test_one_of_several_things_is_told_of_alone_and_nothing_else_is():
         ("dog and cat, both are white", "dog->fox", "fox and fox, both are white"),
         ("masterpiece, a cat and a dog, 8k", "cat->fox", "masterpiece, a fox and a fox, 8k"),
         ("three cats, two dogs", "two dogs->two foxes", "two foxes, two foxes"),
+        ("a cat and a dog sitting on a sofa", "dog->fox", "a fox and a fox sitting on a sofa"),
     ):
         (said,) = told(source, ledits.targets(source, edit))
         assert (said.early, said.late, said.away) == (alone, alone, said.target)
@@ -513,6 +514,8 @@ def test_one_of_several_things_is_told_of_alone_and_nothing_else_is():
         ("a boy and a girl, anime style, sunset", "sunset->night"),
         ("a poster of a cat and a dog on a bed", "dog->fox"),
         ("a man with a beard next to a tree", "tree->car"),
+        ("a man holding a cup and a woman reading a book", "woman->robot"),
+        ("a man with a beard and a woman smiling", "woman->robot"),
     ):
         (said,) = told(source, ledits.targets(source, edit))
         assert (said.early, said.late, said.away) == (said.target, said.target, source)

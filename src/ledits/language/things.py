@@ -77,6 +77,8 @@ def is_listed(given: Sequence[Word], thing: Span) -> bool:
         return False  # "a photo" of "a photo of a cat"
     if not after or after[0].key in words.JOINS | words.PREPOSITIONS | words.MARKS or _breaks(after):
         return True
+    if before and before[-1].key == "and" and words.is_participle(after[0].key):
+        return True  # "a cat and a dog sitting on a sofa"
     # "..., the background is blue" is said of the picture.
     return after[0].key in words.AUXILIARIES and not (before and before[-1].text == ",")
 
