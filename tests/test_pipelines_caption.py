@@ -30,7 +30,7 @@ def test_a_captioned_edit_is_that_of_the_method(ours, threshold):
     dog = (pipe._embed(backbone.prompts, "a dog on a beach", None, None),)
     with torch.inference_mode(), backbone.denoiser(path.schedule, maps=False) as denoise:
         steps = list(caption.edit(denoise, path, [Concept(dog, 4.0, threshold)]))
-        located = finding.locate(denoise, path, [Concept(dog, 4.0, threshold)])
+        located = finding.find(denoise, path, [Concept(dog, 4.0, threshold)])
     assert relative(out.images, steps[-1].x) < 1e-6
     assert torch.equal(out.masks[-1, 0], located[0].region[:, 0])
     assert out.network_evaluations == 3 + 2 * 5 - 1
