@@ -43,10 +43,10 @@ COUNT = int(os.environ.get("LEDITS_COMBINATIONS", "150"))
 MINUTES = float(os.environ.get("LEDITS_COMBINATIONS_MINUTES", "1"))
 FIRST = int(os.environ.get("LEDITS_COMBINATIONS_FIRST", "0"))
 
-CAPTION = "a cat and a star on a beach"
+CAPTION = "a star and a cat wearing a bow on a white background"
 EDITS = {
     "words": ("+hat", "-moon", "cat->dog", "star->sun", "+sketch"),
-    "caption": ("cat->dog", "star->sun", "beach->meadow", "cat->fox"),
+    "caption": ("cat->dog", "star->sun", "bow->crown", "white background->meadow", "cat->fox"),
 }
 PICTURES = {
     "colour": ("array", "float array", "tensor", "PIL", "palette", "path", "bytes", "tiff", "webp", "turned", "RGBX"),
@@ -251,7 +251,11 @@ def asked(case: Case, folder: Path) -> tuple[list[str], list[Any]]:
 
 def idle(case: Case) -> str:
     """An edit of scale 0, of something that no other edit is about."""
-    free = [edit for edit in ("cat->owl", "star->moon", "beach->desert") if edit[:3] not in " ".join(case.edits)]
+    free = [
+        edit
+        for edit in ("cat->owl", "star->moon", "bow->hat", "white background->desert")
+        if edit[:3] not in " ".join(case.edits)
+    ]
     return "+nothing:0" if case.mode == "words" else f"{free[0]}:0" if free else ""
 
 
