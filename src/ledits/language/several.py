@@ -65,11 +65,10 @@ def _is_background(given: Sequence[Word], reading: Reading, *, worn: bool) -> bo
     """Whether what a reading changes is called a background, as in "a red background" or "the background is red"; False
     for a thing where another one is called so, and None where words don't tell.
     """
-    if (
-        reading.gone
-        or not reading.changes
-        or not (start := reading.changes[0].start) < (end := reading.changes[-1].end)
-    ):
+    if reading.gone or not reading.changes:
+        return None
+    start, end = reading.changes[0].start, reading.changes[-1].end
+    if start == end:
         return None
     name = things.name_around(given, Span(end - 1, end))
     if set(words.keys(given[start : name.start])) - words.PREPOSITIONS:
@@ -157,9 +156,8 @@ def _named(given: Sequence[Word], reading: Reading) -> Span | None:
         return None
     before = given[: name.start]
     stands = words.presents(before) or before[-1].key in {*words.JOINS, "with"} or words.ends_in_relation(before) > 0
-    place = {given[name.end - 1].key, *words.keys(new[-1:])} & words.BACKDROPS or given[
-        name.end - 1
-    ].key in words.PICTURES
+    last = given[name.end - 1].key
+    place = {last, *words.keys(new[-1:])} & words.BACKDROPS or last in words.PICTURES
     return name if stands and not place and words.is_determiner(given[name.start].key) else None
 
 

@@ -65,13 +65,7 @@ def is_listed(given: Sequence[Word], thing: Span) -> bool:
     first = words.presents(before) or before[-1].key in words.JOINS or words.ends_in_relation(before) > 0
     # "A room with a cat beside a dog": what else stands beside something is a thing of the picture, and no part of one.
     first = first or (before[-1].key == "with" and _stands(after))
-    if (
-        not first
-        or not name
-        or name[0] == "nothing"
-        or all(map(words.is_determiner, name))
-        or name[-1] in words.BACKDROPS
-    ):
+    if not first or all(map(words.is_determiner, name)) or name[0] == "nothing" or name[-1] in words.BACKDROPS:
         return False
     if after and words.presents(given[: thing.end + 1]):
         return False  # "a photo" of "a photo of a cat"
