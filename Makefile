@@ -146,7 +146,7 @@ TORCH ?= torch
 
 .venv/comfyui/ready: .venv/torch.txt
 	$(PYTHON) -m venv .venv/comfyui
-	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.19.4 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
+	test -d $(COMFYUI_DIR) || git clone -q --depth 1 --branch v0.33.0 https://github.com/Comfy-Org/ComfyUI $(COMFYUI_DIR)
 	.venv/comfyui/bin/python -m pip --disable-pip-version-check install -q -c .venv/torch.txt \
 		-r $(COMFYUI_DIR)/requirements.txt . ./src/ledits/models
 	touch $@

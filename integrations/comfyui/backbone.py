@@ -2,7 +2,8 @@
 
 The network is asked through the host's sampler calls, so that LoRAs, quantised weights, single-file checkpoints and
 its memory management go on working. What the host adds to *guidance* (CFG patches) does not take part: LEDITS++ guides
-by itself. Tested with ComfyUI 0.19.3; `calc_cond_batch`, `process_conds` and `prepare_sampling` are its internals.
+by itself. Tested with ComfyUI 0.19.3 and 0.33.0; `calc_cond_batch`, `process_conds` and `prepare_sampling` are its
+internals.
 """
 
 import copy
