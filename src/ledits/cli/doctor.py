@@ -69,7 +69,7 @@ def doctor_command(
     """Find out whether a checkpoint works: ledits doctor --model FOLDER -o doctor.html
 
     It is loaded, draws a picture, gives it back, and edits it. Its scheduler, autoencoder and text encoders are put to
-    the test on a small scene whose caption is known. The exit code is 1 where something is wrong.
+    the test on twelve small scenes whose captions are known. The exit code is 1 where something is wrong.
     """
     loading = more.loading(model, device, dtype)
     check(model, device, dtype)
