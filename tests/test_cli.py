@@ -468,3 +468,27 @@ def test_info_of_a_models_folder_says_its_family_and_the_words_it_knows(ledits, 
     code, _, err = ledits("info", tmp_path)
     assert (code, err.count("\n")) == (2, 1)
     assert "model_index.json" in err
+
+
+def test_a_recipe_that_a_jpeg_cannot_hold_is_refused_before_the_work(ledits, cat, tmp_path, monkeypatch):
+    region = tmp_path / "soft.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512), np.uint8)).save(region)
+    big = tmp_path / "big.jpg"
+    Image.open(cat).resize((512, 512)).save(big)
+    monkeypatch.setattr(editor, "loaded", lambda *_, **__: pytest.fail("the model was loaded"))
+    code, _, err = ledits("edit", big, "cat->dog", "--region", region, *FAST)
+    assert code == 2
+    assert "longer than a JPEG can hold: choose a .png name, or leave the recipe out with --no-recipe" in err
+    assert not (tmp_path / "big-edited.jpg").exists()
+
+
+def test_two_ways_to_the_same_file_are_one_output(ledits, cat, tmp_path):
+    (tmp_path / "sub").mkdir()
+    other = f"{tmp_path}/sub/../out.png"
+    code, _, err = ledits("edit", cat, "+hat", "-o", tmp_path / "out.png", "--show-masks", other, "--force", *FAST)
+    assert (code, "two outputs have the same name" in err) == (2, True)
+
+
+def test_an_output_may_stand_after_an_equals_sign(ledits, cat, tmp_path):
+    code, _, err = ledits("edit", cat, "+hat", f"-o={tmp_path}/out.png", *FAST)
+    assert (code, (tmp_path / "out.png").exists()) == (0, True), err

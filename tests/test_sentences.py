@@ -42,6 +42,28 @@ def test_what_was_read_wrongly_or_refused_once(text: str, edits: list[str] | Non
     assert _read(text) == edits
 
 
+@pytest.mark.parametrize("text", [text for text, _ in [*WANTED, *LATER]])
+def test_what_is_read_is_the_same_once_it_is_written_down(text: str) -> None:
+    """Recipes, tables and lists of jobs hold edits as text."""
+    try:
+        edits = read(text)
+    except ValueError:
+        return
+    assert sentences.asked([str(edit) for edit in edits]) == tuple(edits)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["make the cat a dog:3", "add a clock showing 10:30", "replace the cat with a dog at 5:30", "a dog at 10:30",
+     "make the cat a dog -hat", "remove the hat -scarf", "add a hat, +scarf", "add a red -20% tag", "add the text +1",
+     "remove the 10:30 clock", "add a ratio 4:3 frame", "make the car a VW@home car", "add a hat|cap", "add a [red]"],
+)  # fmt: skip
+@pytest.mark.parametrize("source", ["", "a cat on a meadow"])
+def test_words_that_an_edit_takes_for_values_are_refused_with_what_to_do(text: str, source: str) -> None:
+    with pytest.raises(ValueError, match=r"^'[^\n]+ in its words, which an edit takes for a value [^\n]+$"):
+        read(text, source)
+
+
 @pytest.mark.parametrize(
     "text",
     ["add " + "a mug and " * 97, "make the " * 110, "a to " * 190, "the x is red and " * 58,

@@ -23,6 +23,7 @@ class EditCommand(TyperCommand):
         words, before, options = list[str](), "", True
         for word in args:
             options = options and word != "--"
+            word = word.replace("-o=", "-o", 1) if options and word.startswith("-o=") else word
             # Options are one letter or begin with two dashes; any other word after a dash is something to take away.
             # A space before it means nothing to the grammar of edits and keeps it from being read as options.
             removal = re.match("-(>|[^-].)", word) and not _is_output(word) and before not in takes_value

@@ -122,7 +122,7 @@ def edit_command(
     if not anyway and request.recipe is None:
         suits.check_words(request.model or BUNDLED, folder, request.edits, plans[0].settings.source)
     targets = arguments.outputs(split.sources, output, [ending for *_, ending in files])
-    results.check(targets, files, one=inversion is not None)
+    results.check(targets, files, plans, one=inversion is not None)
     with progress(quiet=quiet, verbose=verbose, as_json=as_json) as report:
         report("loading the model")
         editor = load(loading)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ledits.asked.plan import Plan
+from ledits.asked.regions import to_text
 from ledits.cli.arguments import Source
 from ledits.files import atomic
 from ledits.picture import header, image
@@ -28,8 +30,9 @@ class Results:
     force: bool
 
     def check(
-        self, targets: Sequence[Path | None], files: Sequence[tuple[Source, image.Picture, str]], *, one: bool
-    ) -> None:
+        self, targets: Sequence[Path | None], files: Sequence[tuple[Source, image.Picture, str]],
+        plans: Sequence[Plan], *, one: bool,
+    ) -> None:  # fmt: skip
         """Raise ValueError where something could not be written; `one`: an inversion is given, of one picture."""
         if len(files) > 1 and (self.inversion or self.masks or one):
             raise ValueError("--inversion, --save-inversion and --show-masks are for one picture at a time")
@@ -39,14 +42,25 @@ class Results:
             raise ValueError("a picture is no text for a terminal: send standard output to a file, or name one with -o")
         seen = set[Path]()
         for path in [*targets, self.inversion, self.masks]:
-            if path is not None and path.absolute() in seen:
+            # A folder by another way, such as sub/../out.png, is the same one.
+            place = None if path is None else path.parent.resolve() / path.name
+            if place in seen:
                 raise ValueError(f"two outputs have the same name, {path}: give each its own")
-            seen.update([] if path is None else [path.absolute()])
-        for path, (_, shown, ending) in zip(targets, files, strict=True):
+            seen.update([] if place is None else [place])
+        for path, (source, shown, ending), plan in zip(targets, files, plans, strict=True):
             if path is not None:
                 image.check_writable(path, overwrite=self.force, alpha=shown.alpha is not None)
+            name = path or Path(f"standard output{ending}")
             if self.quality is not None:
-                image.check_quality(path or Path(f"standard output{ending}"))
+                image.check_quality(name)
+            if self.recipe and any(mask is not None for mask in plan.masks):
+                # Painted regions make a recipe long; a JPEG of one pixel holds as much of it as a large one.
+                recipe = {"regions": list(map(to_text, plan.masks)), "the rest, at most": " " * 4000}
+                metadata = image.read_metadata(source.data) if self.metadata else None
+                try:
+                    image.encode(name, np.zeros((1, 1, 3), np.uint8), None, recipe, metadata=metadata)
+                except ValueError as error:
+                    raise ValueError(f"{str(error).rstrip('.')}, or leave the recipe out with --no-recipe") from None
         if self.masks is not None:
             image.check_writable(self.masks, overwrite=self.force)
         if self.inversion is not None:

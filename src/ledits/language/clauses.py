@@ -50,6 +50,8 @@ _WORK = words(
 )
 _HOLDS_MORE = rf"\b(?:saying|says|reads|(?:{PICTURE}|painting|drawing|statue|mix|mixture|combination)\ of)\b"
 _LARGER = words("smaller larger bigger taller shorter longer wider thinner darker lighter brighter closer higher lower")
+# What the grammar of `ledits.asked.recipe` and of lists of edits reads as more than words.
+_SIGN = re.compile(r"[:@|\[\]]|->|(?<!\S)[+-](?=[^\s>])")
 _COUNT = r"(?:\d+|two|three|four|five|six|seven|eight|nine|ten)"
 # Of a picture, and not a thing in it.
 _ABSTRACT = words(
@@ -122,8 +124,15 @@ _GERUND = {
 def understood(clause: str, source: str, *, stated: bool = False) -> list[Edit] | None:
     """The edits of one clause by the first rule that fits it; None where none does.
 
-    `stated`: it describes the result, as "the sofa is red" after "edit the image so that".
+    `stated`: it describes the result, as "the sofa is red" after "edit the image so that". ValueError for words that
+    would not be the same edit once it is written down, as recipes, tables and lists of jobs do.
     """
+    if sign := _SIGN.search(clause):
+        raise ValueError(
+            f"{clause!r} has {sign[0]!r} in its words, which an edit takes for a value or for the next edit: say it "
+            "without ':', '@', '|', brackets and arrows, and without + or - before a word; values are typed as in "
+            "'cat->dog:8@0.8[2..40]'"
+        )
     first, _, rest = clause.partition(" ")
     clause = f"{_GERUND[first.lower()]} {rest}" if first.lower() in _GERUND else clause
     clause = re.sub(rf"^({VERB}) (?:only|just) ", r"\1 ", clause, flags=re.I)
