@@ -5,16 +5,18 @@ import functools
 import io
 import time
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from ledits.editor import Editor
 from ledits.picture import image
+from ledits.server import decoding
 from ledits.server.settings import Limits
 from serving import Served, png, saved, served
 from test_assistant import WELL, WISH, says, standing_in
@@ -277,6 +279,47 @@ def test_a_photo_that_was_held_upright_is_fitted_upright(server: Served) -> None
         form = {"prompt": "+hat", "size": "100x100"}
         answer = http.post("/v1/images/edits", data=form, files={"image": buffer.getvalue()})
     assert opened(answer.json()["data"][0]["b64_json"]).size == (75, 100)
+
+
+def test_a_size_with_its_sides_swapped_is_of_another_shape(tmp_path: Path) -> None:
+    """Clients that send 1536x1024 with every picture send it with portraits too."""
+    portrait, form = {"image": png(1, 24, 36)}, {"prompt": "+hat", "size": "72x48"}
+    with served(tmp_path / "a") as server, server.client() as http:
+        answer = http.post("/v1/images/edits", data=form, files=portrait)
+    assert opened(answer.json()["data"][0]["b64_json"]).size == (32, 48)
+    assert answer.headers["x-ledits-size"] == "32x48; asked for 72x48, of another shape"
+    with served(tmp_path / "b", strict=True) as server, server.client() as http:
+        assert http.post("/v1/images/edits", data=form, files=portrait).status_code == 400
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
+def test_the_size_in_a_header_is_the_upright_pictures(kind: str, orientation: int) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png(1))).save(buffer, kind, exif=exif)
+    told = decoding.look(buffer.getvalue(), asdict(Limits()))
+    height, width, _ = image.read(buffer.getvalue()).rgb.shape
+    assert told["size"] == [width, height] == ([24, 32] if orientation > 4 else [32, 24])
+
+
+def test_a_png_that_says_behind_its_pixels_how_it_was_held_is_not_decoded_to_know() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png(1))).save(buffer, "PNG", exif=exif)
+    data = buffer.getvalue()
+    at = data.index(b"eXIf") - 4
+    end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+    behind = data[:at] + data[end:-12] + data[at:end] + data[-12:]
+    assert image.read(behind).rgb.shape == (32, 24, 3)
+    assert decoding.look(behind, asdict(Limits())) == {"size": [24, 32]}
+    pixels = behind.index(b"IDAT") + 4
+    broken = behind[:pixels] + bytes(20) + behind[pixels + 20 :]
+    assert decoding.look(broken, asdict(Limits())) == {"size": [24, 32]}
 
 
 def test_a_strict_server_refuses_a_size_of_another_shape(tmp_path: Path) -> None:

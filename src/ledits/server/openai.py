@@ -298,10 +298,8 @@ def _size(asked: ImageEdit, width: int, height: int, service: Service) -> tuple[
         raise _refused(
             "size", f"{asked.n} of {asked.size} pixels are more than the {most:,} of one answer: ask for less"
         )
-    # A turned photo is stored on its side.
-    for w, h in ((width, height), (height, width)):
-        if abs(wide * h / w - high) <= 1 or abs(high * w / h - wide) <= 1:
-            return (wide, high), ""
+    if abs(wide * height / width - high) <= 1 or abs(high * width / height - wide) <= 1:
+        return (wide, high), ""
     if service.settings.strict:
         raise _refused(
             "size", f"{asked.size} is of another shape than the picture, {width}x{height}: ask for auto, or scale both"
