@@ -3,6 +3,7 @@
 import base64
 import functools
 import io
+import json
 import time
 from collections.abc import Generator
 from dataclasses import asdict
@@ -90,6 +91,17 @@ def test_partial_images_come_before_the_last(client: openai.OpenAI) -> None:
     assert plain.data[0].b64_json == events[2].b64_json
 
 
+def test_a_stream_says_what_an_answer_says_and_its_partial_images_have_the_size_too(server: Served) -> None:
+    form = {"prompt": "+hat", "size": "64x64", "stream": "true", "partial_images": "2"}
+    with server.client(KEY) as http:
+        answer = http.post("/v1/images/edits", data=form, files={"image": png(1)})
+    assert answer.headers["x-ledits-size"] == "64x48; asked for 64x64, of another shape"
+    assert answer.headers["x-ledits-model"] == "instant"
+    told = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert [each["size"] for each in told] == ["64x48"] * 3
+    assert [opened(each["b64_json"]).size for each in told] == [(64, 48)] * 3
+
+
 def test_quality_is_a_number_of_steps(client: openai.OpenAI) -> None:
     cost = [
         client.images.edit(image=png(1), prompt="+hat@0.9[3..5]", quality=quality).usage.output_tokens
@@ -102,6 +114,17 @@ def test_a_size_of_the_same_shape_is_scaled_to(client: openai.OpenAI) -> None:
     answer = client.images.edit(image=png(1), prompt="+hat", size="64x48", output_format="jpeg", output_compression=40)
     picture = opened(answer.data[0].b64_json)
     assert (picture.size, picture.format, answer.size) == ((64, 48), "JPEG", "64x48")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+@pytest.mark.parametrize(("asked", "written"), [(0, 1), (40, 40), (100, 100)])
+def test_a_compression_gives_the_bytes_of_the_command_lines_quality(
+    server: Served, client: openai.OpenAI, kind: Any, asked: int, written: int
+) -> None:
+    answer = client.images.edit(image=png(1), prompt="+hat", output_format=kind, output_compression=asked)
+    expected = Editor(server.backbone).edit(png(1), "+hat")
+    data = image.encode(Path(f"x.{kind}"), expected.rgb, None, expected.recipe.to_json(), quality=written)
+    assert base64.b64decode(answer.data[0].b64_json) == data
 
 
 def test_transparency_stays(client: openai.OpenAI) -> None:

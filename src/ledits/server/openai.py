@@ -112,8 +112,11 @@ def router(service: Service) -> APIRouter:
         common = {"size": asked.size if size is None else f"{size[0]}x{size[1]}", "quality": asked.quality,
                   "background": asked.background, "output_format": asked.output_format, "model": editor.backbone.name,
                   "source": caption, "edits": [str(edit) for edit in understood]}  # fmt: skip
+        headers = {"x-ledits-job": job.id, "x-ledits-model": editor.backbone.name}
+        if fitted:
+            headers["x-ledits-size"] = f"{fitted}; asked for {asked.size}, of another shape"
         if asked.stream:
-            return await answers.as_events(service, job, request, _streamed(common))
+            return await answers.as_events(service, job, request, _streamed(common), headers)
         events = await answers.as_one(service, job, request)
         if events is None:
             return answers.left()
@@ -124,9 +127,6 @@ def router(service: Service) -> APIRouter:
             for data in drawn
         ]
         body = {"created": int(time.time()), "data": images, **common, "usage": events[-1][1]["usage"]}
-        headers = {"x-ledits-job": job.id, "x-ledits-model": editor.backbone.name}
-        if fitted:
-            headers["x-ledits-size"] = f"{fitted}; asked for {asked.size}, of another shape"
         return await answers.as_json(body, headers)
 
     return routes
@@ -202,7 +202,7 @@ def _work(
             for step in replay:
                 job.check()
                 if asked.stream and (index := partial.get(step.index + 1)) is not None:
-                    shown = pictures.text(pictures.file(step.preview(), asked.output_format))
+                    shown = pictures.text(pictures.file(step.preview(), asked.output_format, size))
                     job.send("partial", {"b64_json": shown, "partial_image_index": index})
             edited = replay.result()
             total += edited.network_evaluations + (0 if asked.inversion else inversion.network_evaluations)
