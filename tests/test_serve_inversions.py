@@ -120,6 +120,18 @@ def test_a_muted_edit_is_left_out_and_all_muted_is_the_reconstruction(http: http
     assert nothing["recipe"] is None
 
 
+def test_a_text_is_read_as_the_command_line_reads_it(server: Served, http: httpx2.Client) -> None:
+    made = inverted(http, source="a cat in a hat")
+    asked = ["+sunglasses, -hat", "make the cat a dog"]
+    told = http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": asked}).json()
+    expected = Editor(server.backbone).invert(png(1), source="a cat in a hat").edit(*asked)
+    assert told["recipe"]["edits"] == ["+sunglasses", "-hat", "cat->dog"]
+    assert len(told["masks"]) == len(told["idle"]) == len(told["targets"]) == 3
+    assert np.array_equal(decoded(told["image"]), expected.rgb)
+    answer = http.post("/v1/images/edits", files={"image": png(1)}, data={"edits": asked, "source": "a cat in a hat"})
+    assert answer.json()["edits"] == told["recipe"]["edits"]
+
+
 def test_a_draft_takes_fewer_steps_of_the_same_inversion(server: Served, http: httpx2.Client) -> None:
     made = inverted(http)
     told = events(http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": ["+hat"], "draft": 3}, headers=EVENTS))
@@ -256,7 +268,10 @@ def test_a_client_that_leaves_stops_its_job_and_frees_its_place(server: Served) 
 @pytest.mark.parametrize(
     ("path", "body", "sentence"),
     [
-        ("edits", {"edits": ["hat"]}, "doesn't say what to do with 'hat'"),
+        ("edits", {"edits": ["hat"]}, "not understood: write +WORDS"),
+        ("edits", {"edits": ["+a, +b, +c"] * 6}, "18 edits: this server allows 16"),
+        ("edits", {"edits": []}, "no edit is given: add one"),
+        ("sheets", {"edits": [], "scales": [1]}, "no edit is given: add one"),
         ("edits", {"edits": [{"kind": "add", "new": "hat", "sacle": 3}]}, "edits.0.sacle is not a field"),
         ("edits", {"edits": [{"kind": "add", "new": "a:3"}]}, "leave signs and numbers out"),
         ("edits", {"edits": [{"kind": "swap", "new": "hat"}]}, "->hat"),

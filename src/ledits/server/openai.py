@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
-from ledits.asked.recipe import Edit, parse
+from ledits.asked.recipe import Edit
 from ledits.asked.settings import InvertOptions
 from ledits.editor import Edited, Editor, Inversion
 from ledits.server import answers, pictures, words
@@ -24,7 +24,7 @@ from ledits.server.errors import Refused, RefusedBody
 from ledits.server.jobs import Event, Job, Work
 from ledits.server.pictures import Format
 from ledits.server.schemas import LORAS, MOST, EditText, Loras, Source, Strict, checked
-from ledits.server.service import Service, measured, picture
+from ledits.server.service import Service, measured, picture, read
 
 _STEPS = {"low": 10, "medium": 25, "high": 50, "xhigh": 75, "max": 100}
 # What other models of this interface do and an edit of a picture can't.
@@ -253,10 +253,7 @@ async def _edits(asked: ImageEdit, service: Service, source: str, sent: UploadFi
     edits: list[Edit] = []
     if asked.prompt.strip() or not asked.edits:
         edits, source = await service.understood(asked.prompt, source, sent)
-    try:
-        edits += [parse(text) for text in asked.edits]
-    except ValueError as error:
-        raise Refused(str(error), param="edits", code="invalid_edit") from None
+    edits += await run_in_threadpool(lambda: [edit for text in asked.edits for edit in read(text, source, "edits")])
     if len(edits) > service.limits.edits:
         raise _refused("prompt", f"{len(edits)} edits: this server allows {service.limits.edits}")
     return edits, source

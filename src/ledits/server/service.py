@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from ledits.asked.idle import Idle
-from ledits.asked.recipe import Edit, parse
+from ledits.asked.recipe import Edit
 from ledits.asked.settings import InvertOptions
 from ledits.asked.settings import Settings as InvertSettings
 from ledits.editor import Edited, Editor, Inversion
@@ -170,19 +170,28 @@ class Service:
             raise Refused(f"size {asked.size}: this server works at {most} at most", param="size", code="invalid_value")
         return settings
 
-    def asked(self, edits: Sequence[str | EditIn], region: str | None) -> list[Asked]:
-        """The edits of a request, checked; 400 for the first that is none."""
+    def asked(self, edits: Sequence[str | EditIn], region: str | None, source: str) -> list[Asked]:
+        """The edits of a request on a picture with the caption `source`, checked; 400 for the first that is none."""
+        if not edits:
+            raise Refused(
+                "no edit is given: add one to edits, such as '+sunglasses', '-hat' or 'cat->dog'", param="edits",
+                code="missing_parameter",
+            )  # fmt: skip
         self._within("edits", len(edits), self.limits.edits)
         common = None if region is None else self.sent(region, "region")
         checked: list[Asked] = []
         for k, given in enumerate(edits):
+            if isinstance(given, str):
+                checked += [Asked(edit, common, False) for edit in read(given, source, f"edits.{k}")]
+                continue
             try:
-                edit = parse(given) if isinstance(given, str) else given.edit()
+                edit = given.edit()
             except ValueError as error:
                 raise Refused(str(error), param=f"edits.{k}", code="invalid_edit") from None
-            own, muted = (None, False) if isinstance(given, str) else (given.region, given.muted)
-            own = common if own is None else self.sent(own, f"edits.{k}.region")
-            checked.append(Asked(edit, own, muted))
+            own = common if given.region is None else self.sent(given.region, f"edits.{k}.region")
+            checked.append(Asked(edit, own, given.muted))
+        # A text may ask for several.
+        self._within("edits", len(checked), self.limits.edits)
         return checked
 
     def sent(self, text: str, param: str) -> bytes:
@@ -337,6 +346,14 @@ class Service:
     def _within(self, name: str, given: int, most: int) -> None:
         if given > most:
             raise Refused(f"{given} {name}: this server allows {most}", param=name, code="invalid_value")
+
+
+def read(text: str, source: str, param: str) -> list[Edit]:
+    """The edits that an element of `edits` asks for, as every surface reads it; 400 for what is none."""
+    try:
+        return sentences.read(text, source)
+    except ValueError as error:
+        raise Refused(str(error), param=param, code="invalid_edit") from None
 
 
 async def picture(
