@@ -19,7 +19,7 @@ from ledits.editor import Editor
 from ledits.picture import image
 from ledits.server import decoding
 from ledits.server.settings import Limits
-from serving import Served, png, saved, served
+from serving import Instant, Served, png, saved, served
 from test_assistant import WELL, WISH, says, standing_in
 
 KEY = "a key of the tests' own"
@@ -146,6 +146,17 @@ def test_a_kept_inversion_can_be_edited_by_its_id(server: Served, client: openai
         client.images.edit(image=png(2), prompt="cat->dog", extra_body={"inversion": made["id"], "seed": 1})
 
 
+def test_the_model_that_is_named_is_the_one_of_the_inversion(tmp_path: Path) -> None:
+    editors = {name: Editor(Instant()) for name in ("one", "two")}
+    with served(tmp_path, editors=editors, aliases={"gpt": "two"}) as server, server.client() as http:
+        made = http.post("/v1/inversions", files={"image": png(1)}, data={"model": "two"}).json()
+        for model, status in (("two", 200), ("gpt", 200), ("one", 400), ("nonsense", 404)):
+            form = {"prompt": "+hat", "inversion": made["id"], "model": model}
+            answer = http.post("/v1/images/edits", data=form, files={"image": png(1)})
+            assert answer.status_code == status, answer.text
+            assert status != 200 or answer.json()["model"] == "two"
+
+
 def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["instant", "gpt-image-2"]
     assert client.models.retrieve("gpt-image-2").id == "gpt-image-2"
@@ -176,6 +187,8 @@ def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) ->
         ({"frame_count": 2}, openai.BadRequestError, "frame_count: there is one frame"),
         ({"mask": png(1)}, openai.BadRequestError, "opaque everywhere"),
         ({"mask": png(1, 16, 16, alpha=True)}, openai.BadRequestError, "16x16 pixels for a picture of 32x24"),
+        ({"partial_images": 2}, openai.BadRequestError, "partial_images: they are events of a stream"),
+        ({"quality": "high", "extra_body": {"steps": 4}}, openai.BadRequestError, "it says 50 steps, and steps says 4"),
         ({"extra_body": {"guidance": 3}}, openai.BadRequestError, "guidance is not a field"),
         ({"extra_body": {"steps": 0}}, openai.BadRequestError, "steps is '0'"),
         ({"extra_body": {"steps": 1000}}, openai.BadRequestError, "1000 steps: this server allows 200"),

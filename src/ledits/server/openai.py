@@ -92,7 +92,13 @@ def router(service: Service) -> APIRouter:
         values, images, masks = await (_of_json if json_given else _of_form)(request, service)
         asked = checked(ImageEdit, values)
         kept = None if asked.inversion is None else service.store.entry(asked.inversion)
-        editor = service.editor(kept.model if kept else asked.model)
+        editor = service.editor(asked.model if kept is None or asked.model else kept.model)
+        if kept is not None and editor is not service.editor(kept.model):
+            raise _refused("model", f"that inversion was made with {kept.model!r}: name that model, or leave it out")
+        if asked.partial_images and not asked.stream:
+            raise _refused("partial_images", "they are events of a stream: ask for stream too, or leave them out")
+        if asked.steps is not None and asked.quality in _STEPS:
+            raise _refused("quality", f"it says {_STEPS[asked.quality]} steps, and steps says {asked.steps}: give one")
         if asked.response_format == "url" and asked.stream:
             raise _refused("response_format", "events carry the pictures themselves: leave it out, or do not stream")
         sent, (width, height) = await picture(images, service)
