@@ -250,12 +250,13 @@ def test_json_with_pictures_as_data_urls_gives_the_forms_bytes(server: Served, c
         refused = [
             http.post("/v1/images/edits", json=asked | more).json()["error"]["message"]
             for more in ({"images": [{"image_url": "http://127.0.0.1/x.png"}]}, {"images": [{"file_id": "x"}]},
-                         {"images": []}, {"images": "x"}, {"images": asked["images"] * 2}, {"svg": {}}, {"n": "x"})
+                         {"images": []}, {"images": "x"}, {"images": asked["images"] * 2}, {"svg": {}}, {"n": "x"},
+                         {"n": True})
         ]  # fmt: skip
     assert answer.json()["data"][0]["b64_json"] == form.data[0].b64_json
     assert answer.headers["x-ledits-model"] == "instant"
     said = ["nothing is fetched here", "nothing is fetched here", "image is missing", "a list is needed", "one file is",
-            "there are no vectors", "n is 'x'"]  # fmt: skip
+            "there are no vectors", "n is 'x'", "n is True"]  # fmt: skip
     assert all(part in message for part, message in zip(said, refused, strict=True)), refused
 
 

@@ -3,7 +3,16 @@
 from reprlib import Repr
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)  # fmt: skip
 
 from ledits.asked.recipe import Edit, MaskRule, parse
 from ledits.server.errors import Refused
@@ -28,6 +37,15 @@ class Strict(BaseModel):
     """A field that isn't known is refused: what it asks for would be left out without a word."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes true for the number 1, which nobody means by it."""
+        given: list[Any] = value if isinstance(value, list) else [value]
+        if cls.model_fields[str(info.field_name)].annotation is not bool and any(isinstance(v, bool) for v in given):
+            raise ValueError("true and false are only for switches, and this is none")
+        return value
 
 
 class EditIn(Strict):
