@@ -175,6 +175,20 @@ def test_a_sheet_has_a_cell_for_each_scale_and_threshold(server: Served, http: h
     assert told[-1] == ("done", told[-1][1] | {"rows": 2, "columns": 2})
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"scales": [1, -1e308]}, {"scales": [1], "thresholds": [None, 0.5, 2]}, {"scales": [1], "thresholds": [-0.5]}],
+)
+def test_a_sheet_is_checked_before_its_first_cell_is_drawn(
+    server: Served, http: httpx2.Client, more: dict[str, Any]
+) -> None:
+    made = inverted(http)
+    before = server.backbone.calls
+    answer = http.post(f"/v1/inversions/{made['id']}/sheets", json={"edits": ["cat->dog"], **more})
+    assert answer.status_code == 400, answer.text
+    assert server.backbone.calls == before
+
+
 def test_a_file_comes_down_and_goes_up_again(server: Served, http: httpx2.Client, tmp_path: Path) -> None:
     made = inverted(http, source="a cat", seed="3")
     file = http.get(f"/v1/inversions/{made['id']}/file")

@@ -12,7 +12,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-)  # fmt: skip
+)
 
 from ledits.asked.recipe import Edit, MaskRule, parse
 from ledits.server.errors import Refused

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any
 
 import anyio
@@ -16,7 +17,7 @@ from ledits.asked.idle import Idle
 from ledits.asked.recipe import Edit
 from ledits.asked.settings import InvertOptions
 from ledits.asked.settings import Settings as InvertSettings
-from ledits.editor import Edited, Editor, Inversion
+from ledits.editor import Edited, Editor, Inversion, Replay
 from ledits.errors import Unsuited
 from ledits.files import checkpoints
 from ledits.files.checkpoints import World
@@ -309,19 +310,25 @@ class Service:
             inversion = self.open(job, id, editor, request.draft)
             job.about |= _about(inversion, 0)
             regions = self.regions(job, heard)
+
+            def cell(scale: float, threshold: float | None) -> Replay:
+                edits = (_at(each.edit, scale, threshold) for each in heard)
+                return inversion.steps(*edits, region=regions, mask=request.mask, composite=request.composite)
+
+            # All are checked before the first is drawn, and none is kept: each would hold its regions.
+            for threshold, scale in product(request.thresholds, request.scales):
+                job.check()
+                cell(scale, threshold)
             for row, threshold in enumerate(request.thresholds):
                 for column, scale in enumerate(request.scales):
-                    replay = inversion.steps(
-                        *(_at(each.edit, scale, threshold) for each in heard), region=regions, mask=request.mask,
-                        composite=request.composite,
-                    )  # fmt: skip
+                    replay = cell(scale, threshold)
                     for _ in replay:
                         job.check()
                     edited = replay.result()
                     evaluations += edited.network_evaluations
                     job.about["network_evaluations"] = evaluations
-                    cell = pictures.text(pictures.encoded(edited, request.format, size=pictures.small(edited)))
-                    job.send("cell", {"row": row, "column": column, "image": cell})
+                    shown = pictures.text(pictures.encoded(edited, request.format, size=pictures.small(edited)))
+                    job.send("cell", {"row": row, "column": column, "image": shown})
             return {"rows": len(request.thresholds), "columns": len(request.scales),
                     "network_evaluations": evaluations, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
 
