@@ -288,7 +288,16 @@ def test_a_client_that_leaves_stops_its_job_and_frees_its_place(server: Served) 
         ("sheets", {"edits": [], "scales": [1]}, "no edit is given: add one"),
         ("edits", {"edits": [{"kind": "add", "new": "hat", "sacle": 3}]}, "edits.0.sacle is not a field"),
         ("edits", {"edits": [{"kind": "add", "new": "a:3"}]}, "leave signs and numbers out"),
-        ("edits", {"edits": [{"kind": "swap", "new": "hat"}]}, "->hat"),
+        ("edits", {"edits": [{"kind": "swap", "new": "hat"}]}, "an edit of kind 'swap' needs old, which is missing"),
+        ("edits", {"edits": [{"kind": "become", "old": "cat", "new": "dog", "scale": 3}]},
+         "an edit of kind 'become' has new alone, and old is 'cat': leave old out, or choose the kind 'swap'"),
+        ("edits", {"edits": [{"kind": "remove", "old": "hat", "new": "cap"}]}, "and new is 'cap': leave new out"),
+        ("edits", {"edits": [5]}, "edits.0 is 5: a text such as '+hat', or an object such as"),
+        ("edits", {"edits": "+hat"}, "edits is '+hat': a list is needed"),
+        ("edits", ["+hat"], "the body is ['+hat']: a JSON object with named fields is needed"),
+        ("edits", {"edits": ["+hat"], "draft": "x"}, "draft is 'x': a whole number is needed"),
+        ("edits", {"edits": ["+hat"], "composite": "x"}, "composite is 'x': true or false is needed"),
+        ("sheets", {"edits": ["+hat"], "scales": ["x"]}, "scales.0 is 'x': a number is needed"),
         ("edits", {"edits": [{"kind": "add", "new": "hat", "region": "!!"}]}, "edits.0.region is no base64"),
         ("edits", {"edits": ["+hat"], "region": base64.b64encode(png(1, 9, 9)).decode()}, "9x9 pixels for a picture"),
         ("edits", {"edits": ["+hat"] * 17}, "17 edits: this server allows 16"),
@@ -306,7 +315,7 @@ def test_a_client_that_leaves_stops_its_job_and_frees_its_place(server: Served) 
     ],
 )  # fmt: skip
 def test_a_request_that_can_not_be_done_is_one_sentence(
-    http: httpx2.Client, path: str, body: dict[str, Any], sentence: str
+    http: httpx2.Client, path: str, body: Any, sentence: str
 ) -> None:
     made = inverted(http)
     answer = http.post(f"/v1/inversions/{made['id']}/{path}", json=body)

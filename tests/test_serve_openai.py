@@ -175,7 +175,7 @@ def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) ->
         ({"image": png(1, 400, 400)}, openai.APIStatusError, "larger than the 200,000 bytes"),
         ({"image": saved(Image.new("1", (500, 500)))}, openai.APIStatusError, "500x500 pixels and this server takes"),
         ({"image": [png(1), png(2)]}, openai.BadRequestError, "one file is needed as image"),
-        ({"size": "../../etc"}, openai.BadRequestError, "size is '../../etc'"),
+        ({"size": "../../etc"}, openai.BadRequestError, "is '../../etc': auto, or a size such as 1024x768, is"),
         ({"n": 3, "image": png(1, 200, 200)}, openai.BadRequestError, "3 pictures of 200x200 pixels are more"),
         ({"n": 11}, openai.BadRequestError, "n is '11'"),
         ({"output_format": "gif"}, openai.BadRequestError, "png, jpeg and webp"),
@@ -251,13 +251,20 @@ def test_json_with_pictures_as_data_urls_gives_the_forms_bytes(server: Served, c
             http.post("/v1/images/edits", json=asked | more).json()["error"]["message"]
             for more in ({"images": [{"image_url": "http://127.0.0.1/x.png"}]}, {"images": [{"file_id": "x"}]},
                          {"images": []}, {"images": "x"}, {"images": asked["images"] * 2}, {"svg": {}}, {"n": "x"},
-                         {"n": True})
+                         {"n": True}, {"image": data_url(png(1))}, {"output_format": "gif"})
         ]  # fmt: skip
     assert answer.json()["data"][0]["b64_json"] == form.data[0].b64_json
     assert answer.headers["x-ledits-model"] == "instant"
     said = ["nothing is fetched here", "nothing is fetched here", "image is missing", "a list is needed", "one file is",
-            "there are no vectors", "n is 'x'", "n is True"]  # fmt: skip
+            "there are no vectors", "n is 'x'", "n is True", "in JSON the field is images: [{",
+            "output_format is 'gif'"]  # fmt: skip
     assert all(part in message for part, message in zip(said, refused, strict=True)), refused
+
+
+def test_the_forms_field_is_named_where_jsons_is_sent(server: Served) -> None:
+    with server.client(KEY) as http:
+        answer = http.post("/v1/images/edits", data={"prompt": "+hat"}, files={"images": png(1)})
+    assert answer.json()["error"]["message"] == "images: in a form the picture's field is image"
 
 
 def test_open_webuis_request(tmp_path: Path) -> None:

@@ -160,6 +160,8 @@ async def _of_json(request: Request, service: Service) -> Given:
     for name in _IMPOSSIBLE:
         if name in given:
             raise _refused(name, f"{_IMPOSSIBLE[name]}: leave it out")
+    if "image" in given:
+        raise _refused("image", 'in JSON the field is images: [{"image_url": "data:image/png;base64,..."}]')
     pictured = given.pop("images", [])
     masks = [given.pop("mask")] if "mask" in given else []
     if not isinstance(pictured, list):
@@ -276,6 +278,8 @@ def _fields(fields: FormData) -> dict[str, Any]:
         if name in ("image", "mask"):
             continue
         if isinstance(value, UploadFile):
+            if name == "images":
+                raise _refused(name, "in a form the picture's field is image")
             raise _refused(key, "a text is needed, not a file")
         if name == "edits":
             values.setdefault("edits", []).append(value)
