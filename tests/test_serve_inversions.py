@@ -189,6 +189,18 @@ def test_a_sheet_is_checked_before_its_first_cell_is_drawn(
     assert server.backbone.calls == before
 
 
+@pytest.mark.parametrize(("path", "more"), [("edits", {"format": "jpeg"}), ("sheets", {"scales": [1]})])
+def test_transparency_that_jpeg_can_not_hold_is_refused_before_an_edit_is_drawn(
+    server: Served, http: httpx2.Client, path: str, more: dict[str, Any]
+) -> None:
+    made = http.post("/v1/inversions", files={"image": png(1, alpha=True)}).json()
+    before = server.backbone.calls
+    answer = http.post(f"/v1/inversions/{made['id']}/{path}", json={"edits": ["+hat"], **more})
+    assert answer.status_code == 400
+    assert "JPEG can't hold the picture's transparency" in answer.json()["error"]["message"]
+    assert server.backbone.calls == before
+
+
 def test_a_file_comes_down_and_goes_up_again(server: Served, http: httpx2.Client, tmp_path: Path) -> None:
     made = inverted(http, source="a cat", seed="3")
     file = http.get(f"/v1/inversions/{made['id']}/file")

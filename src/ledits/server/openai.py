@@ -203,6 +203,8 @@ def _work(
             inversion = inversions(job, k)
             if asked.background == "transparent" and inversion.picture.alpha is None:
                 raise _refused("background", "the picture has no transparency, and an edit adds none")
+            if asked.background != "opaque":
+                pictures.check(inversion.picture, asked.output_format)
             composite = asked.composite or asked.input_fidelity == "high"
             replay = inversion.steps(*edits, region=region, composite=composite)
             steps = len(inversion.path.schedule)

@@ -46,6 +46,15 @@ def openai_mask(mask: Picture) -> NDArray[np.uint8]:
     return 255 - mask.alpha
 
 
+def check(picture: Picture, kind: Format) -> None:
+    """Raise Refused, before an edit is drawn, for a format that can't hold the picture's transparency."""
+    if picture.alpha is not None and kind == "jpeg":
+        raise Refused(
+            "JPEG can't hold the picture's transparency: ask for png or webp, or an opaque background",
+            param="output_format", code="invalid_value",
+        )  # fmt: skip
+
+
 def encoded(edited: Edited, kind: Format, *, size: tuple[int, int] | None = None, quality: int | None = None,
             opaque: bool = False) -> bytes:  # fmt: skip
     """The result's file, as the command line writes it where no size is asked for."""
@@ -53,11 +62,6 @@ def encoded(edited: Edited, kind: Format, *, size: tuple[int, int] | None = None
     if size is not None and size != (rgb.shape[1], rgb.shape[0]):
         rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
         alpha = None if alpha is None else np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.LANCZOS))
-    if alpha is not None and kind == "jpeg":
-        raise Refused(
-            "JPEG can't hold the picture's transparency: ask for png or webp, or an opaque background",
-            param="output_format", code="invalid_value",
-        )  # fmt: skip
     # PNG has no quality. OpenAI's begin at 0, and those of files at 1.
     quality = None if quality is None or kind == "png" else max(quality, 1)
     name = Path(f"edited.{kind}")

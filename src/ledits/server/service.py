@@ -260,6 +260,7 @@ class Service:
                 nothing = [None for _ in asked]
                 return {"image": rebuilt, "masks": nothing, "idle": nothing, "targets": nothing, "recipe": None,
                         "network_evaluations": 0, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
+            pictures.check(inversion.picture, request.format)
             replay = inversion.steps(
                 *(each.edit for each in heard), region=self.regions(job, heard), mask=request.mask,
                 composite=request.composite,
@@ -309,6 +310,7 @@ class Service:
             began, evaluations = time.monotonic(), 0
             inversion = self.open(job, id, editor, request.draft)
             job.about |= _about(inversion, 0)
+            pictures.check(inversion.picture, request.format)
             regions = self.regions(job, heard)
 
             def cell(scale: float, threshold: float | None) -> Replay:
