@@ -120,6 +120,18 @@ def test_a_muted_edit_is_left_out_and_all_muted_is_the_reconstruction(http: http
     assert nothing["recipe"] is None
 
 
+def test_a_text_is_read_as_the_command_line_reads_it(server: Served, http: httpx2.Client) -> None:
+    made = inverted(http, source="a cat in a hat")
+    asked = ["+sunglasses, -hat", "make the cat a dog"]
+    told = http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": asked}).json()
+    expected = Editor(server.backbone).invert(png(1), source="a cat in a hat").edit(*asked)
+    assert told["recipe"]["edits"] == ["+sunglasses", "-hat", "cat->dog"]
+    assert len(told["masks"]) == len(told["idle"]) == len(told["targets"]) == 3
+    assert np.array_equal(decoded(told["image"]), expected.rgb)
+    answer = http.post("/v1/images/edits", files={"image": png(1)}, data={"edits": asked, "source": "a cat in a hat"})
+    assert answer.json()["edits"] == told["recipe"]["edits"]
+
+
 def test_a_draft_takes_fewer_steps_of_the_same_inversion(server: Served, http: httpx2.Client) -> None:
     made = inverted(http)
     told = events(http.post(f"/v1/inversions/{made['id']}/edits", json={"edits": ["+hat"], "draft": 3}, headers=EVENTS))
@@ -161,6 +173,32 @@ def test_a_sheet_has_a_cell_for_each_scale_and_threshold(server: Served, http: h
     assert np.array_equal(cells[0, 1], inversion.edit("+hat:8@0.3").rgb)
     assert np.array_equal(cells[1, 0], inversion.edit("+hat:2").rgb)
     assert told[-1] == ("done", told[-1][1] | {"rows": 2, "columns": 2})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"scales": [1, -1e308]}, {"scales": [1], "thresholds": [None, 0.5, 2]}, {"scales": [1], "thresholds": [-0.5]}],
+)
+def test_a_sheet_is_checked_before_its_first_cell_is_drawn(
+    server: Served, http: httpx2.Client, more: dict[str, Any]
+) -> None:
+    made = inverted(http)
+    before = server.backbone.calls
+    answer = http.post(f"/v1/inversions/{made['id']}/sheets", json={"edits": ["cat->dog"], **more})
+    assert answer.status_code == 400, answer.text
+    assert server.backbone.calls == before
+
+
+@pytest.mark.parametrize(("path", "more"), [("edits", {"format": "jpeg"}), ("sheets", {"scales": [1]})])
+def test_transparency_that_jpeg_can_not_hold_is_refused_before_an_edit_is_drawn(
+    server: Served, http: httpx2.Client, path: str, more: dict[str, Any]
+) -> None:
+    made = http.post("/v1/inversions", files={"image": png(1, alpha=True)}).json()
+    before = server.backbone.calls
+    answer = http.post(f"/v1/inversions/{made['id']}/{path}", json={"edits": ["+hat"], **more})
+    assert answer.status_code == 400
+    assert "JPEG can't hold the picture's transparency" in answer.json()["error"]["message"]
+    assert server.backbone.calls == before
 
 
 def test_a_file_comes_down_and_goes_up_again(server: Served, http: httpx2.Client, tmp_path: Path) -> None:
@@ -256,16 +294,32 @@ def test_a_client_that_leaves_stops_its_job_and_frees_its_place(server: Served) 
 @pytest.mark.parametrize(
     ("path", "body", "sentence"),
     [
-        ("edits", {"edits": ["hat"]}, "doesn't say what to do with 'hat'"),
+        ("edits", {"edits": ["hat"]}, "not understood: write +WORDS"),
+        ("edits", {"edits": ["+a, +b, +c"] * 6}, "18 edits: this server allows 16"),
+        ("edits", {"edits": []}, "no edit is given: add one"),
+        ("sheets", {"edits": [], "scales": [1]}, "no edit is given: add one"),
         ("edits", {"edits": [{"kind": "add", "new": "hat", "sacle": 3}]}, "edits.0.sacle is not a field"),
         ("edits", {"edits": [{"kind": "add", "new": "a:3"}]}, "leave signs and numbers out"),
-        ("edits", {"edits": [{"kind": "swap", "new": "hat"}]}, "->hat"),
+        ("edits", {"edits": [{"kind": "swap", "new": "hat"}]}, "an edit of kind 'swap' needs old, which is missing"),
+        ("edits", {"edits": [{"kind": "become", "old": "cat", "new": "dog", "scale": 3}]},
+         "an edit of kind 'become' has new alone, and old is 'cat': leave old out, or choose the kind 'swap'"),
+        ("edits", {"edits": [{"kind": "remove", "old": "hat", "new": "cap"}]}, "and new is 'cap': leave new out"),
+        ("edits", {"edits": [5]}, "edits.0 is 5: a text such as '+hat', or an object such as"),
+        ("edits", {"edits": "+hat"}, "edits is '+hat': a list is needed"),
+        ("edits", ["+hat"], "the body is ['+hat']: a JSON object with named fields is needed"),
+        ("edits", {"edits": ["+hat"], "draft": "x"}, "draft is 'x': a whole number is needed"),
+        ("edits", {"edits": ["+hat"], "composite": "x"}, "composite is 'x': true or false is needed"),
+        ("sheets", {"edits": ["+hat"], "scales": ["x"]}, "scales.0 is 'x': a number is needed"),
         ("edits", {"edits": [{"kind": "add", "new": "hat", "region": "!!"}]}, "edits.0.region is no base64"),
         ("edits", {"edits": ["+hat"], "region": base64.b64encode(png(1, 9, 9)).decode()}, "9x9 pixels for a picture"),
         ("edits", {"edits": ["+hat"] * 17}, "17 edits: this server allows 16"),
         ("edits", {"edits": ["+hat"], "draft": 99}, "a draft of 99 steps: 1 to 6"),
         ("edits", {"edits": ["+hat"], "format": "tiff"}, "format is 'tiff'"),
         ("edits", {"edits": ["+hat[90..]"]}, "past the end"),
+        ("edits", {"edits": ["+hat"], "draft": True}, "draft is True: true and false are only for switches"),
+        ("edits", {"edits": [{"kind": "add", "new": "a", "first": True}]}, "edits.0.first is True: true and false"),
+        ("edits", {"edits": [{"kind": "add", "new": "a", "box": [True, 0, 9, 9]}]}, "edits.0.box is [True, 0"),
+        ("sheets", {"edits": ["+hat"], "scales": [True]}, "scales is [True]: true and false"),
         ("edits", {}, "edits is missing"),
         ("sheets", {"edits": ["+hat"], "scales": [1.0] * 65}, "65 cells: this server allows 64"),
         ("sheets", {"edits": ["+hat"], "scales": []}, "scales is"),
@@ -273,7 +327,7 @@ def test_a_client_that_leaves_stops_its_job_and_frees_its_place(server: Served) 
     ],
 )  # fmt: skip
 def test_a_request_that_can_not_be_done_is_one_sentence(
-    http: httpx2.Client, path: str, body: dict[str, Any], sentence: str
+    http: httpx2.Client, path: str, body: Any, sentence: str
 ) -> None:
     made = inverted(http)
     answer = http.post(f"/v1/inversions/{made['id']}/{path}", json=body)

@@ -587,12 +587,12 @@ def test_large_answers_are_put_into_json_in_pieces_and_away_from_the_event_loop(
         )
         seen.clear()
         made = http.post("/v1/inversions", files={"image": big}).json()["id"]
-        form = {"prompt": "+hat", "partial_images": "1"}
+        form = {"prompt": "+hat"}
         sent = {"prompt": "+hat", "images": [{"image_url": "data:image/png;base64," + base64.b64encode(big).decode()}]}
         seen.clear()
         answers = [
             http.post("/v1/images/edits", files={"image": big}, data=form),
-            http.post("/v1/images/edits", files={"image": big}, data=form | {"stream": "true"}),
+            http.post("/v1/images/edits", files={"image": big}, data=form | {"stream": "true", "partial_images": "1"}),
             http.post("/v1/images/edits", content=str(sent).replace("'", '"'), headers=JSON),
             http.post(f"/v1/inversions/{made}/edits", json={"edits": ["+hat"]}),
             http.post(

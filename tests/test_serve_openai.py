@@ -3,20 +3,23 @@
 import base64
 import functools
 import io
+import json
 import time
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from ledits.editor import Editor
 from ledits.picture import image
+from ledits.server import decoding
 from ledits.server.settings import Limits
-from serving import Served, png, saved, served
+from serving import Instant, Served, png, saved, served
 from test_assistant import WELL, WISH, says, standing_in
 
 KEY = "a key of the tests' own"
@@ -88,6 +91,17 @@ def test_partial_images_come_before_the_last(client: openai.OpenAI) -> None:
     assert plain.data[0].b64_json == events[2].b64_json
 
 
+def test_a_stream_says_what_an_answer_says_and_its_partial_images_have_the_size_too(server: Served) -> None:
+    form = {"prompt": "+hat", "size": "64x64", "stream": "true", "partial_images": "2"}
+    with server.client(KEY) as http:
+        answer = http.post("/v1/images/edits", data=form, files={"image": png(1)})
+    assert answer.headers["x-ledits-size"] == "64x48; asked for 64x64, of another shape"
+    assert answer.headers["x-ledits-model"] == "instant"
+    told = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert [each["size"] for each in told] == ["64x48"] * 3
+    assert [opened(each["b64_json"]).size for each in told] == [(64, 48)] * 3
+
+
 def test_quality_is_a_number_of_steps(client: openai.OpenAI) -> None:
     cost = [
         client.images.edit(image=png(1), prompt="+hat@0.9[3..5]", quality=quality).usage.output_tokens
@@ -100,6 +114,17 @@ def test_a_size_of_the_same_shape_is_scaled_to(client: openai.OpenAI) -> None:
     answer = client.images.edit(image=png(1), prompt="+hat", size="64x48", output_format="jpeg", output_compression=40)
     picture = opened(answer.data[0].b64_json)
     assert (picture.size, picture.format, answer.size) == ((64, 48), "JPEG", "64x48")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+@pytest.mark.parametrize(("asked", "written"), [(0, 1), (40, 40), (100, 100)])
+def test_a_compression_gives_the_bytes_of_the_command_lines_quality(
+    server: Served, client: openai.OpenAI, kind: Any, asked: int, written: int
+) -> None:
+    answer = client.images.edit(image=png(1), prompt="+hat", output_format=kind, output_compression=asked)
+    expected = Editor(server.backbone).edit(png(1), "+hat")
+    data = image.encode(Path(f"x.{kind}"), expected.rgb, None, expected.recipe.to_json(), quality=written)
+    assert base64.b64decode(answer.data[0].b64_json) == data
 
 
 def test_transparency_stays(client: openai.OpenAI) -> None:
@@ -121,6 +146,17 @@ def test_a_kept_inversion_can_be_edited_by_its_id(server: Served, client: openai
         client.images.edit(image=png(2), prompt="cat->dog", extra_body={"inversion": made["id"], "seed": 1})
 
 
+def test_the_model_that_is_named_is_the_one_of_the_inversion(tmp_path: Path) -> None:
+    editors = {name: Editor(Instant()) for name in ("one", "two")}
+    with served(tmp_path, editors=editors, aliases={"gpt": "two"}) as server, server.client() as http:
+        made = http.post("/v1/inversions", files={"image": png(1)}, data={"model": "two"}).json()
+        for model, status in (("two", 200), ("gpt", 200), ("one", 400), ("nonsense", 404)):
+            form = {"prompt": "+hat", "inversion": made["id"], "model": model}
+            answer = http.post("/v1/images/edits", data=form, files={"image": png(1)})
+            assert answer.status_code == status, answer.text
+            assert status != 200 or answer.json()["model"] == "two"
+
+
 def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["instant", "gpt-image-2"]
     assert client.models.retrieve("gpt-image-2").id == "gpt-image-2"
@@ -139,7 +175,7 @@ def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) ->
         ({"image": png(1, 400, 400)}, openai.APIStatusError, "larger than the 200,000 bytes"),
         ({"image": saved(Image.new("1", (500, 500)))}, openai.APIStatusError, "500x500 pixels and this server takes"),
         ({"image": [png(1), png(2)]}, openai.BadRequestError, "one file is needed as image"),
-        ({"size": "../../etc"}, openai.BadRequestError, "size is '../../etc'"),
+        ({"size": "../../etc"}, openai.BadRequestError, "is '../../etc': auto, or a size such as 1024x768, is"),
         ({"n": 3, "image": png(1, 200, 200)}, openai.BadRequestError, "3 pictures of 200x200 pixels are more"),
         ({"n": 11}, openai.BadRequestError, "n is '11'"),
         ({"output_format": "gif"}, openai.BadRequestError, "png, jpeg and webp"),
@@ -151,6 +187,8 @@ def test_models_are_listed_and_an_alias_is_one_of_them(client: openai.OpenAI) ->
         ({"frame_count": 2}, openai.BadRequestError, "frame_count: there is one frame"),
         ({"mask": png(1)}, openai.BadRequestError, "opaque everywhere"),
         ({"mask": png(1, 16, 16, alpha=True)}, openai.BadRequestError, "16x16 pixels for a picture of 32x24"),
+        ({"partial_images": 2}, openai.BadRequestError, "partial_images: they are events of a stream"),
+        ({"quality": "high", "extra_body": {"steps": 4}}, openai.BadRequestError, "it says 50 steps, and steps says 4"),
         ({"extra_body": {"guidance": 3}}, openai.BadRequestError, "guidance is not a field"),
         ({"extra_body": {"steps": 0}}, openai.BadRequestError, "steps is '0'"),
         ({"extra_body": {"steps": 1000}}, openai.BadRequestError, "1000 steps: this server allows 200"),
@@ -212,13 +250,21 @@ def test_json_with_pictures_as_data_urls_gives_the_forms_bytes(server: Served, c
         refused = [
             http.post("/v1/images/edits", json=asked | more).json()["error"]["message"]
             for more in ({"images": [{"image_url": "http://127.0.0.1/x.png"}]}, {"images": [{"file_id": "x"}]},
-                         {"images": []}, {"images": "x"}, {"images": asked["images"] * 2}, {"svg": {}}, {"n": "x"})
+                         {"images": []}, {"images": "x"}, {"images": asked["images"] * 2}, {"svg": {}}, {"n": "x"},
+                         {"n": True}, {"image": data_url(png(1))}, {"output_format": "gif"})
         ]  # fmt: skip
     assert answer.json()["data"][0]["b64_json"] == form.data[0].b64_json
     assert answer.headers["x-ledits-model"] == "instant"
     said = ["nothing is fetched here", "nothing is fetched here", "image is missing", "a list is needed", "one file is",
-            "there are no vectors", "n is 'x'"]  # fmt: skip
+            "there are no vectors", "n is 'x'", "n is True", "in JSON the field is images: [{",
+            "output_format is 'gif'"]  # fmt: skip
     assert all(part in message for part, message in zip(said, refused, strict=True)), refused
+
+
+def test_the_forms_field_is_named_where_jsons_is_sent(server: Served) -> None:
+    with server.client(KEY) as http:
+        answer = http.post("/v1/images/edits", data={"prompt": "+hat"}, files={"images": png(1)})
+    assert answer.json()["error"]["message"] == "images: in a form the picture's field is image"
 
 
 def test_open_webuis_request(tmp_path: Path) -> None:
@@ -277,6 +323,47 @@ def test_a_photo_that_was_held_upright_is_fitted_upright(server: Served) -> None
         form = {"prompt": "+hat", "size": "100x100"}
         answer = http.post("/v1/images/edits", data=form, files={"image": buffer.getvalue()})
     assert opened(answer.json()["data"][0]["b64_json"]).size == (75, 100)
+
+
+def test_a_size_with_its_sides_swapped_is_of_another_shape(tmp_path: Path) -> None:
+    """Clients that send 1536x1024 with every picture send it with portraits too."""
+    portrait, form = {"image": png(1, 24, 36)}, {"prompt": "+hat", "size": "72x48"}
+    with served(tmp_path / "a") as server, server.client() as http:
+        answer = http.post("/v1/images/edits", data=form, files=portrait)
+    assert opened(answer.json()["data"][0]["b64_json"]).size == (32, 48)
+    assert answer.headers["x-ledits-size"] == "32x48; asked for 72x48, of another shape"
+    with served(tmp_path / "b", strict=True) as server, server.client() as http:
+        assert http.post("/v1/images/edits", data=form, files=portrait).status_code == 400
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
+def test_the_size_in_a_header_is_the_upright_pictures(kind: str, orientation: int) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png(1))).save(buffer, kind, exif=exif)
+    told = decoding.look(buffer.getvalue(), asdict(Limits()))
+    height, width, _ = image.read(buffer.getvalue()).rgb.shape
+    assert told["size"] == [width, height] == ([24, 32] if orientation > 4 else [32, 24])
+
+
+def test_a_png_that_says_behind_its_pixels_how_it_was_held_is_not_decoded_to_know() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png(1))).save(buffer, "PNG", exif=exif)
+    data = buffer.getvalue()
+    at = data.index(b"eXIf") - 4
+    end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+    behind = data[:at] + data[end:-12] + data[at:end] + data[-12:]
+    assert image.read(behind).rgb.shape == (32, 24, 3)
+    assert decoding.look(behind, asdict(Limits())) == {"size": [24, 32]}
+    pixels = behind.index(b"IDAT") + 4
+    broken = behind[:pixels] + bytes(20) + behind[pixels + 20 :]
+    assert decoding.look(broken, asdict(Limits())) == {"size": [24, 32]}
 
 
 def test_a_strict_server_refuses_a_size_of_another_shape(tmp_path: Path) -> None:

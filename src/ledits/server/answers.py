@@ -25,11 +25,13 @@ def wants_events(request: Request) -> bool:
     return "text/event-stream" in request.headers.get("accept", "")
 
 
-async def as_events(service: Service, job: Job, request: Request, shape: Shape) -> Response:
-    """Server-sent events. A refusal before the first of them is an ordinary answer with its own status."""
+async def as_events(
+    service: Service, job: Job, request: Request, shape: Shape, told: Mapping[str, str] | None = None
+) -> Response:
+    """Server-sent events, with the headers `told`. A refusal before the first is an ordinary answer with its status."""
     events = follow(service.jobs, job, request.is_disconnected)
     first = await anext(events, None)
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no", "x-ledits-job": job.id}
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no", "x-ledits-job": job.id, **(told or {})}
     return StreamingResponse(_lines(first, events, shape), media_type="text/event-stream", headers=headers)
 
 

@@ -4,24 +4,30 @@ A file of a few kilobytes can keep a decoder busy for minutes or make it allocat
 process of its own, which `decoder.py` ends. Messages are frames: a length, JSON, and the bytes that the JSON announces.
 """
 
+import contextlib
 import io
 import json
 import struct
 import sys
 import warnings
+import zlib
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from ledits.asked.recipe import Recipe
 from ledits.picture import image
 
-_HEIC = ("HEIF",) if ".heic" in Image.registered_extensions() else ()  # where pillow-heif is installed
-_OPENED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "MPO", "AVIF", *_HEIC)
-_TURNED = ("JPEG", "MPO", "TIFF", "WEBP")  # whose header says how the picture was held
+Image.init()
+# Those that this Pillow has, as asking for another fails; HEIF is pillow-heif's, and MPO is opened as JPEG.
+_WANTED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+_OPENED = tuple(name for name in _WANTED if name in Image.OPEN)
+_LYING = (5, 6, 7, 8)  # values of EXIF's orientation with which width and height change places
 _PNG = b"\x89PNG\r\n\x1a\n"
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+_TIFF_SIZE = (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)
 _LENGTH = struct.Struct("<Q")
 
 
@@ -56,9 +62,7 @@ def look(data: bytes, limits: dict[str, int]) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_OPENED) as opened:
-                width, height = opened.size
-                if opened.format in _TURNED and opened.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
-                    width, height = height, width
+                width, height = _upright(opened, data)
     except Exception:
         return _refused("is no picture that this server can read: send PNG, JPEG, WebP, TIFF, BMP or GIF")
     smaller = ": send a smaller picture"
@@ -72,6 +76,41 @@ def look(data: bytes, limits: dict[str, int]) -> dict[str, Any]:
         claimed = f"is {width}x{height} pixels, and one side may be {limits['aspect']} times the other at most"
         return _refused(f"{claimed}: crop it")
     return {"size": [width, height]}
+
+
+def _upright(opened: Image.Image, data: bytes) -> tuple[int, int]:
+    """Width and height as `image.read` will have them, by the header alone."""
+    if isinstance(opened, TiffImagePlugin.TiffImageFile):
+        # Pillow says the size of a TIFF lying or upright: that depends on its version.
+        width, height = (int(opened.tag_v2[tag]) for tag in _TIFF_SIZE)
+        lying = opened.tag_v2.get(ExifTags.Base.Orientation) in _LYING
+    else:
+        width, height = opened.size
+        lying = _orientation(opened, data) in _LYING
+    return (height, width) if lying else (width, height)
+
+
+def _orientation(opened: Image.Image, data: bytes) -> object:
+    """EXIF's orientation; None where there is none, or none that can be parsed, as `image.read` then has it too."""
+    with contextlib.suppress(Exception):
+        if opened.format != "PNG":
+            return opened.getexif().get(ExifTags.Base.Orientation)
+        # It may stand behind the pixels, which Pillow would decode to get there.
+        with Image.open(io.BytesIO(_without_pixels(data)), formats=("PNG",)) as head:
+            # PngImageFile's own getexif decodes, too, where it has found nothing.
+            return Image.Image.getexif(head).get(ExifTags.Base.Orientation)
+    return None
+
+
+def _without_pixels(data: bytes) -> bytes:
+    """A PNG's chunks but for those of pixels. Their sums are made anew: behind the pixels Pillow checks none."""
+    at, kept = len(_PNG), [_PNG]
+    while at + 8 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] not in (b"IDAT", b"fdAT", b"IEND"):
+            kept += [data[at:end], zlib.crc32(data[at + 4 : end]).to_bytes(4, "big")]
+        at = end + 4
+    return b"".join([*kept, _END])
 
 
 def _refused(why: str, *, large: bool = False) -> dict[str, Any]:

@@ -96,14 +96,16 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/inversions/{id}/edits")
     async def edit(id: str, asked: EditsIn, request: Request) -> Response:
         """Edit a kept inversion: events `step` and `done`, or one JSON object without that Accept header."""
-        work = service.edit(id, await run_in_threadpool(service.asked, asked.edits, asked.region), asked)
+        source = store.entry(id).source
+        work = service.edit(id, await run_in_threadpool(service.asked, asked.edits, asked.region, source), asked)
         job = jobs.submit("edit", request.state.owner, work)
         return await answers.answer(service, job, request, lambda done: done)
 
     @routes.post("/v1/inversions/{id}/sheets")
     async def sheet(id: str, asked: SheetIn, request: Request) -> Response:
         """The edits at every scale and threshold: an event `cell` for each, then `done`."""
-        work = service.sheet(id, await run_in_threadpool(service.asked, asked.edits, asked.region), asked)
+        source = store.entry(id).source
+        work = service.sheet(id, await run_in_threadpool(service.asked, asked.edits, asked.region, source), asked)
         job = jobs.submit("sheet", request.state.owner, work)
         return await answers.as_events(service, job, request, lambda event: event)
 

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
-from ledits.asked.recipe import Edit, parse
+from ledits.asked.recipe import Edit
 from ledits.asked.settings import InvertOptions
 from ledits.editor import Edited, Editor, Inversion
 from ledits.server import answers, pictures, words
@@ -24,7 +24,7 @@ from ledits.server.errors import Refused, RefusedBody
 from ledits.server.jobs import Event, Job, Work
 from ledits.server.pictures import Format
 from ledits.server.schemas import LORAS, MOST, EditText, Loras, Source, Strict, checked
-from ledits.server.service import Service, measured, picture
+from ledits.server.service import Service, measured, picture, read
 
 _STEPS = {"low": 10, "medium": 25, "high": 50, "xhigh": 75, "max": 100}
 # What other models of this interface do and an edit of a picture can't.
@@ -92,7 +92,13 @@ def router(service: Service) -> APIRouter:
         values, images, masks = await (_of_json if json_given else _of_form)(request, service)
         asked = checked(ImageEdit, values)
         kept = None if asked.inversion is None else service.store.entry(asked.inversion)
-        editor = service.editor(kept.model if kept else asked.model)
+        editor = service.editor(asked.model if kept is None or asked.model else kept.model)
+        if kept is not None and editor is not service.editor(kept.model):
+            raise _refused("model", f"that inversion was made with {kept.model!r}: name that model, or leave it out")
+        if asked.partial_images and not asked.stream:
+            raise _refused("partial_images", "they are events of a stream: ask for stream too, or leave them out")
+        if asked.steps is not None and asked.quality in _STEPS:
+            raise _refused("quality", f"it says {_STEPS[asked.quality]} steps, and steps says {asked.steps}: give one")
         if asked.response_format == "url" and asked.stream:
             raise _refused("response_format", "events carry the pictures themselves: leave it out, or do not stream")
         sent, (width, height) = await picture(images, service)
@@ -112,8 +118,11 @@ def router(service: Service) -> APIRouter:
         common = {"size": asked.size if size is None else f"{size[0]}x{size[1]}", "quality": asked.quality,
                   "background": asked.background, "output_format": asked.output_format, "model": editor.backbone.name,
                   "source": caption, "edits": [str(edit) for edit in understood]}  # fmt: skip
+        headers = {"x-ledits-job": job.id, "x-ledits-model": editor.backbone.name}
+        if fitted:
+            headers["x-ledits-size"] = f"{fitted}; asked for {asked.size}, of another shape"
         if asked.stream:
-            return await answers.as_events(service, job, request, _streamed(common))
+            return await answers.as_events(service, job, request, _streamed(common), headers)
         events = await answers.as_one(service, job, request)
         if events is None:
             return answers.left()
@@ -124,9 +133,6 @@ def router(service: Service) -> APIRouter:
             for data in drawn
         ]
         body = {"created": int(time.time()), "data": images, **common, "usage": events[-1][1]["usage"]}
-        headers = {"x-ledits-job": job.id, "x-ledits-model": editor.backbone.name}
-        if fitted:
-            headers["x-ledits-size"] = f"{fitted}; asked for {asked.size}, of another shape"
         return await answers.as_json(body, headers)
 
     return routes
@@ -154,6 +160,8 @@ async def _of_json(request: Request, service: Service) -> Given:
     for name in _IMPOSSIBLE:
         if name in given:
             raise _refused(name, f"{_IMPOSSIBLE[name]}: leave it out")
+    if "image" in given:
+        raise _refused("image", 'in JSON the field is images: [{"image_url": "data:image/png;base64,..."}]')
     pictured = given.pop("images", [])
     masks = [given.pop("mask")] if "mask" in given else []
     if not isinstance(pictured, list):
@@ -195,6 +203,8 @@ def _work(
             inversion = inversions(job, k)
             if asked.background == "transparent" and inversion.picture.alpha is None:
                 raise _refused("background", "the picture has no transparency, and an edit adds none")
+            if asked.background != "opaque":
+                pictures.check(inversion.picture, asked.output_format)
             composite = asked.composite or asked.input_fidelity == "high"
             replay = inversion.steps(*edits, region=region, composite=composite)
             steps = len(inversion.path.schedule)
@@ -202,7 +212,7 @@ def _work(
             for step in replay:
                 job.check()
                 if asked.stream and (index := partial.get(step.index + 1)) is not None:
-                    shown = pictures.text(pictures.file(step.preview(), asked.output_format))
+                    shown = pictures.text(pictures.file(step.preview(), asked.output_format, size))
                     job.send("partial", {"b64_json": shown, "partial_image_index": index})
             edited = replay.result()
             total += edited.network_evaluations + (0 if asked.inversion else inversion.network_evaluations)
@@ -253,10 +263,7 @@ async def _edits(asked: ImageEdit, service: Service, source: str, sent: UploadFi
     edits: list[Edit] = []
     if asked.prompt.strip() or not asked.edits:
         edits, source = await service.understood(asked.prompt, source, sent)
-    try:
-        edits += [parse(text) for text in asked.edits]
-    except ValueError as error:
-        raise Refused(str(error), param="edits", code="invalid_edit") from None
+    edits += await run_in_threadpool(lambda: [edit for text in asked.edits for edit in read(text, source, "edits")])
     if len(edits) > service.limits.edits:
         raise _refused("prompt", f"{len(edits)} edits: this server allows {service.limits.edits}")
     return edits, source
@@ -273,6 +280,8 @@ def _fields(fields: FormData) -> dict[str, Any]:
         if name in ("image", "mask"):
             continue
         if isinstance(value, UploadFile):
+            if name == "images":
+                raise _refused(name, "in a form the picture's field is image")
             raise _refused(key, "a text is needed, not a file")
         if name == "edits":
             values.setdefault("edits", []).append(value)
@@ -298,10 +307,8 @@ def _size(asked: ImageEdit, width: int, height: int, service: Service) -> tuple[
         raise _refused(
             "size", f"{asked.n} of {asked.size} pixels are more than the {most:,} of one answer: ask for less"
         )
-    # A turned photo is stored on its side.
-    for w, h in ((width, height), (height, width)):
-        if abs(wide * h / w - high) <= 1 or abs(high * w / h - wide) <= 1:
-            return (wide, high), ""
+    if abs(wide * height / width - high) <= 1 or abs(high * width / height - wide) <= 1:
+        return (wide, high), ""
     if service.settings.strict:
         raise _refused(
             "size", f"{asked.size} is of another shape than the picture, {width}x{height}: ask for auto, or scale both"

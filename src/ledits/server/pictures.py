@@ -46,28 +46,30 @@ def openai_mask(mask: Picture) -> NDArray[np.uint8]:
     return 255 - mask.alpha
 
 
-def encoded(edited: Edited, kind: Format, *, size: tuple[int, int] | None = None, quality: int | None = None,
-            opaque: bool = False) -> bytes:  # fmt: skip
-    """The result's file, as the command line writes it where neither size nor quality are asked for."""
-    rgb, alpha = edited.rgb, None if opaque else edited.inversion.picture.alpha
-    if size is not None and size != (rgb.shape[1], rgb.shape[0]):
-        rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
-        alpha = None if alpha is None else np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.LANCZOS))
-    if alpha is not None and kind == "jpeg":
+def check(picture: Picture, kind: Format) -> None:
+    """Raise Refused, before an edit is drawn, for a format that can't hold the picture's transparency."""
+    if picture.alpha is not None and kind == "jpeg":
         raise Refused(
             "JPEG can't hold the picture's transparency: ask for png or webp, or an opaque background",
             param="output_format", code="invalid_value",
         )  # fmt: skip
-    if quality is not None and kind != "png":
-        buffer = io.BytesIO()
-        Image.fromarray(rgb if alpha is None else np.dstack([rgb, alpha])).save(buffer, kind.upper(), quality=quality)
-        return buffer.getvalue()
+
+
+def encoded(edited: Edited, kind: Format, *, size: tuple[int, int] | None = None, quality: int | None = None,
+            opaque: bool = False) -> bytes:  # fmt: skip
+    """The result's file, as the command line writes it where no size is asked for."""
+    rgb, alpha = edited.rgb, None if opaque else edited.inversion.picture.alpha
+    if size is not None and size != (rgb.shape[1], rgb.shape[0]):
+        rgb = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
+        alpha = None if alpha is None else np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.LANCZOS))
+    # PNG has no quality. OpenAI's begin at 0, and those of files at 1.
+    quality = None if quality is None or kind == "png" else max(quality, 1)
     name = Path(f"edited.{kind}")
     try:
-        return image.encode(name, rgb, alpha, edited.recipe.to_json())
+        return image.encode(name, rgb, alpha, edited.recipe.to_json(), quality=quality)
     except ValueError:
         # A recipe with painted regions is longer than a JPEG can hold; the answer carries it beside the picture.
-        return image.encode(name, rgb, alpha, None)
+        return image.encode(name, rgb, alpha, None, quality=quality)
 
 
 def text(data: bytes) -> str:
@@ -99,10 +101,11 @@ def upright(picture: Picture) -> bytes:
     return image.encode(Path("picture.png"), picture.rgb, picture.alpha, None)
 
 
-def file(picture: Image.Image, kind: Format) -> bytes:
-    """A preview's file."""
+def file(picture: Image.Image, kind: Format, size: tuple[int, int] | None) -> bytes:
+    """A preview's file, at a size where one is asked for."""
     buffer = io.BytesIO()
-    picture.save(buffer, kind.upper())
+    shown = picture if size is None else picture.resize(size, Image.Resampling.LANCZOS)
+    shown.save(buffer, kind.upper())
     return buffer.getvalue()
 
 

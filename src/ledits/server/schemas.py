@@ -1,11 +1,20 @@
 """What our own endpoints take, checked as it arrives."""
 
 from reprlib import Repr
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
-from ledits.asked.recipe import Edit, MaskRule, parse
+from ledits.asked.recipe import Edit, Kind, MaskRule, parse
 from ledits.server.errors import Refused
 from ledits.server.pictures import Format
 
@@ -19,6 +28,26 @@ Source = Annotated[str, Field(max_length=LONGEST_SOURCE)]
 Loras = Annotated[str, Field(max_length=1000)]
 LORAS = "which of the model's LoRAs, NAME[:WEIGHT] with commas between, or none; null: all, as loaded"
 
+# Which words each kind of edit has.
+_PARTS: dict[Kind, tuple[str, ...]] = {"add": ("new",), "remove": ("old",), "swap": ("old", "new"), "become": ("new",)}
+
+# What is needed where pydantic's own words tell of its insides, by its kinds of complaints.
+_NEEDED = {
+    "model_attributes_type": "a JSON object with named fields is needed",
+    "list_type": "a list is needed",
+    "tuple_type": "a list is needed",
+    "string_type": "a text is needed",
+    "bool_type": "true or false is needed",
+    "bool_parsing": "true or false is needed",
+    "int_type": "a whole number is needed",
+    "int_parsing": "a whole number is needed",
+    "int_parsing_size": "a smaller number is needed",
+    "int_from_float": "a whole number is needed",
+    "string_pattern_mismatch": "auto, or a size such as 1024x768, is needed",  # no other field has a pattern
+    "float_type": "a number is needed",
+    "float_parsing": "a number is needed",
+}
+
 MOST = 100  # elements of a list, before the server's own limits are looked at
 
 T = TypeVar("T", bound=BaseModel)
@@ -29,11 +58,20 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes true for the number 1, which nobody means by it."""
+        given: list[Any] = value if isinstance(value, list) else [value]
+        if cls.model_fields[str(info.field_name)].annotation is not bool and any(isinstance(v, bool) for v in given):
+            raise ValueError("true and false are only for switches, and this is none")
+        return value
+
 
 class EditIn(Strict):
     """One edit in parts; what is null is left to the model. `first` and `last` are FIRST and END of the grammar."""
 
-    kind: Literal["add", "remove", "swap", "become"]
+    kind: Kind
     old: Words = ""
     new: Words = ""
     scale: float | None = None
@@ -46,6 +84,15 @@ class EditIn(Strict):
 
     def edit(self) -> Edit:
         """The edit; ValueError where its parts don't make one."""
+        for name, words in (("old", self.old.strip()), ("new", self.new.strip())):
+            needed = name in _PARTS[self.kind]
+            if words and not needed:
+                raise ValueError(
+                    f"an edit of kind {self.kind!r} has {_PARTS[self.kind][0]} alone, and {name} is {words!r}: leave "
+                    f"{name} out, or choose the kind 'swap'"
+                )
+            if needed and not words:
+                raise ValueError(f"an edit of kind {self.kind!r} needs {name}, which is missing: give its words")
         edit = Edit(
             self.kind, self.old.strip(), self.new.strip(), self.scale, self.threshold, self.first, self.last, self.box
         )
@@ -134,7 +181,9 @@ def refusal(errors: list[Any]) -> Refused:
     if first["type"] == "missing":
         return Refused(f"{name or 'the body'} is missing", param=name or None, code="missing_parameter")
     given = _SHORT.repr(first.get("input"))
-    said = str(first["msg"]).removeprefix("Value error, ")
+    said = _NEEDED.get(first["type"]) or str(first["msg"]).removeprefix("Value error, ")
+    if parts[-1:] == ["(parts)"]:
+        said = """a text such as '+hat', or an object such as {"kind": "add", "new": "hat"}, is needed"""
     said = said[0].lower() + said[1:]
     return Refused(
         f"{name or 'the body'} is {given}: {said}",

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any
 
 import anyio
@@ -13,10 +14,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from ledits.asked.idle import Idle
-from ledits.asked.recipe import Edit, parse
+from ledits.asked.recipe import Edit
 from ledits.asked.settings import InvertOptions
 from ledits.asked.settings import Settings as InvertSettings
-from ledits.editor import Edited, Editor, Inversion
+from ledits.editor import Edited, Editor, Inversion, Replay
 from ledits.errors import Unsuited
 from ledits.files import checkpoints
 from ledits.files.checkpoints import World
@@ -170,19 +171,28 @@ class Service:
             raise Refused(f"size {asked.size}: this server works at {most} at most", param="size", code="invalid_value")
         return settings
 
-    def asked(self, edits: Sequence[str | EditIn], region: str | None) -> list[Asked]:
-        """The edits of a request, checked; 400 for the first that is none."""
+    def asked(self, edits: Sequence[str | EditIn], region: str | None, source: str) -> list[Asked]:
+        """The edits of a request on a picture with the caption `source`, checked; 400 for the first that is none."""
+        if not edits:
+            raise Refused(
+                "no edit is given: add one to edits, such as '+sunglasses', '-hat' or 'cat->dog'", param="edits",
+                code="missing_parameter",
+            )  # fmt: skip
         self._within("edits", len(edits), self.limits.edits)
         common = None if region is None else self.sent(region, "region")
         checked: list[Asked] = []
         for k, given in enumerate(edits):
+            if isinstance(given, str):
+                checked += [Asked(edit, common, False) for edit in read(given, source, f"edits.{k}")]
+                continue
             try:
-                edit = parse(given) if isinstance(given, str) else given.edit()
+                edit = given.edit()
             except ValueError as error:
                 raise Refused(str(error), param=f"edits.{k}", code="invalid_edit") from None
-            own, muted = (None, False) if isinstance(given, str) else (given.region, given.muted)
-            own = common if own is None else self.sent(own, f"edits.{k}.region")
-            checked.append(Asked(edit, own, muted))
+            own = common if given.region is None else self.sent(given.region, f"edits.{k}.region")
+            checked.append(Asked(edit, own, given.muted))
+        # A text may ask for several.
+        self._within("edits", len(checked), self.limits.edits)
         return checked
 
     def sent(self, text: str, param: str) -> bytes:
@@ -250,6 +260,7 @@ class Service:
                 nothing = [None for _ in asked]
                 return {"image": rebuilt, "masks": nothing, "idle": nothing, "targets": nothing, "recipe": None,
                         "network_evaluations": 0, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
+            pictures.check(inversion.picture, request.format)
             replay = inversion.steps(
                 *(each.edit for each in heard), region=self.regions(job, heard), mask=request.mask,
                 composite=request.composite,
@@ -299,20 +310,27 @@ class Service:
             began, evaluations = time.monotonic(), 0
             inversion = self.open(job, id, editor, request.draft)
             job.about |= _about(inversion, 0)
+            pictures.check(inversion.picture, request.format)
             regions = self.regions(job, heard)
+
+            def cell(scale: float, threshold: float | None) -> Replay:
+                edits = (_at(each.edit, scale, threshold) for each in heard)
+                return inversion.steps(*edits, region=regions, mask=request.mask, composite=request.composite)
+
+            # All are checked before the first is drawn, and none is kept: each would hold its regions.
+            for threshold, scale in product(request.thresholds, request.scales):
+                job.check()
+                cell(scale, threshold)
             for row, threshold in enumerate(request.thresholds):
                 for column, scale in enumerate(request.scales):
-                    replay = inversion.steps(
-                        *(_at(each.edit, scale, threshold) for each in heard), region=regions, mask=request.mask,
-                        composite=request.composite,
-                    )  # fmt: skip
+                    replay = cell(scale, threshold)
                     for _ in replay:
                         job.check()
                     edited = replay.result()
                     evaluations += edited.network_evaluations
                     job.about["network_evaluations"] = evaluations
-                    cell = pictures.text(pictures.encoded(edited, request.format, size=pictures.small(edited)))
-                    job.send("cell", {"row": row, "column": column, "image": cell})
+                    shown = pictures.text(pictures.encoded(edited, request.format, size=pictures.small(edited)))
+                    job.send("cell", {"row": row, "column": column, "image": shown})
             return {"rows": len(request.thresholds), "columns": len(request.scales),
                     "network_evaluations": evaluations, "seconds": round(time.monotonic() - began, 3)}  # fmt: skip
 
@@ -337,6 +355,14 @@ class Service:
     def _within(self, name: str, given: int, most: int) -> None:
         if given > most:
             raise Refused(f"{given} {name}: this server allows {most}", param=name, code="invalid_value")
+
+
+def read(text: str, source: str, param: str) -> list[Edit]:
+    """The edits that an element of `edits` asks for, as every surface reads it; 400 for what is none."""
+    try:
+        return sentences.read(text, source)
+    except ValueError as error:
+        raise Refused(str(error), param=param, code="invalid_edit") from None
 
 
 async def picture(
