@@ -8,6 +8,7 @@ import pytest
 
 from ledits.batch.jobs import Ask, Row
 from ledits.batch.manifest import Source
+from ledits.language import sentences
 
 
 def rows_of(path: Path, text: str, **source: Any) -> list[Row]:
@@ -91,3 +92,39 @@ def test_a_parquet_of_pictures_themselves_is_said_to_need_paths(tmp_path: Path) 
     parquet.write_table(pa.Table.from_pylist([{"picture": b"\x89PNG", "edits": "+hat"}]), tmp_path / "m.parquet")
     with pytest.raises(ValueError, match="its picture is bytes, where the path of a file is needed"):
         Source(manifest=tmp_path / "m.parquet", root=str(tmp_path)).check()
+
+
+@pytest.mark.parametrize(
+    ("cell", "edits"),
+    [
+        ("make the cat a dog; leave the rest untouched", ["cat->dog"]),
+        ("Remove the lamp. Add a plant; leave the rest untouched.", ["-lamp", "+plant"]),
+        ("make the cat a dog; add a hat", ["cat->dog", "+hat"]),
+        ("cat->dog; +hat", ["cat->dog", "+hat"]),
+        ("add a hat; cat->dog;", ["+hat", "cat->dog"]),
+        ("make the cat a dog; -hat; add a scarf", ["cat->dog", "-hat", "+scarf"]),
+        ('"add a hat"; "remove the cat"', ["+hat", "-cat"]),
+    ],
+)
+def test_a_cell_of_edits_or_of_sentences_means_what_it_means_elsewhere(
+    tmp_path: Path, cell: str, edits: list[str]
+) -> None:
+    (row,) = rows_of(tmp_path / "m.jsonl", json.dumps({"picture": "p.png", "edits": cell}))
+    assert list(map(str, sentences.asked(row.edits))) == edits
+
+
+def test_of_sentences_in_a_cell_the_one_that_is_not_understood_is_named(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path / "m.jsonl", '{"picture": "p.png", "edits": "add a hat; frobnicate it"}')
+    with pytest.raises(ValueError, match="^'frobnicate it' is not understood"):
+        sentences.asked(row.edits)
+
+
+def test_a_caption_with_a_semicolon_is_one_wish(tmp_path: Path) -> None:
+    """With a caption of the picture a text may be the caption of the picture that is wanted."""
+    row, other = rows_of(
+        tmp_path / "m.jsonl",
+        '{"picture": "p.png", "source": "a cat on a sofa", "edits": "a dog on a sofa; a lamp beside it"}\n'
+        '{"picture": "p.png", "source": "a cat on a sofa", "edits": "a dog on a sofa; +lamp"}',
+    )
+    assert row.edits == ("a dog on a sofa; a lamp beside it",)
+    assert other.edits == ("a dog on a sofa", "+lamp")

@@ -17,6 +17,7 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from ledits.asked.recipe import MASK_RULES
 from ledits.batch import listing
 from ledits.batch.jobs import Ask, Row
 from ledits.batch.listing import Listed
+from ledits.language import sentences
 
 KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _ASK: dict[str, Any] = {each.name: each.type for each in fields(Ask)}
@@ -160,9 +162,9 @@ class Source:
                 raise ValueError(_nameless(picture))
             _check_text("picture", given)
             given, path = self._path(given)
-            edits = _edits(cells.get("edits")) or self.edits
             own = {name: _value(name, cell) for name, cell in cells.items() if name in _OWN and cell not in (None, "")}
             ask = replace(self.ask, **{name: v for name, v in own.items() if v is not None}) if own else self.ask
+            edits = _edits(cells.get("edits"), ask.source or "") or self.edits
         except (ValueError, ArithmeticError, RecursionError) as error:
             problem = str(error) or type(error).__name__
         return Row(number, given, path, edits, ask, problem, other)
@@ -408,7 +410,7 @@ def _is_empty(value: object) -> bool:
     )
 
 
-def _edits(value: object) -> tuple[str, ...]:
+def _edits(value: object, source: str) -> tuple[str, ...]:
     """The edits in a cell: a list, or a text with ";" between them, or that list as JSON."""
     if _is_empty(value):
         return ()
@@ -421,13 +423,26 @@ def _edits(value: object) -> tuple[str, ...]:
                 listed = None
             if not isinstance(listed, list):
                 raise ValueError(f"its edits {text[:80]!r} are no JSON list of texts")
-            return _edits(cast("list[object]", listed))
-        return _checked_edits([part.strip() for part in text.split(";") if part.strip()])
+            return _edits(cast("list[object]", listed), source)
+        parts = [part.strip() for part in text.split(";") if part.strip()]
+        return _checked_edits([text] if len(parts) > 1 and _is_one_text(text, source) else parts)
     if isinstance(value, list):
         texts = cast("list[object]", value)
         if all(isinstance(text, str) for text in texts):
             return _checked_edits([str(text).strip() for text in texts if not _is_empty(text)])
     raise ValueError(f"its edits are {str(value)[:80]!r}, where a text such as 'cat->dog' or a list is needed")
+
+
+@lru_cache(maxsize=4096)
+def _is_one_text(text: str, source: str) -> bool:
+    """Whether a text with ";" in it is understood as sentences that belong together: "turn it red; leave the rest"."""
+    if not all(map(sentences.is_sentence, filter(str.strip, text.split(";")))):
+        return False
+    try:
+        sentences.read(text, source)
+    except ValueError:  # its parts are asked one by one, and the one that is not understood is named
+        return False
+    return True
 
 
 def _checked_edits(edits: Sequence[str]) -> tuple[str, ...]:
