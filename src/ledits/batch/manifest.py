@@ -118,10 +118,6 @@ class Source:
             edits = edits or bool(row.edits)
             other.update(dict.fromkeys(row.other))
         if self.manifest is None:
-            if not count:
-                raise ValueError(
-                    f"no pictures in {', '.join(self.pictures)}: give files, folders, or globs such as '*.jpg'"
-                )
             return count
         if not count:
             raise ValueError(f"{self.manifest} has no rows: give it one for each job, with a picture and its edits")

@@ -172,6 +172,10 @@ def _source(inputs: list[str], root: str | None, edits: tuple[str, ...], ask: An
         raise ValueError(
             f"{workbooks[0]} is a spreadsheet's own file: save it as CSV, in Excel 'CSV UTF-8', and pass that"
         )
+    if whole := [given for given in inputs if given.lower().endswith(".json")]:
+        raise ValueError(
+            f"{whole[0]} is one piece of JSON: save it as JSON lines, a .jsonl with one object a line, and pass that"
+        )
     manifests = [given for given in inputs if given.lower().endswith(KINDS)]
     if not manifests:
         if root is not None:
