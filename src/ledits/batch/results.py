@@ -17,6 +17,7 @@ from ledits.batch.digests import Ids
 from ledits.batch.manifest import Source
 from ledits.batch.places import Folder, Place, PlaceError
 
+TABLES = (".jsonl", ".parquet")
 COLUMNS = (
     "row", "id", "picture", "picture_sha256", "output", "status", "error", "seconds", "evaluations", "edits",
     "targets", "recipe",
@@ -115,7 +116,8 @@ def write(place: Place, rows: Iterator[dict[str, Any]], name: str, seen: Callabl
                     writer.write_table(pa.Table.from_pylist([_whole(row) for row in part], schema))
         if writer:
             writer.close()
-        written = [(f"{name}.jsonl", lines_path)] + ([(f"{name}.parquet", table_path)] if writer else [])
+        paths = (lines_path, table_path) if writer else (lines_path,)
+        written = [(name + ending, path) for ending, path in zip(TABLES, paths, strict=False)]
         for file, path in written:
             _publish(place, file, path)
     return [file for file, _ in written]
