@@ -2,15 +2,18 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batch_here import Here, batch
+from ledits.batch import run as running
 from ledits.batch.jobs import Ask
 from ledits.batch.manifest import Source
 from ledits.batch.run import Options, Summary, estimate
+from ledits.cli import main
 
 from conftest import picture
 
@@ -79,3 +82,50 @@ def test_a_table_does_not_take_its_manifests_place(photos: Path, tmp_path: Path)
     with pytest.raises(ValueError, match="would replace its manifest"):
         batch(Source(manifest=manifest, root=str(photos), ask=QUICK), photos)
     assert json.loads(manifest.read_text())["picture"] == "0.png"
+
+
+Told = Callable[..., str]
+
+
+@pytest.fixture
+def told(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """What the command says of a run into a folder."""
+    monkeypatch.setattr(running, "_pool", lambda options, where: Here(options.output))
+
+    def say(output: Path, edit: str = "+hat", *more: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["batch", str(photos), "--edit", edit, "-o", str(output), "--steps", "2", "--mask", "none", *more])
+        assert ended.value.code == 0
+        return "".join(capsys.readouterr())
+
+    return say
+
+
+def test_results_that_leave_the_table_are_named(photos: Path, tmp_path: Path, told: Told) -> None:
+    output = tmp_path / "out"
+    assert "earlier" not in told(output)
+    first = (output / "results.jsonl").read_text()
+    assert "2 results of earlier runs, of other rows or settings, stayed in" in told(output, "+sun")
+    assert (output / "results.jsonl").read_text() != first
+    # The sentence keeps its word: the first command has its table again.
+    assert "2 results of earlier runs" in told(output)
+    assert (output / "results.jsonl").read_text() == first
+    # Of a part of a batch the others are no earlier runs.
+    assert edited(photos, output, shard=(1, 2)).unlisted == 0
+
+
+def test_results_that_keep_an_earlier_name_are_named(photos: Path, tmp_path: Path, told: Told) -> None:
+    output = tmp_path / "out"
+    (photos / "copy.png").write_bytes((photos / "1.png").read_bytes())  # one output, named by the first
+    for _ in range(2):
+        assert "kept the old name" not in told(output)
+    renamed = told(output, "+hat", "--name", "new-{id}.png")
+    assert "2 results of earlier runs kept the old name" in renamed
+    assert not list(output.glob("new-*"))
+    assert "kept the old name" not in told(tmp_path / "other", "+hat", "--name", "new-{id}.png")
+    assert len(list((tmp_path / "other").glob("new-*"))) == 2
+
+
+def test_one_is_one_row(photos: Path, tmp_path: Path, told: Told) -> None:
+    (photos / "1.png").unlink()
+    assert "1 row done" in told(tmp_path / "out")

@@ -77,6 +77,8 @@ class Summary:
     seconds: float
     stopped: bool
     files: tuple[str, ...]
+    named_before: int = 0  # outputs of earlier runs that keep a name other than the template gives now
+    unlisted: int = 0  # outputs of earlier runs that are in no row of this one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,12 +178,15 @@ def _run(options: Options, watch: Watch, pool: MeetingPool | None) -> Summary:
     with contextlib.suppress(PlaceError):
         digests.close()
     try:
-        sheet, files = _written(options, where, planning)
+        sheet, table, files = _written(options, where, planning)
     except PlaceError as error:
         raise ValueError(f"{error}; all pictures are there: mend that and run the same command again") from None
+    # Other parts of a batch list what they have made, and a run that was stopped has not come to all rows.
+    whole = options.shard == (1, 1) and not stopping()
     return Summary(
         done=sheet.counts["done"], failed=sheet.counts["failed"], to_do=sheet.counts["to do"], edited=counts.done,
-        evaluations=counts.evaluations, seconds=seconds, stopped=stopping(), files=tuple(files),
+        evaluations=counts.evaluations, seconds=seconds, stopped=stopping(), files=files,
+        named_before=table.named_before, unlisted=table.unlisted() if whole else 0,
     )  # fmt: skip
 
 
@@ -310,7 +315,7 @@ def _check_own(options: Options, where: Folder | Any) -> None:
         )
 
 
-def _written(options: Options, where: Folder | Any, planning: Planning) -> tuple[Sheet, list[str]]:
+def _written(options: Options, where: Folder | Any, planning: Planning) -> tuple[Sheet, results.Table, tuple[str, ...]]:
     """The table and the page, from what lies in the place now: another run may have added to it."""
     log.begin(where)
     finished = Finished.found(where)
@@ -319,13 +324,16 @@ def _written(options: Options, where: Folder | Any, planning: Planning) -> tuple
     with tempfile.TemporaryDirectory(prefix="ledits-") as scratch:
         recorded = results.Recorded(where, Path(scratch))
         try:
-            rows = results.table(options.source, planning.ids, recorded, finished.done)
-            files = results.write(where, rows, name, sheet.see)
+            table = results.Table(
+                source=options.source, ids=planning.ids, recorded=recorded, finished=finished.done,
+                template=options.template,
+            )  # fmt: skip
+            files = results.write(where, table.rows(), name, sheet.see)
         finally:
             recorded.close()
     shown = sheet.page(f"ledits batch: {options.source.title}", files)
     where.put(page, shown.encode(errors="backslashreplace"))
-    return sheet, [*files, page]
+    return sheet, table, (*files, page)
 
 
 @contextlib.contextmanager
