@@ -262,8 +262,8 @@ def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
                     continue
                 if len(cells) != len(names):
                     yield _Broken(
-                        f"it has {len(cells)} cells, where the header has {len(names)} columns: put a cell that holds "
-                        "the mark between cells in double quotes"
+                        f"it has {len(cells)} cell{'s' * (len(cells) != 1)}, where the header has {len(names)}: put a "
+                        "cell that holds the mark between cells in double quotes"
                     )
                     continue
                 # Where ";" stands between cells, "," is the decimal point.

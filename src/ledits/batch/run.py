@@ -172,7 +172,7 @@ def _run(options: Options, watch: Watch, pool: MeetingPool | None) -> Summary:
             Loop(Ahead(planning.items(), _AHEAD), workers, ledger, previews, looked).run()
         except PlaceError as error:
             raise ValueError(
-                f"{error}; {counts.done} jobs of this run are done: mend that and run the same command again"
+                f"{error}; jobs that this run has done: {counts.done}; mend that and run the same command again"
             ) from None
         seconds = time.monotonic() - counts.began
     with contextlib.suppress(PlaceError):
