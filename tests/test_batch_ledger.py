@@ -556,3 +556,41 @@ def test_what_the_bundled_model_does_not_know_is_a_row_unless_told(tmp_path: Pat
         (told,) = [event.row for event in worker.work([job], False, lambda: False) if event.row]
         assert told["status"] == status
         assert anyway or "--anyway" in told["error"]
+
+
+@pytest.mark.parametrize("given", ["empty", "zz*.png", "notes", "in/first"])
+def test_a_folder_or_a_pattern_that_names_no_picture_is_refused_beside_others(
+    tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ledits.cli import main
+
+    shown(tmp_path / "in" / "b.png", 1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").touch()
+    (tmp_path / "in" / "first" / ".ledits").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["batch", "in/b.png", given, "--edit", "+hat", "-o", "out"])
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1)
+    assert "no pictures" in said
+    assert given in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bucket_s_folder_without_pictures_is_refused() -> None:
+    source = Source(pictures=("s3://x/p",), edits=("+hat",), listed=lambda url: iter(["s3://x/p/notes.txt"]))
+    with pytest.raises(ValueError, match="no pictures in s3://x/p"):
+        source.check()
+
+
+def test_an_array_of_json_is_said_to_be_saved_as_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ledits.cli import main
+
+    (tmp_path / "j.json").write_text('[{"picture": "p.png", "edits": "+hat"}]')
+    for more in ([], ["--edit", "+hat"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["batch", str(tmp_path / "j.json"), *more, "-o", str(tmp_path / "out")])
+        assert ended.value.code == 2
+        assert "save it as JSON lines" in capsys.readouterr().err

@@ -189,7 +189,9 @@ COMMANDS = [
     ["bench", "report", "."], ["bench", "report", "cat.png"],
     ["models", "x"], ["models", "--model", "scenes"], ["edit", "cat.png", "cat-", "-o", "o.png"],
     ["edit", "cat.png", "+hat", "-hat", "-o", "o.png"], ["edit", "cat.png", "cat->dog", "cat->owl", "-o", "o.png"],
-    ["batch", "cat.png", "--edit", "cat-", "-o", "out"], ["batch"], ["keep"], ["mcp"],
+    ["batch", "cat.png", "--edit", "cat-", "-o", "out"], ["batch", "cat.png", "folder", "--edit", "+dog", "-o", "out"],
+    ["batch", "cat.png", "nothing*.png", "--edit", "+dog", "-o", "out"],
+    ["batch", "j.json", "--edit", "+dog", "-o", "out"], ["batch"], ["keep"], ["mcp"],
 ]  # fmt: skip
 
 

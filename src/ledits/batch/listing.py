@@ -26,20 +26,32 @@ class Listed(NamedTuple):
 
 
 def listed(given: str, output: str, urls: Callable[[str], Iterator[str]] | None) -> Iterator[Listed]:
-    """The pictures that `given` names, where results go to `output`; `urls` lists what lies under a URL."""
+    """The pictures that `given` names, where results go to `output`; `urls` lists what lies under a URL.
+
+    ValueError, at the end, for a folder or a pattern that names none: beside others nobody would miss it.
+    """
+    home, nothing = "" if "://" in output or not output else os.path.realpath(output), ""
     if "://" in given:
-        if urls is None or given.lower().endswith(PICTURES):
-            yield Listed(given)
-        else:
-            yield from _under(given, output, urls(given))
-        return
-    home = "" if "://" in output or not output else os.path.realpath(output)
-    if os.path.isdir(given):
-        yield from _in_folder(given, home)
+        found = (
+            iter([Listed(given)])
+            if urls is None or given.lower().endswith(PICTURES)
+            else _under(given, output, urls(given))
+        )
+    elif os.path.isdir(given):
+        found = _in_folder(given, home)
     elif os.path.exists(given) or not glob.has_magic(given):
-        yield Listed(given)  # one that is not there is a row with its error
+        found = iter([Listed(given)])  # one that is not there is a row with its error
     else:
-        yield from _matching(given, home)
+        found, nothing = _matching(given, home), f"named like {given!r}: check the pattern, and name folders themselves"
+    empty = True
+    for each in found:
+        empty = False
+        yield each
+    if empty:
+        nothing = (
+            nothing or f"in {given}: name one that has some (a batch's results count where their own folder is named)"
+        )
+        raise ValueError(f"no pictures {nothing}")
 
 
 def is_picture(name: str) -> bool:

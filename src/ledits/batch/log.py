@@ -16,6 +16,17 @@ FOLDER = ".ledits/log"
 _ROWS = 256  # of a file in an object store, which is written anew with every row
 
 
+def is_begun(place: Place) -> bool:
+    """Whether a batch has worked here, so that what bears the names of its tables and pages is its own."""
+    return next(place.names(FOLDER), None) is not None
+
+
+def begin(place: Place) -> None:
+    """See that `is_begun`, also where no job has come to a row."""
+    if not is_begun(place):
+        place.put(f"{FOLDER}/begun", b"a batch of ledits writes here\n")
+
+
 class Log:
     """One writer's rows of one kind, "done" or "failed"."""
 

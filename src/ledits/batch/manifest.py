@@ -17,6 +17,7 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from ledits.asked.recipe import MASK_RULES
 from ledits.batch import listing
 from ledits.batch.jobs import Ask, Row
 from ledits.batch.listing import Listed
+from ledits.language import sentences
 
 KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _ASK: dict[str, Any] = {each.name: each.type for each in fields(Ask)}
@@ -41,11 +43,19 @@ _LONGEST_HEADER = 1000
 _LONGEST_CELL = 1 << 20
 _LONGEST_LINE = 16 << 20
 _MOST_EDITS = 100  # of a row
+_TRUTHS = {
+    **dict.fromkeys(("true", "yes", "on", "1", "1.0"), True),  # a column with empty cells is often saved as 1.0 and 0.0
+    **dict.fromkeys(("false", "no", "off", "0", "0.0"), False),
+}
 _HALF = re.compile("[\ud800-\udfff]")  # of a character: no text has one, bytes that are no UTF-8 are read as such
 
 
 class _Broken(str):
     """What is wrong with a row that could not be read."""
+
+
+class _Unfit(ValueError):
+    """A row that is good JSON and no row of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +118,6 @@ class Source:
             edits = edits or bool(row.edits)
             other.update(dict.fromkeys(row.other))
         if self.manifest is None:
-            if not count:
-                raise ValueError(
-                    f"no pictures in {', '.join(self.pictures)}: give files, folders, or globs such as '*.jpg'"
-                )
             return count
         if not count:
             raise ValueError(f"{self.manifest} has no rows: give it one for each job, with a picture and its edits")
@@ -149,12 +155,12 @@ class Source:
             picture = cells.get("picture")
             given = picture.strip() if isinstance(picture, str) else ""
             if not given:
-                raise ValueError("it names no picture")
+                raise ValueError(_nameless(picture))
             _check_text("picture", given)
             given, path = self._path(given)
-            edits = _edits(cells.get("edits")) or self.edits
             own = {name: _value(name, cell) for name, cell in cells.items() if name in _OWN and cell not in (None, "")}
             ask = replace(self.ask, **{name: v for name, v in own.items() if v is not None}) if own else self.ask
+            edits = _edits(cells.get("edits"), ask.source or "") or self.edits
         except (ValueError, ArithmeticError, RecursionError) as error:
             problem = str(error) or type(error).__name__
         return Row(number, given, path, edits, ask, problem, other)
@@ -185,7 +191,7 @@ class Source:
 def _columns(names: Sequence[str], where: str) -> list[str]:
     """Names of columns, those that are known as they are known here; ValueError for a known one that is there twice."""
     if len(names) > _LONGEST_HEADER:
-        raise ValueError(f"{where} has {len(names)} columns: the known ones are {', '.join(COLUMNS)}")
+        raise _Unfit(f"{where} has {len(names)} columns: the known ones are {', '.join(COLUMNS)}")
     found = list[str]()
     for given in names:
         name = _canonical(given)
@@ -194,7 +200,7 @@ def _columns(names: Sequence[str], where: str) -> list[str]:
             while name in found:
                 name += "'"
         elif name in found:
-            raise ValueError(f"{where} has column {name!r} twice: give it once")
+            raise _Unfit(f"{where} has column {name!r} twice: give it once")
         found.append(name)
     return found
 
@@ -256,8 +262,8 @@ def _csv(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
                     continue
                 if len(cells) != len(names):
                     yield _Broken(
-                        f"it has {len(cells)} cells, where the header has {len(names)} columns: put a cell that holds "
-                        "the mark between cells in double quotes"
+                        f"it has {len(cells)} cell{'s' * (len(cells) != 1)}, where the header has {len(names)}: put a "
+                        "cell that holds the mark between cells in double quotes"
                     )
                     continue
                 # Where ";" stands between cells, "," is the decimal point.
@@ -312,9 +318,9 @@ def _jsonl(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
             if not line.strip():
                 continue
             try:
-                row: object = json.loads(line)
+                row: object = json.loads(line, object_pairs_hook=_once)
                 if not isinstance(row, dict):
-                    raise ValueError('a JSON object is needed, such as {"picture": ...}')
+                    raise _Unfit(f"it is {line.strip()[:40]!r}, where one JSON object a line is needed")
                 cells = cast("dict[str, Any]", row)
                 keys = tuple(cells)
                 if keys not in names and len(names) < 10_000:
@@ -322,10 +328,22 @@ def _jsonl(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
                 yield dict(zip(names.get(keys) or _columns(keys, "it"), cells.values(), strict=True))
             except RecursionError:
                 yield _Broken("it is nested too deep")
+            except _Unfit as error:
+                yield _Broken(str(error))
             except ValueError as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
                 broken = f"it is no JSON ({reason}): one object a line is needed"
                 yield _Broken(f"it is not UTF-8; {broken}" if _HALF.search(line) else broken)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Of a key that is there twice Python keeps the last value, and whoever wrote it meant both."""
+    found = dict[str, Any]()
+    for name, value in pairs:
+        if name in found:
+            raise _Unfit(f"it has {name[:60]!r} twice: give it once")
+        found[name] = value
+    return found
 
 
 def _parquet(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
@@ -350,6 +368,17 @@ def _parquet(path: Path, where: str) -> Iterator["dict[str, Any] | _Broken"]:
         yield from (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
 
 
+def _nameless(picture: object) -> str:
+    """What is wrong with a cell of a picture that names none."""
+    if _is_empty(picture):
+        return "it names no picture"
+    if isinstance(picture, bytes):
+        return (
+            "its picture is bytes, where the path of a file is needed: save each picture to a file, and give its path"
+        )
+    return f"its picture is {str(picture)[:80]!r}, where the path of a file is needed, as a text"
+
+
 def _check_text(name: str, text: str) -> None:
     if found := _HALF.search(text):
         what = "a byte that is no UTF-8" if "\udc80" <= found[0] <= "\udcff" else "half of a character"
@@ -368,9 +397,18 @@ def _plain(cell: object) -> Any:
         return str(type(cell).__name__)
 
 
-def _edits(value: object) -> tuple[str, ...]:
+def _is_empty(value: object) -> bool:
+    """Whether a cell holds nothing that is seen: spaces are left behind in spreadsheets."""
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
+
+
+def _edits(value: object, source: str) -> tuple[str, ...]:
     """The edits in a cell: a list, or a text with ";" between them, or that list as JSON."""
-    if value is None:
+    if _is_empty(value):
         return ()
     if isinstance(value, str):
         text = value.strip()
@@ -381,13 +419,26 @@ def _edits(value: object) -> tuple[str, ...]:
                 listed = None
             if not isinstance(listed, list):
                 raise ValueError(f"its edits {text[:80]!r} are no JSON list of texts")
-            return _edits(cast("list[object]", listed))
-        return _checked_edits([part.strip() for part in text.split(";") if part.strip()])
+            return _edits(cast("list[object]", listed), source)
+        parts = [part.strip() for part in text.split(";") if part.strip()]
+        return _checked_edits([text] if len(parts) > 1 and _is_one_text(text, source) else parts)
     if isinstance(value, list):
         texts = cast("list[object]", value)
         if all(isinstance(text, str) for text in texts):
-            return _checked_edits([str(text).strip() for text in texts])
+            return _checked_edits([str(text).strip() for text in texts if not _is_empty(text)])
     raise ValueError(f"its edits are {str(value)[:80]!r}, where a text such as 'cat->dog' or a list is needed")
+
+
+@lru_cache(maxsize=4096)
+def _is_one_text(text: str, source: str) -> bool:
+    """Whether a text with ";" in it is understood as sentences that belong together: "turn it red; leave the rest"."""
+    if not all(map(sentences.is_sentence, filter(str.strip, text.split(";")))):
+        return False
+    try:
+        sentences.read(text, source)
+    except ValueError:  # its parts are asked one by one, and the one that is not understood is named
+        return False
+    return True
 
 
 def _checked_edits(edits: Sequence[str]) -> tuple[str, ...]:
@@ -400,7 +451,7 @@ def _checked_edits(edits: Sequence[str]) -> tuple[str, ...]:
 
 def _value(name: str, value: object) -> Any:
     """A cell as the setting that it names; None for an empty one."""
-    if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
+    if _is_empty(value):
         return None
     if isinstance(value, list | dict):
         raise ValueError(f"its {name} is {json.dumps(value, default=str)[:80]}, where one value is needed")
@@ -414,16 +465,17 @@ def _value(name: str, value: object) -> Any:
         _check_text(name, text)
         return text
     if kind == (bool | None):
-        if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
-            raise ValueError(f"its {name} is {text[:80]!r}, where true or false is needed")
-        return text.lower() in ("true", "1", "yes")
+        if text.lower() not in _TRUTHS:
+            raise ValueError(f"its {name} is {text[:80]!r}, where true or false is needed (or yes, no, on, off, 1, 0)")
+        return _TRUTHS[text.lower()]
     if name == "mask":
         if text not in MASK_RULES:
             raise ValueError(f"its mask is {text[:80]!r}, where {', '.join(MASK_RULES)} are accepted")
         return text
     try:
         number = float(text)
-        if not math.isfinite(number) or abs(number) > 1e30:
+        # Python reads 1_0 as 10, and nobody who writes a table means that.
+        if "_" in text or not math.isfinite(number) or abs(number) > 1e30:
             raise ValueError
     except ValueError:
         raise ValueError(f"its {name} is {text[:80]!r}, where a number is needed") from None

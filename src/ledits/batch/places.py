@@ -101,7 +101,7 @@ class Folder:
             raise PlaceError(f"{self.path / name} can't be read: {error.strerror}") from None
 
     def exists(self, name: str) -> bool:
-        return os.path.exists(self.path / name)
+        return os.path.lexists(self.path / name)  # a link that leads nowhere is somebody's file too
 
     def names(self, below: str = "") -> Iterator[str]:
         start = self.path / below

@@ -6,6 +6,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,9 +15,11 @@ import numpy as np
 
 from ledits.batch import log
 from ledits.batch.digests import Ids
+from ledits.batch.jobs import Row, output_name
 from ledits.batch.manifest import Source
 from ledits.batch.places import Folder, Place, PlaceError
 
+TABLES = (".jsonl", ".parquet")
 COLUMNS = (
     "row", "id", "picture", "picture_sha256", "output", "status", "error", "seconds", "evaluations", "edits",
     "targets", "recipe",
@@ -43,13 +46,13 @@ class Recorded:
                 offsets.append(offset)
                 ranks.append(rank + _time(line))
         order = np.lexsort((np.array(ranks), np.array(ids, dtype=np.uint64)))
-        self._ids = np.array(ids, dtype=np.uint64)[order]
+        self.ids = np.array(ids, dtype=np.uint64)[order]
         self._where = np.array(files, dtype=np.uint32)[order], np.array(offsets, dtype=np.uint64)[order]
 
     def row(self, identity: int, finished: bool) -> dict[str, Any] | None:
         """The last row of a job that is `finished`, whose picture is there; of any other the last one that failed."""
-        i = int(self._ids.searchsorted(np.uint64(identity), side="right")) - 1
-        while i >= 0 and int(self._ids[i]) == identity:
+        i = int(self.ids.searchsorted(np.uint64(identity), side="right")) - 1
+        while i >= 0 and int(self.ids[i]) == identity:
             file = self._files[int(self._where[0][i])]
             file.seek(int(self._where[1][i]))
             row = json.loads(file.readline())
@@ -75,23 +78,51 @@ def _time(line: bytes) -> float:
     return float(line[start:].split(b",")[0].split(b"}")[0])
 
 
-def table(source: Source, ids: "array[int]", recorded: Recorded, finished: Ids) -> Iterator[dict[str, Any]]:
-    """A row for each row of a settled source that was planned, in its order."""
-    for row, identity in zip(source.rows(), ids, strict=False):
-        if not identity:  # of another shard
-            continue
-        name = f"{identity:016x}"
-        came = recorded.row(identity, name in finished) or {}
-        status = "done" if name in finished else "failed" if came else "to do"
-        recipe = came.get("recipe")
-        yield {
-            "row": row.number, "id": name, "picture": row.picture, "picture_sha256": came.get("sha256"),
-            "output": came.get("output"), "status": status, "error": came.get("error"),
-            "seconds": came.get("seconds"), "evaluations": came.get("evaluations"),
-            "edits": came.get("edits") or list(row.edits), "targets": came.get("targets") or [],
-            "recipe": None if recipe is None else json.dumps(recipe),
-            "worker": came.get("worker"), "other": json.dumps(dict(row.other)) if row.other else None,
-        }  # fmt: skip
+@dataclass(kw_only=True)
+class Table:
+    """The rows of a settled source that was planned, and what they don't show of the place of outputs."""
+
+    source: Source
+    ids: "array[int]"  # of each row; 0 for one of another shard
+    recorded: Recorded
+    finished: Ids
+    template: str  # of the outputs' names
+    named_before: int = 0  # outputs that keep an earlier name, where the template gives another one
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row for each row of the source, in its order."""
+        # Outputs are named by the first row that asks for them.
+        _, at = np.unique(np.array(self.ids, dtype=np.uint64), return_index=True)
+        naming = np.zeros(len(self.ids), dtype=bool)
+        naming[at] = True
+        for row, identity, names in zip(self.source.rows(), self.ids, naming, strict=False):
+            if not identity:
+                continue
+            name = f"{identity:016x}"
+            came = self.recorded.row(identity, name in self.finished) or {}
+            status = "done" if name in self.finished else "failed" if came else "to do"
+            recipe = came.get("recipe")
+            if names and status == "done":
+                self.named_before += came.get("output") not in (None, self._name(row, name))
+            yield {
+                "row": row.number, "id": name, "picture": row.picture, "picture_sha256": came.get("sha256"),
+                "output": came.get("output"), "status": status, "error": came.get("error"),
+                "seconds": came.get("seconds"), "evaluations": came.get("evaluations"),
+                "edits": came.get("edits") or list(row.edits), "targets": came.get("targets") or [],
+                "recipe": None if recipe is None else json.dumps(recipe),
+                "worker": came.get("worker"), "other": json.dumps(dict(row.other)) if row.other else None,
+            }  # fmt: skip
+
+    def _name(self, row: Row, identity: str) -> str:
+        try:
+            return output_name(self.template, row, identity)
+        except ValueError:  # one that no file can have
+            return ""
+
+    def unlisted(self) -> int:
+        """Outputs of earlier batches that no row asks for now."""
+        others = np.setdiff1d(self.recorded.ids, np.array(self.ids, dtype=np.uint64))
+        return sum(f"{int(identity):016x}" in self.finished for identity in others)
 
 
 def write(place: Place, rows: Iterator[dict[str, Any]], name: str, seen: Callable[[dict[str, Any]], None]) -> list[str]:
@@ -115,7 +146,8 @@ def write(place: Place, rows: Iterator[dict[str, Any]], name: str, seen: Callabl
                     writer.write_table(pa.Table.from_pylist([_whole(row) for row in part], schema))
         if writer:
             writer.close()
-        written = [(f"{name}.jsonl", lines_path)] + ([(f"{name}.parquet", table_path)] if writer else [])
+        paths = (lines_path, table_path) if writer else (lines_path,)
+        written = [(name + ending, path) for ending, path in zip(TABLES, paths, strict=False)]
         for file, path in written:
             _publish(place, file, path)
     return [file for file, _ in written]

@@ -1,6 +1,7 @@
 """One run of a batch: what is done, what is to do, workers, and the table at the end."""
 
 import contextlib
+import os
 import signal
 import tempfile
 import time
@@ -11,7 +12,7 @@ from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, Protocol
 
-from ledits.batch import results
+from ledits.batch import log, results
 from ledits.batch.digests import Digests
 from ledits.batch.dispatch import Loop, Pool
 from ledits.batch.jobs import PREVIEWS, TEMPLATE, Job, Model, Planner, check_template
@@ -76,6 +77,8 @@ class Summary:
     seconds: float
     stopped: bool
     files: tuple[str, ...]
+    named_before: int = 0  # outputs of earlier runs that keep a name other than the template gives now
+    unlisted: int = 0  # outputs of earlier runs that are in no row of this one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +155,7 @@ def _run(options: Options, watch: Watch, pool: MeetingPool | None) -> Summary:
     counts = Counts(options.source.check())
     if isinstance(where, Folder):
         where.prepare()
+    _check_own(options, where)
     workers = pool or _pool(options, where)
     with _interruptible() as stopping, _closing(workers):
         try:
@@ -168,18 +172,21 @@ def _run(options: Options, watch: Watch, pool: MeetingPool | None) -> Summary:
             Loop(Ahead(planning.items(), _AHEAD), workers, ledger, previews, looked).run()
         except PlaceError as error:
             raise ValueError(
-                f"{error}; {counts.done} jobs of this run are done: mend that and run the same command again"
+                f"{error}; jobs that this run has done: {counts.done}; mend that and run the same command again"
             ) from None
         seconds = time.monotonic() - counts.began
     with contextlib.suppress(PlaceError):
         digests.close()
     try:
-        sheet, files = _written(options, where, planning)
+        sheet, table, files = _written(options, where, planning)
     except PlaceError as error:
         raise ValueError(f"{error}; all pictures are there: mend that and run the same command again") from None
+    # Other parts of a batch list what they have made, and a run that was stopped has not come to all rows.
+    whole = options.shard == (1, 1) and not stopping()
     return Summary(
         done=sheet.counts["done"], failed=sheet.counts["failed"], to_do=sheet.counts["to do"], edited=counts.done,
-        evaluations=counts.evaluations, seconds=seconds, stopped=stopping(), files=tuple(files),
+        evaluations=counts.evaluations, seconds=seconds, stopped=stopping(), files=files,
+        named_before=table.named_before, unlisted=table.unlisted() if whole else 0,
     )  # fmt: skip
 
 
@@ -199,13 +206,15 @@ def estimate(options: Options, pool: MeetingPool | None = None) -> Estimate:
 
 def _estimate(options: Options, pool: MeetingPool | None) -> Estimate:
     where, rows = place(options.output), options.source.check()
+    known = not isinstance(where, Folder) or where.path.is_dir()
+    if known:
+        _check_own(options, where)
     with tempfile.TemporaryDirectory(prefix="ledits-") as scratch:
         scrap = Folder(scratch)
         workers = pool or _pool(options, scrap, sample=True)
         with _closing(workers):
             model = workers.meet()
             try:
-                known = not isinstance(where, Folder) or where.path.is_dir()
                 finished = Finished.found(where if known else scrap)
                 digests = Digests(where if known else scrap)
                 planning = _planning(options, model, digests, finished)
@@ -278,23 +287,53 @@ def _planning(options: Options, model: Model, digests: Digests, finished: Finish
     )  # fmt: skip
 
 
-def _written(options: Options, where: Folder | Any, planning: Planning) -> tuple[Sheet, list[str]]:
+def _names(shard: tuple[int, int]) -> tuple[str, str]:
+    """The table's name without its ending, and the page's."""
+    which, count = shard
+    part = "" if count == 1 else f"-{which}-of-{count}"
+    return f"results{part}", f"index{part}.html"
+
+
+def _check_own(options: Options, where: Folder | Any) -> None:
+    """ValueError where table or page would take the place of a file that no batch wrote, or of the manifest."""
+    names = list[str]()
+    for shard in {options.shard: None, (1, 1): None}:  # after the parts comes the run that writes the whole
+        table, page = _names(shard)
+        names += [*(table + ending for ending in results.TABLES), page]
+    given = options.source.manifest
+    paths = [os.path.realpath(where.path / name) for name in names] if isinstance(where, Folder) else []
+    if given and os.path.realpath(given) in paths:
+        raise ValueError(f"the table of this run would replace its manifest {given}: name another folder with -o")
+    try:
+        there = [] if log.is_begun(where) else [name for name in names if where.exists(name)]
+    except PlaceError as error:
+        raise ValueError(str(error)) from None
+    if there:
+        raise ValueError(
+            f"{where.where} holds {', '.join(there)}, which no batch wrote and this one would replace: move "
+            f"{'them' if len(there) > 1 else 'it'}, or name another folder with -o"
+        )
+
+
+def _written(options: Options, where: Folder | Any, planning: Planning) -> tuple[Sheet, results.Table, tuple[str, ...]]:
     """The table and the page, from what lies in the place now: another run may have added to it."""
+    log.begin(where)
     finished = Finished.found(where)
     sheet = Sheet({Path(name).stem: name for name in where.names(PREVIEWS)})
-    which, count = options.shard
-    name = "results" if count == 1 else f"results-{which}-of-{count}"
+    name, page = _names(options.shard)
     with tempfile.TemporaryDirectory(prefix="ledits-") as scratch:
         recorded = results.Recorded(where, Path(scratch))
         try:
-            rows = results.table(options.source, planning.ids, recorded, finished.done)
-            files = results.write(where, rows, name, sheet.see)
+            table = results.Table(
+                source=options.source, ids=planning.ids, recorded=recorded, finished=finished.done,
+                template=options.template,
+            )  # fmt: skip
+            files = results.write(where, table.rows(), name, sheet.see)
         finally:
             recorded.close()
-    page = "index.html" if count == 1 else f"index-{which}-of-{count}.html"
     shown = sheet.page(f"ledits batch: {options.source.title}", files)
     where.put(page, shown.encode(errors="backslashreplace"))
-    return sheet, [*files, page]
+    return sheet, table, (*files, page)
 
 
 @contextlib.contextmanager

@@ -172,6 +172,10 @@ def _source(inputs: list[str], root: str | None, edits: tuple[str, ...], ask: An
         raise ValueError(
             f"{workbooks[0]} is a spreadsheet's own file: save it as CSV, in Excel 'CSV UTF-8', and pass that"
         )
+    if whole := [given for given in inputs if given.lower().endswith(".json")]:
+        raise ValueError(
+            f"{whole[0]} is one piece of JSON: save it as JSON lines, a .jsonl with one object a line, and pass that"
+        )
     manifests = [given for given in inputs if given.lower().endswith(KINDS)]
     if not manifests:
         if root is not None:
@@ -215,7 +219,7 @@ def _progress(quiet: bool) -> Generator[Any]:
         def line(counts: "Counts") -> None:
             if time.monotonic() - last[0] >= _LINE:
                 last[0] = time.monotonic()
-                typer.echo(f"{counts.settled} of {counts.total} rows, {_rate(counts)}", err=True)
+                typer.echo(f"{counts.settled} of {_counted(counts.total, 'row')}, {_rate(counts)}", err=True)
 
         yield line
         return
@@ -234,8 +238,12 @@ def _rate(counts: "Counts") -> str:
     worked, seconds = counts.done + counts.failed, time.monotonic() - counts.began
     rate = worked / seconds if seconds else 0.0
     left = f", {_duration((counts.total - counts.settled) / rate)} left" if rate else ""
-    text = f"{rate:.2f} rows/s{left}, {counts.workers} worker{'s' * (counts.workers != 1)}"
+    text = f"{rate:.2f} rows/s{left}, {_counted(counts.workers, 'worker')}"
     return text + (f", {counts.failed} failed" if counts.failed else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _duration(seconds: float) -> str:
@@ -251,11 +259,24 @@ def _say_summary(summary: "Summary", options: "Options", as_json: bool) -> None:
         typer.echo(json.dumps({**asdict(summary), "files": list(summary.files)}))
         return
     typer.echo(
-        f"{options.output}: {summary.done} rows done ({summary.edited} now, {summary.evaluations} network evaluations, "
+        f"{options.output}: {_counted(summary.done, 'row')} done ({summary.edited} now, "
+        f"{_counted(summary.evaluations, 'network evaluation')}, "
         f"{_duration(summary.seconds)}), {summary.failed} failed; see {', '.join(summary.files)}"
     )
     if summary.failed:
         typer.echo("failed rows are in the table with their errors; --retry-failed tries them again", err=True)
+    if summary.named_before:
+        typer.echo(
+            f"{_counted(summary.named_before, 'result')} of earlier runs kept the old name, where this command gives "
+            "another (the table's column output has the old one): for new names use another folder with -o",
+            err=True,
+        )
+    if summary.unlisted:
+        typer.echo(
+            f"{_counted(summary.unlisted, 'result')} of earlier runs, of other rows or settings, stayed in "
+            f"{options.output} and left the table: run that command again for its table, or give each a folder with -o",
+            err=True,
+        )
     if summary.stopped or summary.to_do:
         typer.echo("not all rows are done: run the same command again to go on", err=True)
 
@@ -267,10 +288,12 @@ def _say_estimate(found: "Estimate", as_json: bool) -> None:
         typer.echo(json.dumps({**asdict(found), "problems": list(found.problems)}))
         return
     typer.echo(
-        f"{found.rows} rows: {found.jobs} jobs on {found.inversions} inversions to do, {found.done} done, "
+        f"{_counted(found.rows, 'row')}: {_counted(found.jobs, 'job')} on "
+        f"{_counted(found.inversions, 'inversion')} to do, {found.done} done, "
         f"{found.failed} failed, {found.repeated} the same as another row"
     )
     for problem in found.problems:
         typer.echo(f"  {problem}")
     if found.seconds is not None:
-        typer.echo(f"about {found.evaluations} network evaluations and {_duration(found.seconds)} of one worker")
+        evaluations = _counted(found.evaluations or 0, "network evaluation")
+        typer.echo(f"about {evaluations} and {_duration(found.seconds)} of one worker")
