@@ -130,8 +130,7 @@ def understood(clause: str, source: str, *, stated: bool = False) -> list[Edit] 
     if sign := _SIGN.search(clause):
         raise ValueError(
             f"{clause!r} has {sign[0]!r} in its words, which an edit takes for a value or for the next edit: say it "
-            "without ':', '@', '|', brackets and arrows, and without + or - before a word; values are typed as in "
-            "'cat->dog:8@0.8[2..40]'"
+            f"without ':', '@', '|', brackets and arrows, and without + or - before a word; or {GRAMMAR}"
         )
     first, _, rest = clause.partition(" ")
     clause = f"{_GERUND[first.lower()]} {rest}" if first.lower() in _GERUND else clause
