@@ -34,7 +34,7 @@ from ledits.batch.run import Counts, Options, run
 from ledits.files import checkpoints
 from ledits.scenes.samples import SIDE
 
-RECIPES = ("cat->dog", "+hat", "-cat", "cat->fox", "+sun")
+RECIPES = ("cat->dog", "+hat", "-cat", "cat->fox", "+star")
 
 
 def manifest(folder: Path, pictures: int, recipes: int) -> Source:

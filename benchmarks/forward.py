@@ -7,7 +7,8 @@ stable-diffusion.cpp, ours.
 The network has the real shape (859.5 M) and random weights; a batch of two, as guidance has. All take turns; seconds
 are medians, ratios are to diffusers' in the same number format. Each result is compared with diffusers' in float32.
 stable-diffusion.cpp can't be asked for one pass: its seconds are of a guided step of its own sampler, which is two
-passes of one sample, by its own clock, and its result is not compared.
+passes of one sample, by its own clock, and its result is not compared. With it run one of --formats at a time: a
+second of its models ended the process here.
 """
 
 import argparse
